@@ -1,0 +1,71 @@
+"""The backbone slot: what every backbone promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+from torch import Tensor, nn
+
+from internvl_mm.structures import VisionFeatures
+
+Frozen = Literal['all'] | int | None
+
+
+class BaseBackbone(nn.Module, ABC):
+    """Pixels ``[B, 3, H, W]`` to :class:`VisionFeatures`.
+
+    A backbone also answers, for optimisers and heads:
+
+    Attributes:
+        width: Channels D of its tokens and maps.
+        num_layers: Number of blocks, for layer-wise learning-rate decay.
+        strides: Pixels per cell of each map it gives.
+    """
+
+    width: int
+    num_layers: int
+    strides: tuple[float, ...]
+    _frozen: Frozen = None
+
+    @abstractmethod
+    def forward(self, pixel_values: Tensor) -> VisionFeatures:
+        """Compute features of normalised pixels ``[B, 3, H, W]``."""
+
+    @abstractmethod
+    def layer_id(self, name: str) -> int:
+        """Depth of a parameter: 0 embeddings, i+1 block i, ``num_layers + 1`` everything after the blocks."""
+
+    @abstractmethod
+    def resize_positions(self, image_size: int) -> None:
+        """Resample the stored position embedding to another training image size, in place."""
+
+    def freeze(self, up_to: Frozen) -> None:
+        """Stop gradients.
+
+        Args:
+            up_to: ``'all'`` freezes everything and keeps the backbone in evaluation mode (no drop path); an integer k
+                freezes parameters whose layer id is below k (1: embeddings, 1+n: also the first n blocks).
+
+        Raises:
+            ValueError: k is larger than the number of layer ids.
+        """
+        if isinstance(up_to, int) and not 0 <= up_to <= self.num_layers + 2:
+            raise ValueError(
+                f"frozen={up_to}: allowed are 'all' and 0 to {self.num_layers + 2} for this backbone of "
+                f'{self.num_layers} blocks'
+            )
+        self._frozen = up_to
+        for name, parameter in self.named_parameters():
+            below = up_to == 'all' or (up_to is not None and self.layer_id(name) < up_to)
+            parameter.requires_grad_(not below)
+        self.train(self.training)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no parameter trains."""
+        return self._frozen == 'all'
+
+    def train(self, mode: bool = True) -> BaseBackbone:
+        """Set the mode; a wholly frozen backbone stays in evaluation mode, so that its features do not change."""
+        return super().train(mode and not self.is_frozen)

@@ -1,0 +1,328 @@
+"""InternViT, one definition for every published size and every job.
+
+Parameters carry the names of the published Hugging Face layout, so published folders load without renaming.
+
+Shape letters: B batch, N patches, D width, (h, w) patch grid with h·w = N.
+Source: InternVL ``modeling_intern_vit.py``; Chen et al. 2023 (arXiv 2312.14238).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from internvl_mm.models.layers import (
+    Attention,
+    AttentionKernel,
+    Mlp,
+    NormType,
+    Rounding,
+    WindowAttention,
+    build_norm,
+    resize_position_embedding,
+)
+from internvl_mm.registry import MODELS
+from internvl_mm.structures import VisionFeatures
+from internvl_mm.utils.paths import ExistingPath
+
+from .base import BaseBackbone, Frozen
+
+
+class VisionEmbeddings(nn.Module):
+    """Patch convolution, class token and learned positions, resampled to the input's grid at run time.
+
+    Args:
+        hidden_size: Width D.
+        image_size: Side of the square image the stored positions belong to, in pixels.
+        patch_size: Side of a patch, in pixels.
+        num_channels: Input channels.
+        use_class_token: Without it only the patch slots of the positions are used (detection).
+    """
+
+    def __init__(
+        self, hidden_size: int, *, image_size: int, patch_size: int, num_channels: int = 3, use_class_token: bool = True
+    ):
+        super().__init__()
+        self.patch_size = patch_size
+        self.use_class_token = use_class_token
+        self.class_embedding = nn.Parameter(torch.empty(1, 1, hidden_size))
+        self.patch_embedding = nn.Conv2d(num_channels, hidden_size, kernel_size=patch_size, stride=patch_size)
+        num_positions = 1 + (image_size // patch_size) ** 2
+        self.position_embedding = nn.Parameter(torch.empty(1, num_positions, hidden_size))
+
+    def grid(self, pixel_values: Tensor) -> tuple[int, int]:
+        """Patch grid of ``[B, C, H, W]``; a ``ValueError`` for sizes that are not multiples of the patch."""
+        height, width = pixel_values.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f'image of {height}x{width} pixels is not a multiple of patch_size={self.patch_size}: resize or pad it'
+            )
+        return height // self.patch_size, width // self.patch_size
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Embed ``[B, C, H, W]``; returns ``[B, 1+N, D]`` (``[B, N, D]`` without class token)."""
+        grid = self.grid(pixel_values)
+        patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
+        positions = resize_position_embedding(self.position_embedding, grid).to(patches.dtype)
+        if not self.use_class_token:
+            return patches + positions[:, 1:]
+        class_token = self.class_embedding.to(patches.dtype).expand(len(patches), -1, -1)
+        return torch.cat([class_token, patches], dim=1) + positions
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with layer scale before drop path on both branches.
+
+    Args:
+        attention: The token mixer.
+        hidden_size: Width D.
+        intermediate_size: Width of the MLP.
+        norm: Factory arguments of :func:`build_norm` after the width.
+        layer_scale: Initial value of both layer scales.
+        drop_path: Probability to drop a branch, per sample.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        *,
+        hidden_size: int,
+        intermediate_size: int,
+        norm: dict,
+        layer_scale: float,
+        drop_path: float,
+    ):
+        super().__init__()
+        self.attn = attention
+        self.mlp = Mlp(hidden_size, intermediate_size)
+        self.norm1 = build_norm(dim=hidden_size, **norm)
+        self.norm2 = build_norm(dim=hidden_size, **norm)
+        self.ls1 = nn.Parameter(torch.full((hidden_size,), float(layer_scale)))
+        self.ls2 = nn.Parameter(torch.full((hidden_size,), float(layer_scale)))
+        self.drop_path = DropPath(drop_path) if drop_path else None
+
+    def _add(self, x: Tensor, branch: Tensor, scale: Tensor) -> Tensor:
+        if self.drop_path is not None and self.training:
+            return x + self.drop_path(branch * scale)
+        if x.dtype == branch.dtype == scale.dtype:
+            return torch.addcmul(x, branch, scale)  # one pass over memory instead of two
+        return x + branch * scale
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Map ``[B, 1+N, D]`` to ``[B, 1+N, D]``."""
+        # Norms may promote half inputs (fp32 weights); the branch runs in the residual's dtype, as published.
+        x = self._add(x, self.attn(self.norm1(x).to(x.dtype), grid), self.ls1)
+        return self._add(x, self.mlp(self.norm2(x).to(x.dtype)), self.ls2)
+
+
+class VisionEncoder(nn.Module):
+    """The stack of blocks, without a final norm.
+
+    Args:
+        layers: The blocks, in order.
+        gradient_checkpointing: Recompute activations in the backward pass, in training only.
+    """
+
+    def __init__(self, layers: Iterable[Block], *, gradient_checkpointing: bool = False):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.gradient_checkpointing = gradient_checkpointing
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int], *, keep: Iterable[int] = ()) -> dict[int, Tensor]:
+        """Run the blocks on ``[B, 1+N, D]``.
+
+        Args:
+            tokens: Embedded image.
+            grid: Patch grid (h, w).
+            keep: Which states to return beside the last: 0 is the input, i the output of block i-1.
+
+        Returns:
+            State index to ``[B, 1+N, D]``; always holds ``num_layers``.
+        """
+        wanted = {*keep, len(self.layers)}
+        states = {0: tokens} if 0 in wanted else {}
+        for index, layer in enumerate(self.layers, start=1):
+            if self.gradient_checkpointing and self.training:
+                # The non-reentrant form keeps gradients of the blocks when the embeddings are frozen.
+                tokens = checkpoint(layer, tokens, grid, use_reentrant=False)
+            else:
+                tokens = layer(tokens, grid)
+            if index in wanted:
+                states[index] = tokens
+        return states
+
+
+@MODELS.register_module()
+class InternViT(BaseBackbone):
+    """The InternViT vision transformer. Argument names and defaults follow the published ``config.json``.
+
+    Args:
+        hidden_size: Width D.
+        num_hidden_layers: Number of blocks.
+        num_attention_heads: Heads; must divide ``hidden_size``.
+        intermediate_size: Width of the MLP.
+        image_size: Side of the square training image, in pixels; other sizes resample the positions at run time.
+        patch_size: Side of a patch, in pixels. Published weights have 14; loading resamples the kernel to others.
+        num_channels: Input channels.
+        norm_type: ``'rms_norm'`` (6B) or ``'layer_norm'`` (300M).
+        layer_norm_eps: Floor of block and QK norms.
+        qk_normalization: Joint RMS norm over all heads of queries and keys (6B).
+        qkv_bias: Bias of the joint projection (300M).
+        initializer_factor: Initial layer scale (0.1 in 6B, 1.0 in 300M).
+        drop_path_rate: Rate of the last block; grows linearly from 0.
+        rms_rounding: See :class:`~internvl_mm.models.layers.RMSNorm`.
+        attention: Kernel, see :func:`~internvl_mm.models.layers.attend`.
+        use_class_token: ``False`` drops it before the blocks; needed by windows.
+        window_size: Side of attention windows in patches; ``None`` for global attention.
+        global_blocks: Blocks that stay global when windows are used.
+        out_indices: Blocks whose outputs become ``maps`` (block index k is hidden state k+1).
+        output_hidden_states: Keep every hidden state.
+        gradient_checkpointing: Recompute activations when training.
+        frozen: See :meth:`BaseBackbone.freeze`.
+        pretrained: Published weights to start from: a folder or file in any supported layout.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int = 3200,
+        num_hidden_layers: int = 48,
+        num_attention_heads: int = 25,
+        intermediate_size: int = 12800,
+        image_size: int = 224,
+        patch_size: int = 14,
+        num_channels: int = 3,
+        norm_type: NormType = 'rms_norm',
+        layer_norm_eps: float = 1e-6,
+        qk_normalization: bool = True,
+        qkv_bias: bool = False,
+        initializer_factor: float = 0.1,
+        drop_path_rate: float = 0.0,
+        rms_rounding: Rounding = 'pure',
+        attention: AttentionKernel = 'sdpa',
+        use_class_token: bool = True,
+        window_size: int | None = None,
+        global_blocks: tuple[int, ...] = (),
+        out_indices: tuple[int, ...] = (),
+        output_hidden_states: bool = False,
+        gradient_checkpointing: bool = False,
+        frozen: Frozen = None,
+        pretrained: ExistingPath | None = None,
+    ):
+        super().__init__()
+        if window_size is not None and use_class_token:
+            raise ValueError('window_size needs use_class_token=False: a window has no place for the class token')
+        self.width, self.num_layers = hidden_size, num_hidden_layers
+        self.patch_size, self.image_size = patch_size, image_size
+        self.out_indices = self._checked_blocks('out_indices', out_indices)
+        self.strides = (float(patch_size),) * len(self.out_indices)
+        self.output_hidden_states = output_hidden_states
+        self.pretrained = pretrained
+
+        self.embeddings = VisionEmbeddings(
+            hidden_size,
+            image_size=image_size,
+            patch_size=patch_size,
+            num_channels=num_channels,
+            use_class_token=use_class_token,
+        )
+        attention_options = dict(
+            qkv_bias=qkv_bias,
+            qk_norm_eps=layer_norm_eps if qk_normalization else None,
+            rounding=rms_rounding,
+            kernel=attention,
+        )
+        global_blocks = self._checked_blocks('global_blocks', global_blocks)
+        rates = torch.linspace(0, drop_path_rate, num_hidden_layers, device='cpu').tolist()
+        blocks = []
+        for index, rate in enumerate(rates):
+            if window_size is None or index in global_blocks:
+                mixer = Attention(hidden_size, num_attention_heads, **attention_options)
+            else:
+                mixer = WindowAttention(
+                    hidden_size, num_attention_heads, window_size=window_size, **attention_options
+                )
+            block = Block(
+                mixer,
+                hidden_size=hidden_size,
+                intermediate_size=intermediate_size,
+                norm=dict(norm_type=norm_type, eps=layer_norm_eps, rounding=rms_rounding),
+                layer_scale=initializer_factor,
+                drop_path=rate,
+            )
+            blocks.append(block)
+        self.encoder = VisionEncoder(blocks, gradient_checkpointing=gradient_checkpointing)
+        self.freeze(frozen)
+
+    def _checked_blocks(self, setting: str, blocks: Iterable[int]) -> tuple[int, ...]:
+        blocks = tuple(blocks)
+        for block in blocks:
+            if not 0 <= block < self.num_layers:
+                raise ValueError(
+                    f'{setting}={blocks} names block {block}, but this backbone has blocks 0 to {self.num_layers - 1}'
+                )
+        return blocks
+
+    def init_weights(self) -> None:
+        """Load ``pretrained``, or draw weights for training from scratch (truncated normal 0.02, biases 0)."""
+        if self.pretrained is not None:
+            from internvl_mm.models.convert import load_vision_weights
+
+            load_vision_weights(self, self.pretrained)
+            return
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.embeddings.class_embedding, std=0.02)
+        nn.init.trunc_normal_(self.embeddings.position_embedding, std=0.02)
+
+    def forward(self, pixel_values: Tensor) -> VisionFeatures:
+        """Compute features of ``[B, 3, H, W]``; H and W are multiples of the patch size, not necessarily equal.
+
+        The pixels are cast to the dtype of the patch convolution.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            pixel_values = pixel_values.to(self.embeddings.patch_embedding.weight.dtype)
+            tokens = self.embeddings(pixel_values)
+            return self.forward_tokens(tokens, self.embeddings.grid(pixel_values))
+
+    def forward_tokens(self, tokens: Tensor, grid: tuple[int, int]) -> VisionFeatures:
+        """Run the blocks on embedded tokens ``[B, 1+N, D]`` (what the published code calls ``pixel_embeds``)."""
+        kept = range(self.num_layers + 1) if self.output_hidden_states else [i + 1 for i in self.out_indices]
+        states = self.encoder(tokens, grid, keep=kept)
+        return VisionFeatures(
+            tokens=states[self.num_layers],
+            grid=grid,
+            hidden_states=tuple(states[i] for i in kept) if self.output_hidden_states else None,
+            maps=tuple(self._to_map(states[i + 1], grid) for i in self.out_indices),
+            strides=self.strides,
+        )
+
+    def _to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        patches = tokens[:, int(self.embeddings.use_class_token) :]
+        return patches.transpose(1, 2).unflatten(2, grid).float().contiguous()
+
+    def layer_id(self, name: str) -> int:
+        """See :meth:`BaseBackbone.layer_id`; ``name`` is relative to this module."""
+        if name.startswith('embeddings.'):
+            return 0
+        if name.startswith('encoder.layers.'):
+            return int(name.split('.')[2]) + 1
+        return self.num_layers + 1
+
+    @torch.no_grad()
+    def resize_positions(self, image_size: int) -> None:
+        """Resample the stored positions to ``image_size``, a multiple of the patch size, in place."""
+        if image_size % self.patch_size:
+            raise ValueError(f'image_size={image_size} is not a multiple of patch_size={self.patch_size}')
+        side = image_size // self.patch_size
+        old = self.embeddings.position_embedding
+        new = resize_position_embedding(old, (side, side)).clone()
+        self.embeddings.position_embedding = nn.Parameter(new, requires_grad=old.requires_grad)
+        self.image_size = image_size

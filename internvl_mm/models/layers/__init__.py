@@ -1,0 +1,22 @@
+"""Layers shared by every architecture; each is defined once."""
+
+from .attention import Attention, AttentionKernel, WindowAttention, attend
+from .attention_pool import AttentionPool
+from .mlp import Mlp
+from .norm import NormType, RMSNorm, Rounding, build_norm
+from .resample import resize_patch_kernel, resize_position_embedding
+
+__all__ = [
+    'Attention',
+    'AttentionKernel',
+    'AttentionPool',
+    'Mlp',
+    'NormType',
+    'RMSNorm',
+    'Rounding',
+    'WindowAttention',
+    'attend',
+    'build_norm',
+    'resize_patch_kernel',
+    'resize_position_embedding',
+]

@@ -1,0 +1,134 @@
+"""Self-attention of InternViT, global or in windows.
+
+Shape letters: B batch, N tokens, D width, H heads, d head width (H·d = D), (h, w) patch grid, s window side.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from functools import cache
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .norm import RMSNorm, Rounding
+
+AttentionKernel = Literal['sdpa', 'flash', 'eager']
+
+
+@cache
+def _flash_installed() -> bool:
+    if importlib.util.find_spec('flash_attn') is not None:
+        return True
+    warnings.warn("attention kernel 'flash' was asked for but flash-attn is not installed: using 'sdpa'", stacklevel=3)
+    return False
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, kernel: AttentionKernel) -> Tensor:
+    """Softmax attention without mask, scale ``d ** -0.5``.
+
+    Args:
+        q: Queries ``[B, H, N, d]``; ``k`` and ``v`` alike.
+        k: Keys.
+        v: Values.
+        kernel: ``'sdpa'`` PyTorch's kernels; ``'flash'`` the flash-attn package for half precision on CUDA, falling
+            back to ``'sdpa'``; ``'eager'`` the published fallback: softmax in the compute dtype.
+
+    Returns:
+        ``[B, N, H·d]``.
+    """
+    batch, _, length, _ = q.shape
+    if kernel == 'flash' and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16) and _flash_installed():
+        from flash_attn import flash_attn_func
+
+        return flash_attn_func(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).flatten(2)
+    if kernel == 'eager':
+        weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)
+        out = weights @ v
+    else:
+        out = F.scaled_dot_product_attention(q, k, v)
+    return out.transpose(1, 2).reshape(batch, length, -1)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with an optional joint RMS norm on queries and keys.
+
+    The QK norm spans all heads together: one mean square per token over D channels, not one per head.
+
+    Args:
+        dim: Width D.
+        num_heads: H; must divide ``dim``.
+        qkv_bias: Whether the joint projection has a bias (300M: yes, 6B: no).
+        qk_norm_eps: Floor of the QK norm, ``None`` for no QK norm (300M).
+        rounding: See :class:`RMSNorm`.
+        kernel: See :func:`attend`.
+
+    Source: InternVL ``InternAttention``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        qkv_bias: bool,
+        qk_norm_eps: float | None,
+        rounding: Rounding = 'pure',
+        kernel: AttentionKernel = 'sdpa',
+    ):
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(
+                f'hidden_size={dim} is not divisible by num_attention_heads={num_heads}: choose a divisor of {dim}'
+            )
+        self.num_heads = num_heads
+        self.kernel: AttentionKernel = kernel
+        # Output rows are ordered [q of all heads | k of all heads | v of all heads].
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        if qk_norm_eps is not None:
+            self.q_norm = RMSNorm(dim, qk_norm_eps, rounding=rounding)
+            self.k_norm = RMSNorm(dim, qk_norm_eps, rounding=rounding)
+        self.has_qk_norm = qk_norm_eps is not None
+        self.proj = nn.Linear(dim, dim)
+
+    def mix(self, x: Tensor) -> Tensor:
+        """Attend within ``[B, N, D]``, before the output projection."""
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        if self.has_qk_norm:
+            # An fp32 norm weight promotes half queries and keys; the kernels need one dtype.
+            q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
+        q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (q, k, v))
+        return attend(q, k, v, self.kernel)
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Attend over all tokens ``[B, N, D]``; ``grid`` is only needed by :class:`WindowAttention`."""
+        del grid
+        return self.proj(self.mix(x))
+
+
+class WindowAttention(Attention):
+    """Attention within non-overlapping windows of ``window_size`` x ``window_size`` patches, no class token.
+
+    The grid is zero-padded to multiples of the window before the projection, and padded tokens are *not* masked: in
+    a block without qkv bias they join the softmax with logit 0 and value 0. This lowers the attention mass near the
+    lower and right border; the published detection model was defined so.
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, window_size: int, **options):
+        super().__init__(dim, num_heads, **options)
+        self.window_size = window_size
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Attend within windows of ``[B, h·w, D]``."""
+        (height, width), side = grid, self.window_size
+        pad_down, pad_right = -height % side, -width % side
+        maps = F.pad(x.unflatten(1, grid), (0, 0, 0, pad_right, 0, pad_down))
+        rows, columns = (height + pad_down) // side, (width + pad_right) // side
+        # [B, rows·s, columns·s, D] -> [B·rows·columns, s·s, D]
+        windows = maps.unflatten(2, (columns, side)).unflatten(1, (rows, side)).transpose(2, 3)
+        mixed = self.mix(windows.reshape(-1, side * side, x.shape[-1]))
+        maps = mixed.view(-1, rows, columns, side, side, x.shape[-1]).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return self.proj(maps[:, :height, :width].flatten(1, 2))

@@ -1,0 +1,1 @@
+"""Operators that would otherwise need compiled code."""

@@ -1,0 +1,49 @@
+"""Samples that cross rooms: what a dataset gives, what a task fills in, what a metric eats."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+
+class ImageSample(BaseDataElement):
+    """One image with its labels and, after prediction, its scores.
+
+    Attributes:
+        dataset: Name of the data set (metainfo).
+        index: Position in the data set (metainfo).
+        path: File the image came from, ``None`` if it has none (metainfo).
+        gt_label: Class index, ``LongTensor[1]``.
+        gt_labels: Every accepted class index, ``LongTensor[K]``, possibly empty (ImageNet-ReaL).
+        gt_score: Soft target over C classes, ``Tensor[C]`` (Mixup, CutMix, smoothing).
+        pred_logits: Scores the task predicts, ``Tensor[C]`` in fp32.
+    """
+
+    @classmethod
+    def labelled(cls, label: int, *, dataset: str, index: int, path: str | None = None) -> ImageSample:
+        """Make a sample with one class label."""
+        sample = cls(metainfo=dict(dataset=dataset, index=index, path=path))
+        sample.gt_label = torch.tensor([label], dtype=torch.long)
+        return sample
+
+
+def stack_field(samples: list[ImageSample], field: str) -> Tensor:
+    """Stack one data field of many samples along a new first dimension."""
+    return torch.stack([getattr(sample, field) for sample in samples])
+
+
+@dataclass(frozen=True)
+class BadSample:
+    """Why one sample could not be read. Travels with the batch to the ledger of the run."""
+
+    dataset: str
+    index: int
+    path: str | None
+    reason: str
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        """The ledger's line."""
+        return asdict(self)

@@ -1,0 +1,1 @@
+"""Small helpers every room may use: errors, console, paths, hashes, precision."""

@@ -1,0 +1,52 @@
+"""The one place that writes to the terminal: a shared rich console and progress bars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+Item = TypeVar('Item')
+
+console = Console()
+error_console = Console(stderr=True)
+
+
+def progress_bar(*, transient: bool = True) -> Progress:
+    """A progress display with count, elapsed and remaining time; silent when the terminal is not interactive."""
+    return Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=transient,
+    )
+
+
+def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterable[Item]:
+    """Iterate over ``items`` while showing progress.
+
+    Args:
+        items: What to iterate over.
+        description: A short text before the bar.
+        total: Number of items, when ``items`` has no length.
+    """
+    with progress_bar() as progress:
+        yield from progress.track(items, description=description, total=total)
+
+
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows as a table; numbers are right aligned."""
+    table = Table(title=title, title_justify='left')
+    rows = [list(row) for row in rows]
+    for column, name in enumerate(header):
+        numeric = all(isinstance(row[column], (int, float)) for row in rows)
+        table.add_column(name, justify='right' if numeric else 'left')
+    for row in rows:
+        table.add_row(*(f'{cell:.4g}' if isinstance(cell, float) else str(cell) for cell in row))
+    console.print(table)
