@@ -1,0 +1,1 @@
+"""Doors: thin commands that parse arguments, read a config and run it; installed as ``internvl_mm_tools``."""
