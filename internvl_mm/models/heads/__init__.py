@@ -1,1 +1,5 @@
-"""heads."""
+"""Features to logits."""
+
+from .linear_cls import LinearClsHead
+
+__all__ = ['LinearClsHead']

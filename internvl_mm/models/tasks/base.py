@@ -48,6 +48,13 @@ class BaseTask(BaseModel):
     def extract(self, inputs: Tensor) -> Any:
         """Features of a batch, before the head."""
 
+    def check_data(self, metainfo: dict) -> None:
+        """Compare the task with the ``metainfo`` of its training data, before training.
+
+        Raises:
+            DataError: They do not fit, for example in the number of classes.
+        """
+
     def set_precision(self, dtype: torch.dtype) -> None:
         """Choose the compute dtype; ``torch.float32`` turns autocast off."""
         self.autocast_dtype = None if dtype == torch.float32 else dtype

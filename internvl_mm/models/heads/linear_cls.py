@@ -1,0 +1,54 @@
+"""The linear classification head of probing and fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from internvl_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class LinearClsHead(nn.Module):
+    """Batch norm, then a linear layer, ``[B, in_dim]`` to logits ``[B, num_classes]``.
+
+    Probes need the affine batch norm: raw features of InternViT are large and the published run without it did not
+    learn. It computes in fp32 also under autocast, so that the running statistics are not rounded. Its statistics
+    are per process unless the strategy converts it to ``SyncBatchNorm`` (``sync_bn``), as the published runs do.
+
+    Args:
+        in_dim: Width of the features.
+        num_classes: Number of classes; 0 or less gives the features back (as published).
+        norm: ``'batch'`` for probes on frozen features, ``'layer'`` or ``None`` for fine-tuning.
+        eps: Floor of the variance.
+
+    Source: InternVL ``classification/models/intern_vit_6b.py`` (``norm``, ``head``; SyncBatchNorm, eps 1e-6).
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        num_classes: int,
+        *,
+        norm: Literal['batch', 'layer'] | None = 'batch',
+        eps: float = 1e-6,
+    ):
+        super().__init__()
+        self.in_dim, self.num_classes = in_dim, num_classes
+        if num_classes <= 0:
+            self.norm, self.linear = nn.Identity(), nn.Identity()
+            return
+        norms = {'batch': nn.BatchNorm1d, 'layer': nn.LayerNorm}
+        self.norm = norms[norm](in_dim, eps=eps) if norm else nn.Identity()
+        self.linear = nn.Linear(in_dim, num_classes)
+        nn.init.normal_(self.linear.weight, std=0.01)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Classify ``[B, in_dim]``."""
+        if self.num_classes <= 0:
+            return features
+        with torch.autocast(features.device.type, enabled=False):
+            return self.linear(self.norm(features.to(self.linear.weight.dtype)))

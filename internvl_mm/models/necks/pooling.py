@@ -1,0 +1,115 @@
+"""Tokens to one vector per image: the published probe features and the two plain ones.
+
+Shape letters: B batch, N patches, D width. Tokens arrive un-normalised from the last block.
+Source: InternVL ``classification/models/intern_vit_6b.py`` (``cls_target``).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from internvl_mm.models.layers import AttentionPool
+from internvl_mm.registry import MODELS
+from internvl_mm.structures import VisionFeatures
+from internvl_mm.utils.paths import ExistingPath
+
+from .base import BaseNeck
+
+
+@MODELS.register_module()
+class ClsToken(BaseNeck):
+    """The class token, ``[B, D]``.
+
+    Args:
+        dim: Width D of the tokens.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.out_dim = dim
+
+    def forward(self, features: VisionFeatures) -> Tensor:
+        """See :class:`BaseNeck`."""
+        return features.pooled.float()
+
+
+@MODELS.register_module()
+class MeanPatch(BaseNeck):
+    """The mean of the patch tokens, class token excluded, ``[B, D]``.
+
+    Args:
+        dim: Width D of the tokens.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.out_dim = dim
+
+    def forward(self, features: VisionFeatures) -> Tensor:
+        """See :class:`BaseNeck`."""
+        return features.patches.mean(dim=1, dtype=torch.float32)
+
+
+@MODELS.register_module()
+class ClsPatchConcat(BaseNeck):
+    """Class token, then the mean of the patch tokens, ``[B, 2D]``: the published ``cls_patch_concat``.
+
+    Args:
+        dim: Width D of the tokens.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.out_dim = 2 * dim
+
+    def forward(self, features: VisionFeatures) -> Tensor:
+        """See :class:`BaseNeck`."""
+        mean = features.patches.mean(dim=1, dtype=torch.float32)
+        return torch.cat([features.pooled.float(), mean], dim=-1)
+
+
+@MODELS.register_module()
+class AttentionPooling(BaseNeck):
+    """A trainable attention-pooling block over all tokens, ``[B, out_dim]``: the published ``attention_pooling``.
+
+    Args:
+        dim: Width D of the tokens.
+        num_heads: 25 in the published probe; must divide ``dim``.
+        out_dim: Width of the result; ``None`` keeps ``dim``, as published.
+    """
+
+    def __init__(self, dim: int, *, num_heads: int = 25, out_dim: int | None = None):
+        super().__init__()
+        self.out_dim = out_dim or dim
+        self.pool = AttentionPool(dim, num_heads=num_heads, out_dim=self.out_dim)
+
+    def forward(self, features: VisionFeatures) -> Tensor:
+        """See :class:`BaseNeck`."""
+        return self.pool(features.tokens)
+
+
+@MODELS.register_module()
+class ClipProjector(AttentionPooling):
+    """The frozen image projector of the contrastive model, ``[B, 768]``: the published ``clip_projector``.
+
+    Only the original 224px checkpoint carries its weights (keys ``clip_projector.*``).
+
+    Args:
+        dim: Width D of the tokens.
+        num_heads: 16 in the published projector; must divide ``dim``.
+        out_dim: Width of the contrastive space.
+        pretrained: The original 224px checkpoint, a file or folder with the ``clip_projector.*`` tensors.
+    """
+
+    def __init__(
+        self, dim: int, *, num_heads: int = 16, out_dim: int = 768, pretrained: ExistingPath | None = None
+    ):
+        super().__init__(dim, num_heads=num_heads, out_dim=out_dim)
+        self.pretrained = pretrained
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, features: VisionFeatures) -> Tensor:
+        """See :class:`BaseNeck`; no gradient reaches the backbone."""
+        return super().forward(features)
