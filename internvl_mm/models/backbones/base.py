@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from internvl_mm.structures import VisionFeatures
+from internvl_mm.utils.errors import ConfigError
 
 Frozen = Literal['all'] | int | None
 
@@ -48,10 +49,10 @@ class BaseBackbone(nn.Module, ABC):
                 freezes parameters whose layer id is below k (1: embeddings, 1+n: also the first n blocks).
 
         Raises:
-            ValueError: k is larger than the number of layer ids.
+            ConfigError: k is larger than the number of layer ids.
         """
         if isinstance(up_to, int) and not 0 <= up_to <= self.num_layers + 2:
-            raise ValueError(
+            raise ConfigError(
                 f"frozen={up_to}: allowed are 'all' and 0 to {self.num_layers + 2} for this backbone of "
                 f'{self.num_layers} blocks'
             )

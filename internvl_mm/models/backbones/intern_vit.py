@@ -15,6 +15,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from internvl_mm.models.convert import load_vision_weights
 from internvl_mm.models.layers import (
     Attention,
     AttentionKernel,
@@ -27,6 +28,7 @@ from internvl_mm.models.layers import (
 )
 from internvl_mm.registry import MODELS
 from internvl_mm.structures import VisionFeatures
+from internvl_mm.utils.errors import ConfigError, DataError
 from internvl_mm.utils.paths import ExistingPath
 
 from .base import BaseBackbone, Frozen
@@ -55,10 +57,10 @@ class VisionEmbeddings(nn.Module):
         self.position_embedding = nn.Parameter(torch.empty(1, num_positions, hidden_size))
 
     def grid(self, pixel_values: Tensor) -> tuple[int, int]:
-        """Patch grid of ``[B, C, H, W]``; a ``ValueError`` for sizes that are not multiples of the patch."""
+        """Patch grid of ``[B, C, H, W]``; a :class:`DataError` for sizes that are not multiples of the patch."""
         height, width = pixel_values.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
+            raise DataError(
                 f'image of {height}x{width} pixels is not a multiple of patch_size={self.patch_size}: resize or pad it'
             )
         return height // self.patch_size, width // self.patch_size
@@ -183,7 +185,12 @@ class InternViT(BaseBackbone):
         output_hidden_states: Keep every hidden state.
         gradient_checkpointing: Recompute activations when training.
         frozen: See :meth:`BaseBackbone.freeze`.
-        pretrained: Published weights to start from: a folder or file in any supported layout.
+        pretrained: Weights to start from: a folder or file in any layout of :mod:`internvl_mm.models.convert`.
+        pretrained_depth: Blocks in that file when it has more than this model, which then takes the first ones (the
+            published V1-0 probes take 45 of 48).
+
+    Raises:
+        ConfigError: Settings that do not fit each other.
     """
 
     def __init__(
@@ -212,16 +219,17 @@ class InternViT(BaseBackbone):
         gradient_checkpointing: bool = False,
         frozen: Frozen = None,
         pretrained: ExistingPath | None = None,
+        pretrained_depth: int | None = None,
     ):
         super().__init__()
         if window_size is not None and use_class_token:
-            raise ValueError('window_size needs use_class_token=False: a window has no place for the class token')
+            raise ConfigError('window_size needs use_class_token=False: a window has no place for the class token')
         self.width, self.num_layers = hidden_size, num_hidden_layers
         self.patch_size, self.image_size = patch_size, image_size
         self.out_indices = self._checked_blocks('out_indices', out_indices)
         self.strides = (float(patch_size),) * len(self.out_indices)
         self.output_hidden_states = output_hidden_states
-        self.pretrained = pretrained
+        self.pretrained, self.pretrained_depth = pretrained, pretrained_depth
 
         self.embeddings = VisionEmbeddings(
             hidden_size,
@@ -262,7 +270,7 @@ class InternViT(BaseBackbone):
         blocks = tuple(blocks)
         for block in blocks:
             if not 0 <= block < self.num_layers:
-                raise ValueError(
+                raise ConfigError(
                     f'{setting}={blocks} names block {block}, but this backbone has blocks 0 to {self.num_layers - 1}'
                 )
         return blocks
@@ -270,9 +278,7 @@ class InternViT(BaseBackbone):
     def init_weights(self) -> None:
         """Load ``pretrained``, or draw weights for training from scratch (truncated normal 0.02, biases 0)."""
         if self.pretrained is not None:
-            from internvl_mm.models.convert import load_vision_weights
-
-            load_vision_weights(self, self.pretrained)
+            load_vision_weights(self, self.pretrained, file_depth=self.pretrained_depth)
             return
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)):
@@ -320,7 +326,7 @@ class InternViT(BaseBackbone):
     def resize_positions(self, image_size: int) -> None:
         """Resample the stored positions to ``image_size``, a multiple of the patch size, in place."""
         if image_size % self.patch_size:
-            raise ValueError(f'image_size={image_size} is not a multiple of patch_size={self.patch_size}')
+            raise ConfigError(f'image_size={image_size} is not a multiple of patch_size={self.patch_size}')
         side = image_size // self.patch_size
         old = self.embeddings.position_embedding
         new = resize_position_embedding(old, (side, side)).clone()

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from internvl_mm.utils.errors import ConfigError
+
 from .norm import RMSNorm, Rounding
 
 AttentionKernel = Literal['sdpa', 'flash', 'eager']
@@ -81,7 +83,7 @@ class Attention(nn.Module):
     ):
         super().__init__()
         if dim % num_heads:
-            raise ValueError(
+            raise ConfigError(
                 f'hidden_size={dim} is not divisible by num_attention_heads={num_heads}: choose a divisor of {dim}'
             )
         self.num_heads = num_heads

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from internvl_mm.utils.errors import ConfigError
+
 from .attention import attend
 
 
@@ -21,7 +23,7 @@ class PoolCrossAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, out_dim: int):
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f'width {dim} is not divisible by num_heads={num_heads}: choose a divisor of {dim}')
+            raise ConfigError(f'width {dim} is not divisible by num_heads={num_heads}: choose a divisor of {dim}')
         self.num_heads = num_heads
         self.q = nn.Linear(dim, dim, bias=False)
         self.k = nn.Linear(dim, dim, bias=False)

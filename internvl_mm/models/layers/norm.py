@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from internvl_mm.utils.errors import ConfigError
+
 Rounding = Literal['pure', 'fused']
 NormType = Literal['rms_norm', 'layer_norm']
 
@@ -53,7 +55,7 @@ def build_norm(norm_type: NormType, dim: int, eps: float, *, rounding: Rounding 
     """Make the norm a config names.
 
     Args:
-        norm_type: ``'rms_norm'`` (6B) or ``'layer_norm'`` (300M); any other raises a ``ValueError``.
+        norm_type: ``'rms_norm'`` (6B) or ``'layer_norm'`` (300M); any other raises a :class:`ConfigError`.
         dim: Size of the last dimension.
         eps: Numerical floor.
         rounding: Only used by ``'rms_norm'``.
@@ -62,4 +64,4 @@ def build_norm(norm_type: NormType, dim: int, eps: float, *, rounding: Rounding 
         return RMSNorm(dim, eps, rounding=rounding)
     if norm_type == 'layer_norm':
         return nn.LayerNorm(dim, eps=eps)
-    raise ValueError(f"norm_type={norm_type!r} is unknown: use 'rms_norm' (6B) or 'layer_norm' (300M)")
+    raise ConfigError(f"norm_type={norm_type!r} is unknown: use 'rms_norm' (6B) or 'layer_norm' (300M)")

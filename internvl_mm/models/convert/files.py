@@ -1,0 +1,128 @@
+"""Weights on disk: a folder or a file, safetensors (whole or in shards) or pickled, as one mapping."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from internvl_mm.utils.errors import CheckpointError
+
+from .legacy import SUFFIXES, read_pickle
+
+# In the order they are looked for in a folder; safetensors before pickles.
+_IN_FOLDER = (
+    'model.safetensors.index.json',
+    'model.safetensors',
+    'pytorch_model.bin.index.json',
+    'pytorch_model.bin',
+)
+
+
+class SafetensorsFiles(Mapping[str, Tensor]):
+    """Tensors of one or more safetensors files by name, each read when it is asked for.
+
+    Args:
+        files: The files; no name may occur twice.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, or two hold the same name.
+    """
+
+    def __init__(self, files: list[Path]):
+        self._file_of: dict[str, Any] = {}
+        for path in files:
+            handle = _open_safetensors(path)
+            for name in handle.keys():  # noqa: SIM118 (not a mapping)
+                if name in self._file_of:
+                    raise CheckpointError(f'{path}: tensor {name!r} is also in another file of this checkpoint')
+                self._file_of[name] = handle
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._file_of[name].get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file_of)
+
+    def __len__(self) -> int:
+        return len(self._file_of)
+
+
+def _open_safetensors(path: Path) -> Any:
+    if not path.is_file():
+        raise CheckpointError(f'{path} is missing: the checkpoint is incomplete, get this file too')
+    try:
+        return safe_open(path, framework='pt')
+    except SafetensorError as error:
+        raise CheckpointError(f'{path} is damaged or not a safetensors file ({error}): get it again') from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; a :class:`CheckpointError` when it is none."""
+    try:
+        value = json.loads(path.read_text('utf-8'))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f'{path} cannot be read as JSON ({error})') from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f'{path} holds {type(value).__name__} where an object of settings belongs')
+    return value
+
+
+def find_weights(path: str | Path) -> Path:
+    """The file to start reading from: ``path`` itself, or the index or weights file inside a folder.
+
+    Raises:
+        CheckpointError: The path does not exist, or the folder holds no weights.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f'{path} does not exist: give a folder or a file of weights')
+    if not path.is_dir():
+        return path
+    for name in _IN_FOLDER:
+        if (path / name).is_file():
+            return path / name
+    raise CheckpointError(f'{path} holds no weights: looked for {", ".join(_IN_FOLDER)}')
+
+
+def open_weights(path: str | Path) -> Mapping[str, Tensor]:
+    """Names and tensors of a checkpoint: a folder, an index, a safetensors file or a pickled file.
+
+    Safetensors are read one tensor at a time, as they are asked for.
+
+    Raises:
+        CheckpointError: Nothing there, an unknown kind of file, damaged or incomplete.
+    """
+    path = find_weights(path)
+    if path.name.endswith('.index.json'):
+        weight_map = read_json(path).get('weight_map')
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"{path} has no 'weight_map': it is not the index of a sharded checkpoint")
+        files = [_shard(path, name) for name in sorted(set(weight_map.values()))]
+        weights = _open_files(files)
+        if lost := sorted(set(weight_map) - set(weights)):
+            raise CheckpointError(f'{path} names {len(lost)} tensors that are in no file, such as {lost[0]!r}')
+        return weights
+    return _open_files([path])
+
+
+def _shard(index: Path, name: object) -> Path:
+    # An index comes with the weights, from anyone: it must not reach out of its folder.
+    if not isinstance(name, str) or Path(name).name != name:
+        raise CheckpointError(f'{index} points at {name!r}: shards must lie beside the index')
+    return index.with_name(name)
+
+
+def _open_files(files: list[Path]) -> Mapping[str, Tensor]:
+    suffix = files[0].suffix
+    if suffix == '.safetensors':
+        return SafetensorsFiles(files)
+    if suffix not in SUFFIXES:
+        raise CheckpointError(f'{files[0]}: weights end in .safetensors, {", ".join(SUFFIXES)}, not {suffix!r}')
+    if missing := [path for path in files if not path.is_file()]:
+        raise CheckpointError(f'{missing[0]} is missing: the checkpoint is incomplete, get this file too')
+    return {name: tensor for path in files for name, tensor in read_pickle(path).items()}
