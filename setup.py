@@ -12,5 +12,9 @@ setup(
     packages=find_packages(include=['internvl_mm', 'internvl_mm.*']) + list(RENAMED),
     package_dir=RENAMED,
     # Their subfolders have no __init__.py: the files are data and scripts before they are modules.
-    package_data={'internvl_mm.configs': ['**/*.py'], 'internvl_mm_tools': ['**/*.py', '**/*.sh']},
+    package_data={
+        'internvl_mm': ['**/*.html', '**/*.json', '**/*.txt'],
+        'internvl_mm.configs': ['**/*.py'],
+        'internvl_mm_tools': ['**/*.py', '**/*.sh'],
+    },
 )

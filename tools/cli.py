@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 TOOLS = Path(__file__).parent
-USAGE = 'usage: internvl-mm DOOR [arguments ...]\n       internvl-mm DOOR --help\n'
+USAGE = 'usage: internvl-mm DOOR [arguments ...]   (--help after a door lists its arguments)\n'
 
 
 def find_doors() -> dict[str, str]:
