@@ -28,6 +28,8 @@ class ImageClassifier(BaseTask):
         data_preprocessor: Normalises and, in training, mixes images; none passes batches through.
     """
 
+    fills = {'neck': ('dim',), 'head': ('in_dim',)}  # arguments of parts that a config may leave out
+
     def __init__(
         self, *, backbone: Part, neck: Part, head: Part, loss: Part = None, data_preprocessor: Part = None
     ):

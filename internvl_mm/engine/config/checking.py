@@ -1,0 +1,241 @@
+"""Check a whole config without building anything, and list everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from mmengine.config import Config
+from mmengine.config.lazy import LazyAttr, LazyObject
+
+from internvl_mm import registry
+from internvl_mm.utils.errors import ConfigError, did_you_mean
+
+from . import slots
+from .signatures import EMPTY, Signature, signature_of
+from .values import Problem, is_part, value_problems
+
+Purpose = Literal['train', 'test', 'read']
+
+# What each purpose opens: a missing file anywhere else is no mistake yet.
+_UNUSED: dict[Purpose, tuple[str, ...]] = {
+    'train': (),
+    'test': ('train_dataloader',),
+    'read': ('',),
+}
+
+
+def check_config(cfg: Config, *, purpose: Purpose = 'train') -> None:
+    """Check every setting against the signature of what it configures.
+
+    Unknown and missing arguments, values of another type, files that do not exist, parts in the wrong place and
+    names of benchmarks are found by reading constructors. A part can say more about itself:
+
+    * ``@classmethod check_config(cls, **arguments) -> list[str]`` gives the problems between its own arguments;
+    * ``fills = {'head': ('in_dim',)}`` names arguments it fills into parts given to it, which may then be left out.
+
+    Args:
+        cfg: From :func:`load_config`.
+        purpose: ``'train'`` and ``'test'`` look for the files that job opens; ``'read'`` looks for none.
+
+    Raises:
+        ConfigError: With one line per problem.
+    """
+    settings = resolve(cfg._to_lazy_dict())
+    problems = [
+        *_call_problems(slots.UNTYPED[()], settings, ()),
+        *_benchmark_problems(settings),
+        *_class_count_problems(settings),
+        *_purpose_problems(settings, purpose),
+    ]
+    problems = [problem for problem in problems if not (problem.missing_path and _is_unused(problem, settings, purpose))]
+    if problems:
+        # a value can be judged both by its argument and by its place: one line is enough
+        problems = list({problem.setting: problem for problem in reversed(problems)}.values())[::-1]
+        name = cfg.filename or 'config'
+        count = f'{len(problems)} problem' + 's' * (len(problems) > 1)
+        raise ConfigError('\n  - '.join([f'{name}: {count}', *map(str, problems)]))
+
+
+def resolve(value: Any) -> Any:
+    """Plain dicts and lists, with every lazily imported name replaced by what it names."""
+    if isinstance(value, (LazyObject, LazyAttr)):
+        return value.build()
+    if isinstance(value, dict):
+        return {key: resolve(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(resolve(item) for item in value)
+    return value
+
+
+def _walk(value: Any, path: slots.Keys, given: frozenset[str] = frozenset()) -> Iterator[Problem]:
+    """Problems of everything to be built in a value, however deep; ``given`` are arguments its owner fills in."""
+    untyped = slots.at(slots.UNTYPED, path)
+    if isinstance(value, dict) and is_part(value) and not _takes(untyped, 'type'):
+        yield from _part_problems(value, path, given)
+    elif isinstance(value, dict) and untyped is not None:
+        yield from _call_problems(untyped, value, path)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _entry_problems(item, (*path, str(key)))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _entry_problems(item, (*path, str(index)))
+
+
+def _entry_problems(value: Any, path: slots.Keys) -> Iterator[Problem]:
+    """Problems of an entry of a dict or list that is no call by itself."""
+    yield from value_problems(_with_class(value), slots.at(slots.WANTED, path) or EMPTY, _dotted(path))
+    yield from _walk(value, path)
+
+
+def _part_problems(part: dict, path: slots.Keys, given: frozenset[str]) -> Iterator[Problem]:
+    target = part['type']
+    if isinstance(target, str):
+        found = find_part(target)
+        if found is None:
+            hint = did_you_mean(target.rpartition('.')[2], _registered())
+            yield Problem(_dotted((*path, 'type')), f"no part is called '{target}'.{hint}")
+            return
+        target = found
+    if not callable(target):
+        yield Problem(_dotted((*path, 'type')), f'{target!r} is neither a class nor a function')
+        return
+    arguments = {key: value for key, value in part.items() if key not in ('type', '_scope_')}
+    problems = list(_call_problems(target, arguments, path, given))
+    yield from problems
+    check = getattr(target, 'check_config', None)
+    if callable(check) and not problems:
+        yield from (Problem(_dotted(path), text) for text in check(**arguments))
+
+
+def _call_problems(
+    target: Callable, arguments: dict[str, Any], path: slots.Keys, given: frozenset[str] = frozenset()
+) -> Iterator[Problem]:
+    """Compare the keys and values of one dict with the signature of what they will be given to."""
+    signature = signature_of(target)
+    taken = {key: kind for entry in slots.of(slots.TAKEN, target) for key, kind in entry.items()}
+    given = given.union(*slots.of(slots.GIVEN, target))
+    fills = getattr(target, 'fills', {})
+    for key, value in arguments.items():
+        here = (*path, str(key))
+        if key in taken:
+            yield from value_problems(value, taken[key], _dotted(here))
+        elif key in signature.arguments:
+            yield from _argument_problems(signature, key, value, here)
+        elif not signature.open:
+            yield _unknown(target, key, sorted({*signature.arguments, *taken} - given), here)
+            continue
+        yield from _walk(value, here, frozenset(fills.get(key, ())))
+    for name in signature.arguments:  # in the order of the signature
+        if name in signature.required - given - arguments.keys():
+            yield Problem(_dotted((*path, name)), f'missing, and {_called(target)} needs it')
+
+
+def _argument_problems(signature: Signature, key: str, value: Any, path: slots.Keys) -> Iterator[Problem]:
+    argument = signature.arguments[key]
+    if argument.default is not EMPTY and type(value) is type(argument.default) and value == argument.default:
+        return  # many libraries write `x: int = None`
+    value = _with_class(value)
+    wanted = slots.at(slots.WANTED, path)
+    yield from value_problems(value, argument.annotation if wanted is None else wanted, _dotted(path))
+
+
+def _unknown(target: Callable, key: str, allowed: list[str], path: slots.Keys) -> Problem:
+    if target is slots.UNTYPED[()]:
+        what = 'not a setting of a run (names that only help to write the file begin with an underscore)'
+    else:
+        what = f'not an argument of {_called(target)}'
+    hint = did_you_mean(key, allowed)
+    return Problem(_dotted(path), f'{what}.{hint or " Allowed: " + ", ".join(allowed)}')
+
+
+def _benchmark_problems(settings: dict[str, Any]) -> Iterator[Problem]:
+    benchmarks = settings.get('benchmarks') or {}
+    for key in ('val_benchmarks', 'test_benchmarks'):
+        chosen = settings.get(key)
+        for index, name in enumerate(chosen if isinstance(chosen, (list, tuple)) else ()):
+            if isinstance(name, str) and name not in benchmarks:
+                hint = did_you_mean(name, benchmarks) or f' Allowed: {", ".join(benchmarks) or "none"}'
+                yield Problem(f'{key}.{index}', f"there is no benchmark '{name}' in benchmarks.{hint}")
+
+
+def _class_count_problems(settings: dict[str, Any]) -> Iterator[Problem]:
+    """Head and data of different numbers of classes, where the config states both."""
+    classes = _look_up(settings, 'model', 'head', 'num_classes')
+    data = {'train_dataloader': _look_up(settings, 'train_dataloader', 'dataset', 'num_classes')}
+    benchmarks = settings.get('benchmarks')
+    for name, benchmark in benchmarks.items() if isinstance(benchmarks, dict) else ():
+        subsets = [metric.get('class_subset') for metric in _look_up(benchmark, 'metrics') or () if is_part(metric)]
+        if not any(subsets):  # a subset of the head's classes is scored: other numbers are right
+            data[f'benchmarks.{name}.dataloader'] = _look_up(benchmark, 'dataloader', 'dataset', 'num_classes')
+    for place, stated in data.items():
+        if isinstance(stated, int) and isinstance(classes, int) and 0 < classes != stated:
+            text = f'{stated}, but model.head.num_classes={classes}: head and data must agree'
+            yield Problem(f'{place}.dataset.num_classes', text)
+
+
+def _look_up(settings: Any, *keys: str) -> Any:
+    for key in keys:
+        settings = settings.get(key) if isinstance(settings, dict) else None
+    return settings
+
+
+def _purpose_problems(settings: dict[str, Any], purpose: Purpose) -> Iterator[Problem]:
+    needed = {
+        'train': ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+        'test': ('benchmarks',),
+        'read': (),
+    }
+    for key in needed[purpose]:
+        if not settings.get(key):
+            yield Problem(key, f'missing, and a config to {purpose} needs it')
+    work_dir = settings.get('work_dir')
+    if isinstance(work_dir, str) and purpose != 'read':
+        place = next(folder for folder in (Path(work_dir).absolute() / 'run').parents if folder.exists())
+        if not (place.is_dir() and os.access(place, os.W_OK)):
+            yield Problem('work_dir', f'{work_dir} cannot be written: {place} is no folder this user may write to')
+
+
+def _is_unused(problem: Problem, settings: dict[str, Any], purpose: Purpose) -> bool:
+    unused = list(_UNUSED[purpose])
+    chosen = settings.get({'train': 'val_benchmarks', 'test': 'test_benchmarks', 'read': ''}[purpose])
+    if chosen is not None:
+        unused += [f'benchmarks.{name}.' for name in settings.get('benchmarks') or {} if name not in chosen]
+    return any(problem.setting.startswith(prefix) for prefix in unused)
+
+
+def find_part(name: str) -> Any:
+    """A part by its registered name, from our registries or the ones they inherit from; ``None`` if there is none."""
+    for candidate in vars(registry).values():
+        if isinstance(candidate, registry.Registry) and candidate.scope == registry.SCOPE:
+            found = candidate.get(name)
+            if found is not None:
+                return found
+    return None
+
+
+def _registered() -> list[str]:
+    registries = [entry for entry in vars(registry).values() if isinstance(entry, registry.Registry)]
+    return [name for entry in registries for name in entry.module_dict]
+
+
+def _with_class(value: Any) -> Any:
+    """A part named by text, with its class in place of the name; anything else as it is."""
+    if is_part(value) and isinstance(value['type'], str):
+        return {**value, 'type': find_part(value['type']) or value['type']}
+    return value
+
+
+def _takes(target: Callable | None, key: str) -> bool:
+    return target is not None and any(key in entry for entry in slots.of(slots.TAKEN, target))
+
+
+def _dotted(path: slots.Keys) -> str:
+    return '.'.join(path)
+
+
+def _called(target: Callable) -> str:
+    return getattr(target, '__name__', str(target))

@@ -1,0 +1,127 @@
+"""What may be written in a config for a class or function: its arguments, followed through ``**kwargs``."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+EMPTY = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument; ``annotation`` and ``default`` are ``EMPTY`` where there is none."""
+
+    annotation: Any = EMPTY
+    default: Any = EMPTY
+
+
+@dataclass
+class Signature:
+    """What a call accepts.
+
+    Attributes:
+        arguments: Every argument that can be given by name.
+        required: Those that must be given.
+        open: Whether other names go where they cannot be followed; they are then not checked.
+    """
+
+    arguments: dict[str, Argument] = field(default_factory=dict)
+    required: set[str] = field(default_factory=set)
+    open: bool = False
+
+
+def signature_of(target: Callable) -> Signature:
+    """The signature of a class (its constructor, and its parents' as far as ``**kwargs`` reach) or a function."""
+    if inspect.isclass(target):
+        constructors = [base.__dict__['__init__'] for base in target.__mro__ if '__init__' in base.__dict__]
+        if constructors[0] is not object.__init__:
+            return _follow(constructors)
+    signature = Signature()
+    signature.open = _add(signature, target, skip=0, taken=set())
+    if not inspect.isclass(target):
+        # a function named in a config is called later, with more arguments than the config gives
+        signature.required.clear()
+    return signature
+
+
+def _follow(constructors: list[Callable]) -> Signature:
+    """Collect arguments from the most derived constructor towards ``object`` while keywords are passed on."""
+    signature = Signature()
+    taken: set[str] = set()
+    positional = 0
+    for constructor in constructors:
+        if constructor is object.__init__ or constructor.__module__ == 'torch.nn.modules.module':
+            return signature  # these accept nothing and say so with a TypeError
+        accepts_more = _add(signature, constructor, skip=1 + positional, taken=taken)
+        if not accepts_more:
+            return signature
+        passed = _passed_on(constructor)
+        if passed is None:
+            signature.open = True
+            return signature
+        names, positional = passed
+        taken |= names
+    return signature
+
+
+def _add(signature: Signature, function: Callable, *, skip: int, taken: set[str]) -> bool:
+    """Add a function's own arguments; return whether it also has ``**kwargs`` (or cannot be read).
+
+    Args:
+        signature: Filled in.
+        function: Read for its parameters.
+        skip: Leading positional parameters the caller fills (``self``, and what a child passes by position).
+        taken: Names a child passes by itself.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # written in C, without a signature
+        return True
+    hints = _hints(function)
+    filled = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:skip]
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    for parameter in parameters:
+        name = parameter.name
+        if parameter.kind not in by_name or parameter in filled or name in taken or name in signature.arguments:
+            continue
+        signature.arguments[name] = Argument(hints.get(name, EMPTY), parameter.default)
+        if parameter.default is EMPTY:
+            signature.required.add(name)
+    return any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _hints(function: Callable) -> dict[str, Any]:
+    function = inspect.unwrap(function.__init__ if inspect.isclass(function) else function)
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        # some libraries annotate with names that exist for type checkers only
+        return {}
+
+
+def _passed_on(constructor: Callable) -> tuple[set[str], int] | None:
+    """What a constructor itself hands to its parent's beside ``**kwargs``: names, and a number of positions.
+
+    Returns:
+        ``None`` when its keywords do not go to the parent.
+    """
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(constructor)))
+    except (OSError, TypeError):  # no source to read: the usual case is that they do
+        return set(), 0
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == '__init__'):
+            continue
+        if all(keyword.arg is not None for keyword in node.keywords):
+            continue
+        names = {keyword.arg for keyword in node.keywords if keyword.arg is not None}
+        explicit_self = not isinstance(node.func.value, ast.Call)  # Parent.__init__(self, ...), not super()
+        plain = [argument for argument in node.args if not isinstance(argument, ast.Starred)]
+        return names, len(plain) - explicit_self
+    return None

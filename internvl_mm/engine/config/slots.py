@@ -1,0 +1,98 @@
+"""What the checker knows about places in a config beyond annotations, as data.
+
+Most of a config explains itself: ``type`` names a class and the other keys are its arguments. The exceptions are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from mmengine._strategy import BaseStrategy
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.optim import BaseOptimWrapper, OptimWrapper, _ParamScheduler
+from mmengine.runner import BaseLoop, LogProcessor, set_random_seed
+from mmengine.visualization import Visualizer
+from mmengine.visualization.vis_backend import BaseVisBackend
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from internvl_mm.engine.runner import Runner
+from internvl_mm.utils.paths import ExistingPath
+
+Keys = tuple[str, ...]
+
+
+def benchmark(dataloader: dict, metrics: list) -> None:
+    """The two keys of one entry of ``benchmarks``."""
+
+
+# Dicts without `type`, and whose arguments they hold ('*' stands for any name or index).
+UNTYPED: dict[Keys, Callable] = {
+    (): Runner,
+    ('train_dataloader',): DataLoader,
+    ('optim_wrapper',): OptimWrapper,
+    ('optim_wrapper', 'clip_grad'): nn.utils.clip_grad_norm_,
+    ('benchmarks', '*'): benchmark,
+    ('benchmarks', '*', 'dataloader'): DataLoader,
+    ('env_cfg',): BaseStrategy._setup_env,
+    ('randomness',): set_random_seed,
+    ('log_processor',): LogProcessor,
+    ('compile',): torch.compile,
+}
+
+# What has to stand at a place, where the annotation of the argument does not say it.
+WANTED: dict[Keys, Any] = {
+    ('model',): nn.Module,
+    ('train_dataloader', 'dataset'): Dataset,
+    ('train_dataloader', 'sampler'): Sampler,
+    ('train_cfg',): BaseLoop | None,
+    ('optim_wrapper', 'optimizer'): Optimizer,
+    ('param_scheduler', '*'): _ParamScheduler,
+    ('benchmarks', '*', 'dataloader', 'dataset'): Dataset,
+    ('benchmarks', '*', 'dataloader', 'sampler'): Sampler,
+    ('benchmarks', '*', 'metrics', '*'): BaseMetric,
+    ('val_benchmarks', '*'): str,
+    ('test_benchmarks', '*'): str,
+    ('strategy',): BaseStrategy | None,
+    ('default_hooks', '*'): Hook | None,
+    ('custom_hooks', '*'): Hook,
+    ('visualizer',): Visualizer | None,
+    ('load_from',): ExistingPath | None,
+    ('resume',): bool | ExistingPath,
+}
+
+# Arguments the builder gives, so that a config does not have to.
+GIVEN: tuple[tuple[Any, frozenset[str]], ...] = (
+    (Optimizer, frozenset({'params'})),
+    (BaseLoop, frozenset({'runner', 'dataloader'})),
+    (Sampler, frozenset({'dataset', 'seed', 'sampler', 'batch_size'})),
+    (_ParamScheduler, frozenset({'optimizer'})),
+    (Visualizer, frozenset({'name'})),
+    (BaseVisBackend, frozenset({'save_dir'})),
+)
+
+# Keys the builder takes out before it calls the class, with their types.
+TAKEN: tuple[tuple[Any, dict[str, Any]], ...] = (
+    (Hook, {'priority': int | str}),
+    (_ParamScheduler, {'convert_to_iter_based': bool, 'epoch_length': int}),
+    (BaseOptimWrapper, {'constructor': Any, 'paramwise_cfg': dict | None}),
+    (nn.utils.clip_grad_norm_, {'type': str}),
+)
+
+
+def at(table: dict[Keys, Any], path: Keys) -> Any:
+    """The entry of ``table`` whose pattern fits ``path``, or ``None``."""
+    for pattern, entry in table.items():
+        if len(pattern) == len(path) and all(want in ('*', name) for want, name in zip(pattern, path)):
+            return entry
+    return None
+
+
+def of(table: tuple[tuple[Any, Any], ...], target: Callable) -> list[Any]:
+    """The entries of ``table`` for a function, or for every base of a class."""
+    bases = target.__mro__ if isinstance(target, type) else (target,)
+    return [entry for kind, entry in table if kind in bases]
