@@ -1,0 +1,1 @@
+"""Doors that bring data sets into the folders that configs expect."""
