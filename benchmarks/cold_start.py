@@ -16,7 +16,9 @@ GOAL_SECONDS = 0.5
 
 
 def _help(command: list[str]) -> None:
-    subprocess.run([*command, '--help'], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    subprocess.run(
+        [*command, '--help'], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
+    )
 
 
 def run(quick: bool = False) -> list[Row]:
@@ -26,7 +28,9 @@ def run(quick: bool = False) -> list[Row]:
     for peer in PEERS:
         command = shutil.which(peer, path=str(scripts))
         if command is None:
-            raise FileNotFoundError(f'{peer} is not installed beside {sys.executable}: install the package first')
+            raise FileNotFoundError(
+                f'{peer} is not installed beside {sys.executable}: install the package first'
+            )
         contestants[peer] = partial(_help, [command])
     seconds = interleave(contestants, rounds=3 if quick else 11, warmup=1)
     note = f'goal: ours below {GOAL_SECONDS} s'

@@ -46,7 +46,9 @@ def share_of_product_rate(sizes: dict, batch: int, *, rounds: int) -> tuple[floa
     forward = torch.compile(lambda pixels: model(pixels).tokens)
     pixels = torch.randn(batch, 3, SIDE, SIDE, device='cuda', dtype=torch.bfloat16)
     rate = matmul_rate(torch.bfloat16, 'cuda')
-    seconds = statistics.median(interleave({'ours': lambda: forward(pixels)}, rounds=rounds, warmup=3)['ours'])
+    seconds = statistics.median(
+        interleave({'ours': lambda: forward(pixels)}, rounds=rounds, warmup=3)['ours']
+    )
     grid = (SIDE // 14, SIDE // 14)
     per_image = vit_flops(
         num_layers=model.num_layers, width=model.width, mlp=sizes['intermediate_size'], grid=grid
@@ -62,6 +64,8 @@ def run(quick: bool = False) -> list[Row]:
     for name, (sizes, batch, goal) in MODELS.items():
         images, share, rate = share_of_product_rate(sizes, batch, rounds=5 if quick else 21)
         note = f'{images:.0f} images/s at batch {batch}; product {rate / 1e12:.0f} TFLOP/s'
-        rows.append(Row(f'{name} at {SIDE}', 'matrix product', share, 1, 'share', share, share, share, goal, note))
+        rows.append(
+            Row(f'{name} at {SIDE}', 'matrix product', share, 1, 'share', share, share, share, goal, note)
+        )
         torch.cuda.empty_cache()
     return rows

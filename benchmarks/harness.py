@@ -58,7 +58,9 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def interleave(contestants: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int) -> dict[str, list[float]]:
+def interleave(
+    contestants: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int
+) -> dict[str, list[float]]:
     """Time callables in turns, A B C A B C …, so that drift of the machine hits all alike.
 
     The order within a round is reversed every second round: whoever runs first after a pause is not always the same.
@@ -79,14 +81,18 @@ def interleave(contestants: Mapping[str, Callable[[], object]], *, rounds: int, 
     return seconds
 
 
-def ratio_of_medians(theirs: list[float], ours: list[float], *, draws: int = 2000) -> tuple[float, float, float]:
+def ratio_of_medians(
+    theirs: list[float], ours: list[float], *, draws: int = 2000
+) -> tuple[float, float, float]:
     """Ratio of medians theirs / ours of paired rounds, with a 95 % bootstrap interval over the rounds."""
     generator = random.Random(0)
     count = len(ours)
     samples = []
     for _ in range(draws):
         picks = [generator.randrange(count) for _ in range(count)]
-        samples.append(statistics.median(theirs[i] for i in picks) / statistics.median(ours[i] for i in picks))
+        samples.append(
+            statistics.median(theirs[i] for i in picks) / statistics.median(ours[i] for i in picks)
+        )
     samples.sort()
     ratio = statistics.median(theirs) / statistics.median(ours)
     return ratio, samples[int(0.025 * draws)], samples[int(0.975 * draws)]

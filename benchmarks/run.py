@@ -36,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         epilog=f'benchmarks:\n{listing}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('names', nargs='+', choices=list(names), metavar='NAME', help='one or more benchmarks')
+    parser.add_argument(
+        'names', nargs='+', choices=list(names), metavar='NAME', help='one or more benchmarks'
+    )
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     parser.add_argument('--quick', action='store_true', help='fewer rounds; results are not stored')
     options = parser.parse_args(argv)
@@ -57,7 +59,16 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.write('\n')
         else:
             table = [
-                (r.what, r.peer, r.ours, r.theirs, r.unit, f'{r.ratio:.2f} [{r.low:.2f}, {r.high:.2f}]', r.goal, r.note)
+                (
+                    r.what,
+                    r.peer,
+                    r.ours,
+                    r.theirs,
+                    r.unit,
+                    f'{r.ratio:.2f} [{r.low:.2f}, {r.high:.2f}]',
+                    r.goal,
+                    r.note,
+                )
                 for r in rows
             ]
             header = ('what', 'peer', 'ours', 'theirs', 'unit', 'ratio [95 %]', 'goal', 'note')

@@ -82,7 +82,9 @@ def gate(models: dict[str, nn.Module], pixels: Tensor) -> None:
     for peer in PEERS:
         error = ((tokens['ours'] - tokens[peer]).abs().max() / tokens[peer].abs().max()).item()
         if error > GATE:
-            raise AssertionError(f'outputs differ from {peer} by {error:.2e} of the largest value: nothing to compare')
+            raise AssertionError(
+                f'outputs differ from {peer} by {error:.2e} of the largest value: nothing to compare'
+            )
 
 
 def cells(models: dict[str, nn.Module], pixels: Tensor, label: str, *, rounds: int) -> list[Row]:
@@ -96,9 +98,13 @@ def cells(models: dict[str, nn.Module], pixels: Tensor, label: str, *, rounds: i
     rows += [compare(f'forward {label}', seconds, peer, goal=1.0) for peer in PEERS]
     share, goal = flops / min(seconds['ours']) / rate, SHARE_GOALS[label]
     note = f'share of {rate / 1e9:.0f} GFLOP/s measured; goal {goal:.2f}'
-    rows.append(Row(f'forward {label}, share', 'matrix product', share, 1, 'share', share, share, share, goal, note))
+    rows.append(
+        Row(f'forward {label}, share', 'matrix product', share, 1, 'share', share, share, share, goal, note)
+    )
     seconds = interleave(
-        {n: partial(train_step, n, m, pixels) for n, m in models.items()}, rounds=max(3, rounds // 2), warmup=1
+        {n: partial(train_step, n, m, pixels) for n, m in models.items()},
+        rounds=max(3, rounds // 2),
+        warmup=1,
     )
     return rows + [compare(f'forward+backward {label}', seconds, peer, goal=1.0) for peer in PEERS]
 
@@ -118,8 +124,14 @@ def auto_precision(models: dict[str, nn.Module], pixels: Tensor, *, rounds: int)
         cosine = torch.cosine_similarity(ours().float(), reference, dim=-1).min().item()
         if cosine < 0.999:
             raise AssertionError(f"'auto' precision gives tokens with cosine {cosine:.5f} < 0.999 to fp32")
-        seconds = interleave({'ours': ours, 'timm': partial(forward, 'timm', models['timm'], pixels)}, rounds=rounds, warmup=2)
-    return [compare(f"forward 'auto' ({dtype}) vs fp32", seconds, 'timm', goal=3.0, note=f'least cosine {cosine:.5f}')]
+        seconds = interleave(
+            {'ours': ours, 'timm': partial(forward, 'timm', models['timm'], pixels)}, rounds=rounds, warmup=2
+        )
+    return [
+        compare(
+            f"forward 'auto' ({dtype}) vs fp32", seconds, 'timm', goal=3.0, note=f'least cosine {cosine:.5f}'
+        )
+    ]
 
 
 def run(quick: bool = False) -> list[Row]:

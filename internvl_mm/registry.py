@@ -54,3 +54,5 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child('optimizer wrapper constructor', MM_OPTIM_WR
 OPTIM_WRAPPERS = _child('optim_wrapper', MM_OPTIM_WRAPPERS, 'engine')
 # step -> learning rate, momentum
 PARAM_SCHEDULERS = _child('parameter scheduler', MM_PARAM_SCHEDULERS, 'engine')
+# cached features of frozen backbones -> numbers
+PROBES = Registry('probe', scope=SCOPE, locations=[f'{SCOPE}.engine'])

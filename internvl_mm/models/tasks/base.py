@@ -59,7 +59,8 @@ class BaseTask(BaseModel):
         """Choose the compute dtype; ``torch.float32`` turns autocast off."""
         self.autocast_dtype = None if dtype == torch.float32 else dtype
 
-    def _autocast(self, inputs: Tensor) -> AbstractContextManager:
+    def autocast(self, inputs: Tensor) -> AbstractContextManager:
+        """The context the strategy's precision asks for, on the device of ``inputs``."""
         if self.autocast_dtype is None:
             return nullcontext()
         return torch.autocast(inputs.device.type, dtype=self.autocast_dtype)
@@ -72,7 +73,7 @@ class BaseTask(BaseModel):
             data_samples: One sample per image; not needed by ``'tensor'``.
             mode: ``'loss'``, ``'predict'`` or ``'tensor'`` (features).
         """
-        with self._autocast(inputs):
+        with self.autocast(inputs):
             if mode == 'loss':
                 return self.loss(inputs, data_samples or [])
             if mode == 'predict':

@@ -1,0 +1,199 @@
+"""Features of frozen backbones: extracted once, kept on disk, shared by probes.
+
+Shape letters: V augmented views, n images, C feature width, (1+N, D) token sequence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from mmengine.dist import barrier, get_dist_info
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from internvl_mm.data.collate import collate_samples
+from internvl_mm.data.samplers import SampleIndex
+from internvl_mm.models.tasks import BaseTask
+from internvl_mm.structures import VisionFeatures
+from internvl_mm.utils.console import progress_bar
+from internvl_mm.utils.errors import ConfigError, DataError
+from internvl_mm.utils.hashing import hash_settings, hash_tensors
+
+StoredDtype = Literal['fp32', 'bf16', 'fp16']
+STORED_DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features of a data set.
+
+    Attributes:
+        views: Per view, features ``[n, C]`` (``[n, 1+N, D]`` for probes that train on tokens) and, alike in length,
+            the position ``LongTensor[n]`` of each image in the data set.
+        dataset: The data set the positions refer to; its labels are not stored twice.
+        grid: Patch grid (h, w) of stored token sequences.
+        extracted: Images that were computed in this call; 0 when everything lay on disk.
+    """
+
+    views: list[tuple[Tensor, Tensor]]
+    dataset: Any = field(repr=False)
+    grid: tuple[int, int] = (0, 0)
+    extracted: int = 0
+
+    def labels(self, view: int = 0) -> Tensor:
+        """Class of each image of a view, ``LongTensor[n]``."""
+        return torch.from_numpy(self.dataset.targets)[self.views[view][1]]
+
+
+def trains_on_tokens(task: BaseTask) -> bool:
+    """Whether the probe of a task has a trainable neck, so that whole token sequences have to be kept."""
+    return any(parameter.requires_grad for parameter in task.neck.parameters())
+
+
+class FeatureCache:
+    """A folder of features: one sub-folder per (weights, precision, transform, data), one below it per view.
+
+    Files appear whole or not at all, so an interrupted extraction continues where it stopped, and any number of
+    processes may share the work.
+
+    Args:
+        folder: Where the cache lives; made when needed.
+        views: Augmented views per training image; evaluation data always has one.
+        dtype: How features are stored. ``'fp16'`` overflows beyond 65,504: raw tokens of the 6B model can be large.
+        batch_size: Images per forward pass.
+        num_workers: Reading processes.
+        shard_size: Images per file.
+    """
+
+    def __init__(
+        self,
+        folder: str = 'work_dirs/features',
+        *,
+        views: int = 1,
+        dtype: StoredDtype = 'fp32',
+        batch_size: int = 64,
+        num_workers: int = 0,
+        shard_size: int = 8192,
+    ):
+        if views < 1:
+            raise ConfigError(f'features.views={views}: at least one view of every image is needed')
+        self.folder = Path(folder)
+        self.views = views
+        self.dtype = STORED_DTYPES[dtype]
+        self.batch_size, self.num_workers, self.shard_size = batch_size, num_workers, shard_size
+
+    def settings(self, task: BaseTask, dataset: Any) -> dict[str, Any]:
+        """What decides the features; its hash names the sub-folder."""
+        frozen: dict[str, nn.Module] = {'backbone': task.backbone}
+        if not trains_on_tokens(task):
+            frozen['neck'] = task.neck
+        return dict(
+            weights={name: hash_tensors(part.state_dict()) for name, part in frozen.items()},
+            preprocessor=hash_tensors(task.data_preprocessor.state_dict()) if task.data_preprocessor else '',
+            parts={name: type(part).__qualname__ for name, part in frozen.items()},
+            compute=str(task.autocast_dtype),
+            stored=str(self.dtype),
+            shard_size=self.shard_size,
+            data=dataset.fingerprint(),
+            length=len(dataset),
+        )
+
+    @torch.inference_mode()
+    def extract(self, task: BaseTask, dataset: Any, *, views: int | None = None) -> FeatureSet:
+        """Return the features of a data set, computing only what is not on disk.
+
+        Args:
+            task: Gives ``backbone``, ``neck`` and ``data_preprocessor``; evaluated as it is, never trained.
+            dataset: A :class:`~internvl_mm.data.datasets.BaseDataset`; view v is drawn as epoch v.
+            views: Number of views, by default the cache's.
+
+        Raises:
+            DataError: A sample or a stored file cannot be read.
+        """
+        task.eval()
+        settings = self.settings(task, dataset)
+        folder = self.folder / hash_settings(settings)[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(folder / 'settings.json', dict(settings, dataset=dataset.name))
+        jobs = [
+            (folder / f'view_{view:02d}' / f'{start:09d}.safetensors', view, start)
+            for view in range(views or self.views)
+            for start in range(0, len(dataset), self.shard_size)
+        ]
+        rank, world_size = get_dist_info()
+        missing = [job for job in jobs if not job[0].exists()]
+        extracted = 0
+        with progress_bar() as progress:
+            bar = progress.add_task(f'features of {dataset.name}', total=len(missing))
+            for path, view, start in missing[rank::world_size]:
+                stop = min(start + self.shard_size, len(dataset))
+                _write_shard(
+                    path, self._compute(task, dataset, [SampleIndex(i, view) for i in range(start, stop)])
+                )
+                extracted += stop - start
+                progress.advance(bar, world_size)
+        barrier()
+        return self._read(jobs, dataset, extracted)
+
+    def _compute(self, task: BaseTask, dataset: Any, indices: list[SampleIndex]) -> dict[str, Tensor]:
+        """Features of some samples; a sample that could not be read under ``on_error='skip'`` is left out."""
+        loader = DataLoader(
+            dataset,
+            sampler=indices,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=collate_samples,
+        )
+        features, positions, grid = [], [], (0, 0)
+        for batch in loader:
+            data = task.data_preprocessor(batch, training=False)
+            with task.autocast(data['inputs']):
+                output = task.backbone(data['inputs'])
+                grid = output.grid
+                kept = output.tokens if trains_on_tokens(task) else task.neck(output)
+            features.append(kept.to(self.dtype).cpu())
+            positions += [sample.index for sample in data['data_samples']]
+        return dict(features=torch.cat(features), positions=torch.tensor(positions), grid=torch.tensor(grid))
+
+    def _read(self, jobs: list[tuple[Path, int, int]], dataset: Any, extracted: int) -> FeatureSet:
+        views: dict[int, list[dict[str, Tensor]]] = {}
+        for path, view, _ in jobs:
+            views.setdefault(view, []).append(_read_shard(path))
+        joined = [
+            (torch.cat([s['features'] for s in shards]), torch.cat([s['positions'] for s in shards]))
+            for shards in views.values()
+        ]
+        height, width = views[0][0]['grid'].tolist()
+        return FeatureSet(views=joined, dataset=dataset, grid=(height, width), extracted=extracted)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, default=str) + '\n', encoding='utf-8')
+
+
+def _write_shard(path: Path, tensors: dict[str, Tensor]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    # The process id keeps two runs that share a cache from writing into each other's unfinished file.
+    unfinished = path.with_suffix(f'.{os.getpid()}.tmp')
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished)
+    os.replace(unfinished, path)
+
+
+def _read_shard(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f'feature file {path} cannot be read ({error}): delete it and run again') from error
+
+
+def as_features(stored: Tensor, grid: tuple[int, int]) -> VisionFeatures:
+    """Wrap stored token sequences ``[B, 1+N, D]`` for a neck."""
+    return VisionFeatures(tokens=stored.float(), grid=grid)
