@@ -30,9 +30,10 @@ def test_published_settings_and_initialisation() -> None:
 
 
 @pytest.mark.parametrize('num_classes', [0, -1])
-def test_no_classes_is_the_identity(num_classes: int) -> None:
-    head, x = LinearClsHead(3, num_classes), torch.randn(2, 3)
-    assert head(x) is x and not list(head.parameters())
+def test_no_classes_leaves_out_the_linear_layer(num_classes: int) -> None:
+    x = torch.randn(4, 3)
+    assert LinearClsHead(3, num_classes, norm=None)(x) is x
+    assert_close(LinearClsHead(3, num_classes)(x), nn.BatchNorm1d(3, eps=1e-6)(x))
 
 
 @pytest.mark.parametrize(

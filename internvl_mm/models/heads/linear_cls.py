@@ -20,7 +20,7 @@ class LinearClsHead(nn.Module):
 
     Args:
         in_dim: Width of the features.
-        num_classes: Number of classes; 0 or less gives the features back (as published).
+        num_classes: Number of classes; 0 or less leaves out the linear layer (as published).
         norm: ``'batch'`` for probes on frozen features, ``'layer'`` or ``None`` for fine-tuning.
         eps: Floor of the variance.
 
@@ -37,18 +37,17 @@ class LinearClsHead(nn.Module):
     ):
         super().__init__()
         self.in_dim, self.num_classes = in_dim, num_classes
-        if num_classes <= 0:
-            self.norm, self.linear = nn.Identity(), nn.Identity()
-            return
         norms = {'batch': nn.BatchNorm1d, 'layer': nn.LayerNorm}
         self.norm = norms[norm](in_dim, eps=eps) if norm else nn.Identity()
+        if num_classes <= 0:
+            self.linear = nn.Identity()
+            return
         self.linear = nn.Linear(in_dim, num_classes)
         nn.init.normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Classify ``[B, in_dim]``."""
-        if self.num_classes <= 0:
-            return features
+        dtype = next((parameter.dtype for parameter in self.parameters()), features.dtype)
         with torch.autocast(features.device.type, enabled=False):
-            return self.linear(self.norm(features.to(self.linear.weight.dtype)))
+            return self.linear(self.norm(features.to(dtype)))
