@@ -1,1 +1,20 @@
-"""data."""
+"""Read: files to samples, samples to batches."""
+
+from .collate import collate_samples
+from .decode import ImageDecoder
+from .ledger import Ledger
+from .pipeline import Pipeline
+from .samplers import EpochSampler, EvalSampler, SampleIndex, StreamSampler
+from .seeding import seeded
+
+__all__ = [
+    'EpochSampler',
+    'EvalSampler',
+    'ImageDecoder',
+    'Ledger',
+    'Pipeline',
+    'SampleIndex',
+    'StreamSampler',
+    'collate_samples',
+    'seeded',
+]

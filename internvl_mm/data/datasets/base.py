@@ -1,0 +1,182 @@
+"""The dataset slot for labelled images: what every data set promises."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+
+from internvl_mm.data.decode import ImageDecoder
+from internvl_mm.data.pipeline import Pipeline, Transform
+from internvl_mm.data.samplers import SampleIndex
+from internvl_mm.data.seeding import seeded
+from internvl_mm.registry import TRANSFORMS
+from internvl_mm.structures import BadSample, ImageSample
+from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
+from internvl_mm.utils.hashing import hash_settings
+
+OnError = Literal['fail', 'skip', 'replace']
+POLICIES = ('fail', 'skip', 'replace')
+MAX_REPLACEMENTS = 10  # tries before a sample counts as bad for good
+
+Item = dict[str, Any]
+
+
+class BaseDataset(Dataset, ABC):
+    """Index to one labelled image.
+
+    A subclass finds its samples in ``__init__``, hands their labels to this class, and implements :meth:`read` and
+    :meth:`path`. Everything else (decoding, transforms, bad samples, reproducible randomness) happens here.
+
+    ``dataset[index]`` is ``dict(inputs=uint8 Tensor[3, H, W], data_samples=ImageSample)``, or a :class:`BadSample`
+    under ``on_error='skip'``. What random transforms do is a function of (seed, epoch, index): our samplers yield
+    :class:`SampleIndex`, which carries all three; for a plain ``int`` the epoch is that of :meth:`set_epoch`.
+
+    Args:
+        targets: Class index of every sample.
+        classes: Names of all classes; their number bounds the labels.
+        name: Name in results, ledgers and reports; the class's name by default.
+        transform: From PIL image to PIL image or uint8 tensor, see :class:`Pipeline`.
+        decoder: An :class:`ImageDecoder` or its config.
+        on_error: What a bad sample does: ``'fail'`` stops, ``'skip'`` leaves it out of its batch, ``'replace'`` takes
+            another one, always the same for the same sample. The last two leave a line in the run's ledger.
+
+    Attributes:
+        targets: int64 array ``[len]``.
+        classes: Tuple of class names.
+        metainfo: ``dict(name, classes)``, for metrics and reports.
+
+    Raises:
+        DataError: There is no sample, or (under ``'fail'``) a label is out of range.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[int] | np.ndarray,
+        classes: Sequence[str],
+        *,
+        name: str | None = None,
+        transform: Sequence[Transform] = (),
+        decoder: ImageDecoder | dict | None = None,
+        on_error: OnError = 'fail',
+    ):
+        if on_error not in POLICIES:
+            hint = did_you_mean(on_error, POLICIES)
+            raise ConfigError(f"on_error='{on_error}' is no policy: use 'fail', 'skip' or 'replace'.{hint}")
+        # Arrays rather than lists: worker processes share their memory, while lists are copied by reference counting.
+        self.targets = np.asarray(targets, np.int64)
+        self.classes = tuple(classes)
+        self.name = name or type(self).__name__
+        self.transform = Pipeline(transform)
+        self.decoder = TRANSFORMS.build(decoder) if isinstance(decoder, dict) else decoder or ImageDecoder()
+        self.on_error = on_error
+        self.epoch = 0
+        if len(self) == 0:
+            raise DataError(f"data set '{self.name}' has no samples")
+        if on_error == 'fail':
+            outside = np.flatnonzero((self.targets < 0) | (self.targets >= self.num_classes))
+            for index in outside[:1].tolist():
+                self._check_label(index)
+
+    @abstractmethod
+    def read(self, index: SampleIndex) -> bytes | Path | Image.Image:
+        """The image of one sample: bytes of its file, its path, or a picture made on the fly.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+
+    @abstractmethod
+    def path(self, index: int) -> str | None:
+        """Where a sample comes from, for messages and reports; ``None`` if it has no file."""
+
+    def annotate(self, sample: ImageSample, index: int) -> None:
+        """Add further labels to a sample; by default none."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """What metrics and reports need to know."""
+        return dict(name=self.name, classes=self.classes)
+
+    def fingerprint(self) -> str:
+        """Hash of what decides the samples: paths, labels, decoder, transform (not the bytes in the files)."""
+        paths = hashlib.sha256('\n'.join(str(self.path(index)) for index in range(len(self))).encode())
+        return hash_settings(
+            dict(
+                dataset=[type(self).__qualname__, self.name, self._identity()],
+                labels=[hashlib.sha256(self.targets.tobytes()).hexdigest(), self.classes],
+                paths=paths.hexdigest(),
+                decoder=repr(self.decoder),
+                transform=self.transform.settings,
+            )
+        )
+
+    def _identity(self) -> Any:
+        """What else decides the samples of a data set, where paths and labels do not say it all."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of plain integer indices, in this process."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> Item | BadSample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} is outside data set '{self.name}' of {len(self)} samples")
+        if not isinstance(index, SampleIndex):
+            index = SampleIndex(index, self.epoch)
+        try:
+            return self._load(index)
+        except DataError as error:
+            if self.on_error == 'fail':
+                raise
+            bad = BadSample(self.name, int(index), self.path(index), str(error))
+        return bad if self.on_error == 'skip' else self._replace(index, bad)
+
+    def _load(self, index: SampleIndex) -> Item:
+        self._check_label(index)
+        source = self.read(index)
+        image = source if isinstance(source, Image.Image) else self.decoder(source, self.path(index))
+        with seeded(index.seed, index.epoch, index):
+            inputs = self.transform(image)
+        sample = ImageSample.labelled(
+            int(self.targets[index]), dataset=self.name, index=int(index), path=self.path(index)
+        )
+        sample.set_metainfo(dict(epoch=index.epoch))
+        self.annotate(sample, index)
+        return dict(inputs=inputs, data_samples=sample)
+
+    def _replace(self, index: SampleIndex, bad: BadSample) -> Item | BadSample:
+        """Another sample in place of a bad one, chosen by (seed, index); gives up after a few that are bad too."""
+        choices = np.random.default_rng([index.seed, index]).integers(len(self), size=MAX_REPLACEMENTS)
+        for choice in choices.tolist():
+            try:
+                return dict(self._load(index.to(choice)), bad_samples=[bad])
+            except DataError:
+                continue
+        return bad
+
+    def _check_label(self, index: int) -> None:
+        label = int(self.targets[index])
+        if not 0 <= label < self.num_classes:
+            raise DataError(
+                f"label {label} of sample {int(index)} ({self.path(index)}) of data set '{self.name}' is outside its "
+                f'{self.num_classes} classes (0 to {self.num_classes - 1}); correct the label, or num_classes'
+            )
+
+
+def numbered_classes(num_classes: int) -> tuple[str, ...]:
+    """Names of classes that have none: their numbers."""
+    return tuple(str(number) for number in range(num_classes))

@@ -1,0 +1,128 @@
+"""Bytes of an image file to an RGB picture, with bounds that hold before any pixel is decoded."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from internvl_mm.registry import TRANSFORMS
+from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
+
+# Read by default. TIFF is left out because its decoders are the least hardened; name it in ``formats`` to allow it.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF')
+OPTIONAL_FORMATS = ('TIFF',)
+BACKENDS = ('pil', 'cv2')
+MAX_PIXELS = 64_000_000  # 8,000 × 8,000: 192 MB as RGB
+# What Pillow's decoders raise for damaged files, beside its own OSError subclasses.
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
+
+
+@TRANSFORMS.register_module()
+@dataclass(frozen=True)
+class ImageDecoder:
+    """Decode an image file, given as bytes or as a path, to an RGB PIL image.
+
+    The format and the size are read from the header first, with either backend, so a wrong format or a decompression
+    bomb costs nothing. Multi-frame files give their first frame; transparency is dropped.
+
+    Args:
+        backend: ``'pil'``, or ``'cv2'`` as the published ImageNet-1K and ReaL numbers were made with. As published,
+            only ``'cv2'`` turns the picture as its EXIF orientation says.
+        max_pixels: Most pixels (width × height) a picture may have.
+        formats: Formats to read, named as Pillow does.
+    """
+
+    backend: Literal['pil', 'cv2'] = 'pil'
+    max_pixels: int = MAX_PIXELS
+    formats: tuple[str, ...] = FORMATS
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            hint = did_you_mean(self.backend, BACKENDS)
+            raise ConfigError(f"backend='{self.backend}' is not a decoder: use 'pil' or 'cv2'.{hint}")
+        unknown = sorted(set(self.formats) - set(FORMATS + OPTIONAL_FORMATS))
+        if unknown:
+            raise ConfigError(
+                f'formats={unknown} cannot be allowed: choose from {FORMATS + OPTIONAL_FORMATS}'
+            )
+
+    def __call__(self, source: bytes | str | Path, path: str | None = None) -> Image.Image:
+        """Decode one image.
+
+        Args:
+            source: The file's bytes, or where it is.
+            path: What to call it in errors; by default ``source`` if that is a path.
+
+        Raises:
+            DataError: The file is missing, empty, damaged, too large or of a format that is not allowed.
+        """
+        name = path or (f'{len(source)} bytes' if isinstance(source, bytes) else str(source))
+        data = source if isinstance(source, bytes) else read_file(source)
+        if not data:
+            raise DataError(f'{name}: the file is empty; copy it again')
+        header = self._open(data, name)
+        return _decode_cv2(data, name) if self.backend == 'cv2' else _decode_pil(header, name)
+
+    def _open(self, data: bytes, name: str) -> Image.Image:
+        """Parse the header, which decodes no pixels, and check what it promises."""
+        try:
+            image = Image.open(io.BytesIO(data), formats=self.formats)
+        except Image.DecompressionBombError as error:
+            raise DataError(f'{name}: refused before decoding, {error}') from error
+        except Image.UnidentifiedImageError as error:
+            raise DataError(
+                f'{name}: not an image of an allowed format (starts with {data[:8]!r}, allowed are '
+                f"{', '.join(self.formats)}); convert it, or name its format in the decoder's formats "
+                f'(possible besides: {", ".join(OPTIONAL_FORMATS)})'
+            ) from error
+        except BROKEN as error:
+            raise DataError(f'{name}: the header is damaged ({error}); copy the file again') from error
+        width, height = image.size
+        if width * height > self.max_pixels:
+            raise DataError(
+                f'{name}: {width}×{height} pixels in the header, more than max_pixels={self.max_pixels:,}; refused '
+                'before decoding. Shrink the picture, or raise max_pixels of the decoder if you trust the source'
+            )
+        return image
+
+
+def read_file(path: str | Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        DataError: There is no such file, or it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(
+            f'{path}: cannot be read ({error.strerror}); check the root folder of the data set'
+        ) from error
+
+
+def _decode_pil(image: Image.Image, name: str) -> Image.Image:
+    try:
+        if image.mode.startswith('I;16'):
+            # Pillow clips 16-bit greys at 255, which leaves a white picture; keep the upper 8 bits instead.
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return image.convert('RGB')
+    except BROKEN as error:
+        raise DataError(f'{name}: truncated or damaged ({error}); copy the file again') from error
+
+
+def _decode_cv2(data: bytes, name: str) -> Image.Image:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise DataError(f'{name}: OpenCV cannot decode it ({error})') from error
+    if pixels is None:
+        raise DataError(f'{name}: truncated or damaged (OpenCV cannot decode it); copy the file again')
+    return Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
