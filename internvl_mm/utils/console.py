@@ -46,7 +46,7 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
     rows = [list(row) for row in rows]
     for column, name in enumerate(header):
         numeric = all(isinstance(row[column], (int, float)) for row in rows)
-        table.add_column(name, justify='right' if numeric else 'left')
+        table.add_column(name, justify='right' if numeric else 'left', overflow='fold')
     for row in rows:
         table.add_row(*(f'{cell:.4g}' if isinstance(cell, float) else str(cell) for cell in row))
     console.print(table)

@@ -6,7 +6,6 @@ rest. There is no fallback, and nothing else in this package calls ``torch.load`
 
 from __future__ import annotations
 
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -57,8 +56,4 @@ def read_pickle(path: str | Path) -> dict[str, Tensor]:
 
 def write_pickle(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as the published ``.pth`` files are: ``{'module': {name: tensor}}``."""
-    path = Path(path)
-    temporary = path.with_name(path.name + '.partial')
-    # clone: a view would drag the whole storage it looks into along
-    torch.save({'module': {name: tensor.clone() for name, tensor in tensors.items()}}, temporary)
-    os.replace(temporary, path)
+    torch.save({'module': dict(tensors)}, path)

@@ -50,16 +50,23 @@ def load_vision_weights(module: nn.Module, path: str | Path, *, file_depth: int 
         CheckpointError: The checkpoint has another depth, width, norm, head of names …; says which, with both shapes.
     """
     found = to_hf(open_weights(path))
+    fill_module(module, found, path, file_depth=file_depth)
+    return found
+
+
+def fill_module(
+    module: nn.Module, found: VisionWeights, path: str | Path, *, file_depth: int | None = None
+) -> None:
+    """:func:`load_vision_weights` for weights already read; ``path`` is only named in messages."""
     expected = module.state_dict()
     _check_others(found, path)
     tensors = _front_blocks(found, expected, path, file_depth)
     _check_width(tensors, expected, path)
-    dtype = found.tensors[_POSITIONS].dtype if found.layout == 'pth' and _POSITIONS in tensors else torch.float32
+    dtype = found.tensors[_CLASS_TOKEN].dtype if found.layout == 'pth' else torch.float32
     _fit_embeddings(tensors, expected, dtype)
     _check_fit(tensors, expected, path)
     on_meta = any(tensor.is_meta for tensor in expected.values())
     module.load_state_dict(tensors, strict=True, assign=on_meta)
-    return found
 
 
 def _check_others(found: VisionWeights, path: str | Path) -> None:

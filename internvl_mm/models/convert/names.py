@@ -106,7 +106,7 @@ def find_vision(names: Iterable[str]) -> tuple[Layout, str]:
     )
 
 
-def _stored_names(name: str, layout: Layout) -> list[str]:
+def stored_names(name: str, layout: Layout) -> list[str]:
     """Names an HF tensor has in ``layout``: one, or three (q, k, v) for the joint projection in native."""
     column = _COLUMN[layout]
     for row in _OUTSIDE:
@@ -153,7 +153,7 @@ def to_hf(weights: Mapping[str, Tensor]) -> VisionWeights:
             names.append(name)
     tensors = {}
     for name in dict.fromkeys(names):
-        parts = [prefix + stored for stored in _stored_names(name, layout)]
+        parts = [prefix + stored for stored in stored_names(name, layout)]
         if missing := [part for part in parts if part not in weights]:
             raise CheckpointError(f'{", ".join(missing)} missing beside the other parts of {name!r}')
         tensors[name] = weights[parts[0]] if len(parts) == 1 else torch.cat([weights[part] for part in parts])
@@ -164,16 +164,12 @@ def from_hf(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """Give tensors with HF names the names of another layout.
 
     Raises:
-        CheckpointError: A name is not InternViT's, or timm is asked for a model with QK norm.
+        CheckpointError: A name is not InternViT's.
     """
-    if layout == 'timm' and any('.q_norm.' in name for name in tensors):
-        raise CheckpointError(
-            "timm has no QK norm over all heads together, so a 6B model cannot be written as 'timm': "
-            "use 'hf', 'pth' or 'native'"
-        )
     renamed = {}
     for name, tensor in tensors.items():
-        stored = _stored_names(name, layout)
-        parts = tensor.chunk(3) if len(stored) == 3 else [tensor]
-        renamed |= {part_name: part.contiguous() for part_name, part in zip(stored, parts, strict=True)}
+        stored = stored_names(name, layout)
+        # Copies, because safetensors does not save views of one tensor apart.
+        parts = [part.clone() for part in tensor.chunk(3)] if len(stored) == 3 else [tensor]
+        renamed.update(zip(stored, parts, strict=True))
     return renamed

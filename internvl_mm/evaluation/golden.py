@@ -1,0 +1,126 @@
+"""Recorded outputs of the published implementation, compared with ours.
+
+A case is a folder: a tiny model in the published layout, inputs, and the outputs the published code computed for them on
+CPU in fp32. Its kind is the first word of its name; one small function per kind runs the case through the loaders a
+user would call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from internvl_mm.models.convert import open_weights
+from internvl_mm.models.convert.files import read_json
+from internvl_mm.models.hub import load_model
+from internvl_mm.models.tasks.published_probe import build_published_probe
+from internvl_mm.utils.errors import DataError, UserError
+
+# What a checker yields: name of an output, what we computed, what was recorded.
+Comparison = tuple[str, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """Outcome of one case.
+
+    Attributes:
+        name: Folder name.
+        verdict: ``'PASS'``, ``'FAIL'``, or ``'UNKNOWN'`` for a kind this version has no checker for.
+        detail: Largest absolute difference, or what went wrong.
+    """
+
+    name: str
+    verdict: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f'{self.verdict} {self.name} {self.detail}'
+
+
+def check_vit(folder: Path) -> Iterator[Comparison]:
+    """InternViT: last hidden state, pooler output and every hidden state, at each recorded image size."""
+    model, golden = load_model(folder), load_file(folder / 'golden.safetensors')
+    for name in golden:
+        if not name.startswith('pixel_values_'):
+            continue
+        size = name.removeprefix('pixel_values_')
+        output = model(golden[name], output_hidden_states=True)
+        yield f'last_hidden_state_{size}', output.last_hidden_state, golden[f'last_hidden_state_{size}']
+        yield f'pooler_output_{size}', output.pooler_output, golden[f'pooler_output_{size}']
+        for index, hidden in enumerate(output.hidden_states):
+            yield f'hidden_{index}_{size}', hidden, golden[f'hidden_{index}_{size}']
+
+
+def check_probe(folder: Path) -> Iterator[Comparison]:
+    """Published classification probe: logits."""
+    golden = load_file(folder / 'golden.safetensors')
+    probe = build_published_probe(read_json(folder / 'case.json')['arguments'], open_weights(folder))
+    pixels = golden['pixel_values']
+    yield 'logits', probe.head(probe(pixels, mode='tensor')), golden['logits']
+
+
+CHECKERS: dict[str, Callable[[Path], Iterator[Comparison]]] = {'vit': check_vit, 'probe': check_probe}
+# Kinds without a checker yet. Named, because 'vit_adapter_x' would otherwise pass for a 'vit'.
+_PENDING = ('chat', 'internvl_14b', 'seg_fpn', 'vit_adapter', 'text')
+
+
+def kind_of(name: str) -> str:
+    """Kind of a case by its folder name: the longest known kind it starts with, else its first word."""
+    kinds = [kind for kind in (*CHECKERS, *_PENDING) if name == kind or name.startswith(f'{kind}_')]
+    return max(kinds, key=len, default=name.partition('_')[0])
+
+
+def check_case(folder: Path, tolerance: float) -> CaseResult:
+    """Run one case; the detail of a failure names the output and its difference."""
+    checker = CHECKERS.get(kind_of(folder.name))
+    if checker is None:
+        return CaseResult(folder.name, 'UNKNOWN', f'no checker for kind {kind_of(folder.name)!r} in this version')
+    try:
+        with torch.no_grad():
+            errors = {name: _difference(ours, recorded) for name, ours, recorded in checker(folder)}
+    except (UserError, OSError, SafetensorError, KeyError) as error:
+        return CaseResult(folder.name, 'FAIL', f'{type(error).__name__}: {error}')
+    if not errors:
+        return CaseResult(folder.name, 'FAIL', 'the case holds nothing to compare')
+    worst = max(errors, key=lambda name: errors[name])
+    if errors[worst] <= tolerance:
+        return CaseResult(folder.name, 'PASS', f'{errors[worst]:.2e}')
+    return CaseResult(folder.name, 'FAIL', f'{worst} differs by {errors[worst]:.2e}, tolerance {tolerance:.0e}')
+
+
+def _difference(ours: Tensor, recorded: Tensor) -> float:
+    """Largest absolute difference; infinite for another shape or a NaN."""
+    if ours.shape != recorded.shape:
+        return float('inf')
+    difference = float((ours - recorded).abs().max())
+    return difference if difference == difference else float('inf')
+
+
+def check_folder(folder: Path, *, tolerance: float = 1e-4, only: Iterable[str] = ()) -> Iterator[CaseResult]:
+    """Check every case below a folder, in order of their names.
+
+    Args:
+        folder: Holds the case folders, or is one itself.
+        tolerance: Largest absolute difference that passes.
+        only: Kinds to check; all when empty.
+
+    Raises:
+        DataError: There is no case, or no kind of that name.
+    """
+    only = set(only)
+    if unknown := sorted(only - {*CHECKERS, *_PENDING}):
+        raise DataError(f'{unknown[0]!r} is no kind of golden case; there are {", ".join((*CHECKERS, *_PENDING))}')
+    files = [*folder.rglob('golden.safetensors'), *folder.rglob('text_and_tiling.json')]
+    cases = sorted({file.parent for file in files})
+    cases = [case for case in cases if not only or kind_of(case.name) in only]
+    if not cases:
+        raise DataError(f'{folder} holds no golden case' + (f' of kind {", ".join(sorted(only))}' if only else ''))
+    for case in cases:
+        yield check_case(case, tolerance)

@@ -1,0 +1,48 @@
+"""Compare our outputs with recorded outputs of the published implementation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog='check_golden',
+        description=__doc__,
+        epilog='Exit status: 0 when every case passed, 1 when one failed or is of an unknown kind, 2 on a mistake.',
+    )
+    parser.add_argument('folder', type=Path, metavar='DIR', help='folder of case folders, such as tests/data/golden')
+    parser.add_argument('--tol', type=float, default=1e-4, help='largest absolute difference that passes (1e-4)')
+    parser.add_argument('--only', default='', metavar='KIND,...', help='check these kinds alone, such as vit,probe')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print one line per case and the counts; return the exit status."""
+    arguments = parse(argv)
+    from internvl_mm.evaluation.golden import check_folder
+    from internvl_mm.utils.console import console, error_console
+    from internvl_mm.utils.errors import UserError
+
+    counts: Counter[str] = Counter()
+    try:
+        only = [kind for kind in arguments.only.split(',') if kind]
+        for result in check_folder(arguments.folder, tolerance=arguments.tol, only=only):
+            counts[result.verdict] += 1
+            console.print(str(result), soft_wrap=True, markup=False, highlight=False)
+    except UserError as error:
+        error_console.print(f'check_golden: {error}', style='red', markup=False, highlight=False)
+        return 2
+    failed = counts.total() - counts['PASS']
+    if counts['UNKNOWN']:
+        console.print(f'{counts["UNKNOWN"]} of a kind without a checker count as failed', highlight=False)
+    console.print(f'{counts["PASS"]} passed, {failed} failed', highlight=False)
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Convert InternViT weights between the published, .pth, timm and transformers-native layouts, and prove it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog='convert',
+        description=__doc__,
+        epilog='Exit status: 0 when every tensor came back the same and the outputs agree, 1 when not, 2 on a mistake.',
+    )
+    parser.add_argument('source', type=Path, metavar='SRC', help='folder or file in any layout; a chat model works too')
+    parser.add_argument('target', type=Path, metavar='DST', help='new folder, or new .pth file')
+    parser.add_argument('--to', required=True, choices=['hf', 'pth', 'timm', 'native'], help='layout to write')
+    parser.add_argument('--num-heads', type=int, help='attention heads, when no config.json says it')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Convert, print the report and return the exit status."""
+    arguments = parse(argv)
+    from internvl_mm.models.convert.report import convert, print_report
+    from internvl_mm.utils.console import error_console
+    from internvl_mm.utils.errors import UserError
+
+    try:
+        conversion = convert(arguments.source, arguments.target, arguments.to, num_heads=arguments.num_heads)
+    except UserError as error:
+        error_console.print(f'convert: {error}', style='red', highlight=False, markup=False)
+        return 2
+    print_report(conversion, arguments.target)
+    return 0 if conversion.exact else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
