@@ -1,1 +1,22 @@
-"""hooks."""
+"""What happens around steps: progress, speed, checks, averages, checkpoints, the report."""
+
+from .bad_samples import BadSampleHook
+from .ema import EMAHook
+from .frozen_check import FrozenCheckHook
+from .non_finite import NonFiniteHook, NonFiniteLossError
+from .progress import ProgressHook
+from .report import ReportHook
+from .sample_pictures import SamplePicturesHook
+from .throughput import ThroughputHook
+
+__all__ = [
+    'BadSampleHook',
+    'EMAHook',
+    'FrozenCheckHook',
+    'NonFiniteHook',
+    'NonFiniteLossError',
+    'ProgressHook',
+    'ReportHook',
+    'SamplePicturesHook',
+    'ThroughputHook',
+]

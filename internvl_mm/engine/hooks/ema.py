@@ -1,0 +1,115 @@
+"""Exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import FlexibleRunner
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from internvl_mm.registry import HOOKS
+from internvl_mm.utils.errors import CheckpointError, ConfigError
+
+from ._runner import task_of
+
+STATE = 'ema'  # name of the average in a training state
+PREFIX = 'ema/'  # of its metrics
+
+
+@HOOKS.register_module()
+class EMAHook(Hook):
+    """Averages trainable parameters and float buffers: ``average = decay · average + (1 − decay) · weights``.
+
+    The average starts at the initial weights, without warm-up, and moves with every optimiser step. It is kept in fp32.
+    Each validation measures the raw weights and the average; metrics of the average begin with ``ema/``. Frozen
+    parameters equal their average and are not copied.
+
+    Args:
+        decay: Weight of the past.
+
+    Raises:
+        ConfigError: ``decay`` is not within 0 and 1, or parameters are partitioned (ZeRO-3).
+        CheckpointError: A resumed training state has no average, or one of other tensors.
+
+    Source: timm's ModelEma with decay 0.998, as in the published linear probes.
+    """
+
+    # before RuntimeInfoHook (10), which takes over the metrics of an evaluation
+    priority = 'HIGHEST'
+
+    def __init__(self, decay: float = 0.998):
+        if not 0 < decay < 1:
+            raise ConfigError(
+                f'EMAHook: decay={decay} must lie between 0 and 1; 0.998 is the published value'
+            )
+        self.decay = decay
+        self.average: dict[str, Tensor] = {}
+        self._blend = get_ema_multi_avg_fn(decay)
+        self._resumed: dict[str, Tensor] | None = None
+
+    def before_train(self, runner: FlexibleRunner) -> None:
+        """Start from the present weights, or go on from the resumed average."""
+        weights = averaged_tensors(task_of(runner))
+        self.average = {name: tensor.detach().float().clone() for name, tensor in weights.items()}
+        if self._resumed is None:
+            return
+        if {n: t.shape for n, t in self._resumed.items()} != {n: t.shape for n, t in self.average.items()}:
+            differing = sorted(self._resumed.keys() ^ self.average.keys()) or ['shapes']
+            raise CheckpointError(
+                f'the average of the training state does not fit the model (differs in {", ".join(differing[:3])}): '
+                'resume with the config it was trained with, or start a new run with load_from'
+            )
+        for name, tensor in self._resumed.items():
+            self.average[name].copy_(tensor)
+
+    def after_train_iter(
+        self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Follow the weights after an optimiser step; accumulating iterations do not count."""
+        stepped = getattr(runner.optim_wrapper, 'should_update', None)
+        if stepped is None or stepped():
+            weights = averaged_tensors(task_of(runner))
+            self._blend(list(self.average.values()), [weights[name].float() for name in self.average], None)
+
+    @contextmanager
+    def applied(self, runner: FlexibleRunner) -> Iterator[None]:
+        """Put the average into the model for the duration of a ``with`` block."""
+        weights = averaged_tensors(task_of(runner))
+        raw = {name: tensor.detach().clone() for name, tensor in weights.items()}
+        try:
+            _assign(weights, self.average)
+            yield
+        finally:
+            _assign(weights, raw)
+
+    def before_save_checkpoint(self, runner: FlexibleRunner, checkpoint: dict[str, Any]) -> None:
+        """Add the average to a training state."""
+        if self.average:
+            checkpoint[STATE] = self.average
+
+    def after_load_checkpoint(self, runner: FlexibleRunner, checkpoint: dict[str, Any]) -> None:
+        """Take the average out of a training state; before training starts, the model may not be built yet."""
+        self._resumed = checkpoint.get(STATE)
+
+
+def averaged_tensors(task: nn.Module) -> dict[str, Tensor]:
+    """Trainable parameters and float buffers of a task that belong into checkpoints."""
+    parameters = {name: p for name, p in task.named_parameters() if p.requires_grad}
+    if any(hasattr(parameter, 'ds_tensor') for parameter in parameters.values()):
+        raise ConfigError(
+            'EMAHook needs whole parameters and ZeRO-3 partitions them: use zero2, or drop EMAHook'
+        )
+    kept = task.state_dict(keep_vars=True)
+    buffers = {name: b for name, b in task.named_buffers() if name in kept and b.is_floating_point()}
+    return parameters | buffers
+
+
+@torch.no_grad()
+def _assign(targets: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    for name, target in targets.items():
+        target.copy_(values[name])

@@ -1,0 +1,91 @@
+"""Keeps a handful of test pictures with what was predicted, for the report."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import FlexibleRunner
+from torchvision.io import write_png
+
+from internvl_mm.evaluation.report import PICTURES, Picture
+from internvl_mm.registry import HOOKS
+from internvl_mm.structures import ImageSample
+
+
+@HOOKS.register_module()
+class SamplePicturesHook(Hook):
+    """Writes pictures of each data set's first samples and first mistakes into ``pictures/`` of the run folder.
+
+    The pictures are what the model saw: after resizing and cropping, before normalisation. A later evaluation of the
+    same run replaces them.
+
+    Args:
+        samples: Pictures per data set, whatever was predicted.
+        mistakes: Further pictures per data set with a wrong prediction.
+    """
+
+    def __init__(self, samples: int = 12, mistakes: int = 12):
+        self.samples, self.mistakes = samples, mistakes
+        self._pictures: dict[str, list[tuple[Picture, torch.Tensor]]] = {}
+
+    def _before_epoch(self, runner: FlexibleRunner, mode: str = 'train') -> None:
+        if mode != 'train':
+            self._pictures = {}
+
+    def _after_iter(
+        self,
+        runner: FlexibleRunner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Any = None,
+        mode: str = 'train',
+    ) -> None:
+        if mode == 'train' or not is_main_process():
+            return
+        for pixels, sample in zip(data_batch['inputs'], outputs or ()):
+            if 'pred_logits' in sample:
+                self._consider(pixels, sample)
+
+    def _consider(self, pixels: torch.Tensor, sample: ImageSample) -> None:
+        kept = self._pictures.setdefault(sample.dataset, [])
+        picture = _judge(
+            sample, file=f'{re.sub("[^A-Za-z0-9_-]", "_", sample.dataset)}_{sample.index:06d}.png'
+        )
+        wrong = sum(not other.correct for other, _ in kept[self.samples :])
+        if len(kept) < self.samples or (not picture.correct and wrong < self.mistakes):
+            kept.append((picture, pixels.cpu()))
+
+    def _after_epoch(self, runner: FlexibleRunner, mode: str = 'train') -> None:
+        pictures = [entry for entries in self._pictures.values() for entry in entries]
+        if mode == 'train' or not pictures:
+            return
+        index = Path(runner.log_dir) / PICTURES
+        index.parent.mkdir(exist_ok=True)
+        for old in index.parent.glob('*.png'):
+            old.unlink()
+        for picture, pixels in pictures:
+            write_png(pixels, str(index.parent / picture.file))
+        text = json.dumps([asdict(picture) for picture, _ in pictures], indent=1, ensure_ascii=False)
+        index.write_text(text, encoding='utf-8')
+
+
+def _judge(sample: ImageSample, *, file: str) -> Picture:
+    scores = sample.pred_logits.float().softmax(-1)
+    predicted = int(scores.argmax())
+    accepted = sample.gt_labels if 'gt_labels' in sample else sample.gt_label
+    return Picture(
+        file=file,
+        dataset=sample.dataset,
+        index=sample.index,
+        label=' or '.join(str(label) for label in accepted.tolist()),
+        prediction=str(predicted),
+        score=float(scores[predicted]),
+        correct=predicted in accepted.tolist(),
+    )

@@ -1,0 +1,86 @@
+"""How fast training is, and how much of the device it uses."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import FlexibleRunner
+from torch import nn
+
+from internvl_mm.models.backbones import InternViT
+from internvl_mm.registry import HOOKS
+from internvl_mm.utils.flops import peak_flops, vit_flops
+
+from ._runner import task_of
+
+
+@HOOKS.register_module()
+class ThroughputHook(Hook):
+    """Scalars ``train/images_per_second`` (all processes together) and ``train/mfu`` (percent).
+
+    Model FLOP utilisation counts the backbone alone: its forward pass, twice as much for the backward pass of the
+    share of its parameters that trains, nothing for recomputation. It is left out where the peak is not known.
+
+    Args:
+        window: Iterations to average over.
+        peak: FLOP/s of one device in the compute dtype, for devices :func:`~internvl_mm.utils.flops.peak_flops` does
+            not know.
+
+    Source: Chowdhery et al. 2022, "PaLM", appendix B (definition of model FLOP utilisation).
+    """
+
+    # after IterTimerHook (50), which measures, before LoggerHook (60), which writes
+    priority = 55
+
+    def __init__(self, window: int = 20, peak: float | None = None):
+        self.peak = peak
+        self._images: deque[int] = deque(maxlen=window)
+        self._seconds: deque[float] = deque(maxlen=window)
+        self._flops: float | None = None  # per image, forward and backward
+
+    def before_train_iter(self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None) -> None:
+        """Look up the peak and count the operations of one image, once."""
+        if batch_idx and self._flops is not None:
+            return
+        task = task_of(runner)
+        device = next(task.parameters()).device
+        self.peak = self.peak or peak_flops(device, getattr(task, 'autocast_dtype', None) or torch.float32)
+        self._flops = training_flops(getattr(task, 'backbone', None), data_batch['inputs'][0].shape[-2:])
+
+    def after_train_iter(
+        self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Update both scalars."""
+        self._images.append(len(data_batch['inputs']) * runner.world_size)
+        self._seconds.append(runner.message_hub.get_scalar('train/time').current())
+        speed = sum(self._images) / sum(self._seconds)
+        runner.message_hub.update_scalar('train/images_per_second', speed)
+        if self.peak and self._flops:
+            used = speed * self._flops / (self.peak * runner.world_size)
+            runner.message_hub.update_scalar('train/mfu', 100 * used)
+
+
+def training_flops(backbone: nn.Module | None, image_size: tuple[int, int]) -> float | None:
+    """FLOPs of one image through a backbone, forward and backward; ``None`` when it is no InternViT.
+
+    Args:
+        backbone: Parts of it may be frozen.
+        image_size: Height and width in pixels.
+    """
+    if not isinstance(backbone, InternViT):
+        return None
+    grid = (image_size[0] // backbone.patch_size, image_size[1] // backbone.patch_size)
+    forward = vit_flops(
+        backbone.num_layers,
+        width=backbone.width,
+        mlp=backbone.encoder.layers[0].mlp.fc1.out_features,
+        grid=grid,
+        class_token=backbone.embeddings.use_class_token,
+        patch=backbone.patch_size,
+    )
+    parameters = list(backbone.parameters())
+    trains = sum(p.numel() for p in parameters if p.requires_grad) / sum(p.numel() for p in parameters)
+    return forward * (1 + 2 * trains)

@@ -1,0 +1,184 @@
+"""Self-contained HTML reports: one page per run, one page over several runs. No network, no scripts."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from internvl_mm.evaluation.report import Curve, ResultRow, RunRecord, interval_text, is_share, read_run
+from internvl_mm.evaluation.report_html_chart import Figure, draw, short_number
+from internvl_mm.utils.errors import DataError
+
+REPORT = 'report.html'
+SUMMARY = 'summary.html'
+
+# Scalars that belong into one figure: last part of the name → title, unit. Other names get a figure each.
+FIGURES = {
+    'loss': ('Loss', 'loss'),
+    'lr': ('Learning rate', 'learning rate'),
+    'base_lr': ('Learning rate', 'learning rate'),
+    'images_per_second': ('Throughput', 'images/s'),
+    'mfu': ('Model FLOP utilisation', '% of peak'),
+    'grad_norm': ('Gradient norm', 'L2 norm'),
+    'time': ('Time per iteration', 's'),
+    'data_time': ('Time per iteration', 's'),
+    'memory': ('Device memory', 'MiB'),
+}
+# Scalars that are no curves: timing of evaluations, counts, numbers after the last iteration.
+_HIDDEN = re.compile(r'test/|val/(data_)?time$|.*/(n|excluded)$')
+# The curves a page over several runs compares.
+COMPARED = ('train/loss', 'train/lr', 'train/images_per_second')
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write ``report.html`` into a run folder and return its path.
+
+    Args:
+        folder: The run folder, ``<work_dir>/<time>``.
+
+    Raises:
+        DataError: The folder is no run folder.
+    """
+    record = read_run(folder)
+    page = (
+        _templates()
+        .get_template('run.html')
+        .render(
+            run=record,
+            figures=[figure for figure in figures(record.curves) if _drawable(figure)],
+            tiles=_tiles(record),
+            pictures=[
+                (picture, _data_uri(record.folder / 'pictures' / picture.file)) for picture in record.pictures
+            ],
+        )
+    )
+    return _write(record.folder / REPORT, page)
+
+
+def write_summary(folders: Iterable[str | Path], path: str | Path) -> Path:
+    """Write one page over several runs: every result in one table, and the curves on top of each other.
+
+    Args:
+        folders: Run folders, in the order to show; each that has a ``report.html`` is linked.
+        path: The HTML file to write.
+
+    Raises:
+        DataError: No folder is given, or one is no run folder.
+    """
+    path = Path(path)
+    records = [read_run(folder) for folder in folders]
+    if not records:
+        raise DataError('write_summary got no run folder: give at least one <work_dir>/<time> folder.')
+    loss, *rest = (_compare(records, name) for name in COMPARED)
+    page = (
+        _templates()
+        .get_template('summary.html')
+        .render(
+            runs=[(record, _link(record.folder / REPORT, path.parent)) for record in records],
+            figures=[figure for figure in [loss, *_compare_metrics(records), *rest] if _drawable(figure)],
+        )
+    )
+    return _write(path, page)
+
+
+def figures(curves: dict[str, Curve]) -> list[Figure]:
+    """Group curves into figures: losses, learning rates, one per metric, throughput, then the rest."""
+    groups: dict[tuple[str, str], dict[str, Curve]] = {}
+    for name, curve in curves.items():
+        if not _HIDDEN.match(name):
+            groups.setdefault(_figure_of(name), {})[name] = curve
+    order = list(dict.fromkeys(FIGURES.values()))
+    metrics = [key for key in groups if key not in order]
+    ranked = [*order[:1], *metrics, *order[1:]]
+    return [Figure(*key, groups[key]) for key in ranked if key in groups]
+
+
+def _figure_of(name: str) -> tuple[str, str]:
+    leaf = name.split('/')[-1]
+    if is_share(leaf):
+        return leaf, '%'
+    return FIGURES['loss'] if 'loss' in leaf else FIGURES.get(leaf, (leaf, leaf))
+
+
+def _drawable(figure: Figure) -> bool:
+    """A single point is a number, and stands in the table."""
+    return any(len(curve) > 1 for curve in figure.series.values())
+
+
+def _compare(records: Sequence[RunRecord], name: str) -> Figure:
+    series = {record.name: record.curves[name] for record in records if name in record.curves}
+    return Figure(*_figure_of(name), series)
+
+
+def _compare_metrics(records: Sequence[RunRecord]) -> list[Figure]:
+    names = dict.fromkeys(name for record in records for name in record.curves if name.startswith('val/'))
+    chosen = [name for name in names if is_share(name)]
+    return [Figure(name.removeprefix('val/'), '%', _compare(records, name).series) for name in chosen]
+
+
+def _tiles(record: RunRecord) -> list[tuple[str, str, str]]:
+    """The few numbers to see first: value, what it is, detail."""
+    tiles = []
+    for row in record.results[:2]:
+        detail = f'95 % interval {interval_text(row)}' if row.lower is not None else f'n = {row.n:,}'
+        tiles.append((value_text(row), f'{row.benchmark} {row.metric}', detail))
+    speed = record.curves.get('train/images_per_second')
+    if speed:
+        tiles.append((short_number(float(f'{speed[-1][1]:.3g}')), 'images/s', 'training, last measured'))
+    seconds = record.environment.get('duration_s')
+    if seconds is not None:
+        tiles.append((duration_text(seconds), 'duration', f'{_iterations(record):,} iterations'))
+    return tiles
+
+
+def _iterations(record: RunRecord) -> int:
+    return int(max((curve[-1][0] for curve in record.curves.values() if curve), default=0))
+
+
+def value_text(row: ResultRow) -> str:
+    """Return a result as people read it: shares in percent with two digits, other numbers with four."""
+    return f'{row.value:.2f} %' if is_share(row.metric) else f'{row.value:.4g}'
+
+
+def duration_text(seconds: float) -> str:
+    """Return ``42 s``, ``3 min 20 s`` or ``5 h 07 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f'{minutes} min {rest:02d} s' if minutes else f'{rest} s'
+    return f'{minutes // 60} h {minutes % 60:02d} min'
+
+
+def _templates() -> Environment:
+    """Templates escape everything: names and paths of data come from outside."""
+    environment = Environment(
+        loader=PackageLoader('internvl_mm.evaluation'),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Callable[..., Any]] = dict(
+        draw=draw, interval=interval_text, value=value_text, duration=duration_text
+    )
+    environment.filters.update(filters)
+    return environment
+
+
+def _data_uri(picture: Path) -> str:
+    return 'data:image/png;base64,' + base64.b64encode(picture.read_bytes()).decode('ascii')
+
+
+def _link(report: Path, start: Path) -> str:
+    return Path(os.path.relpath(report, start)).as_posix() if report.is_file() else ''
+
+
+def _write(path: Path, page: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding='utf-8')
+    return path

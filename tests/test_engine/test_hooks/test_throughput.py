@@ -1,0 +1,36 @@
+"""Images per second and model FLOP utilisation."""
+
+from __future__ import annotations
+
+import pytest
+
+from internvl_mm.engine.hooks import ThroughputHook
+from internvl_mm.engine.hooks.throughput import training_flops
+from internvl_mm.models.heads import LinearClsHead
+
+from .conftest import tiny_task
+
+# 2 (5 tokens (4·16² + 2·16·32) + 2·5²·16 + 4 patches · 588 · 16)
+FORWARD = 2 * (5 * (4 * 16**2 + 2 * 16 * 32) + 2 * 25 * 16 + 4 * 588 * 16)
+
+
+def test_flops():
+    assert training_flops(tiny_task().backbone, (28, 28)) == 3 * FORWARD
+    assert training_flops(tiny_task(frozen='all').backbone, (28, 28)) == FORWARD
+    assert training_flops(LinearClsHead(4, 2), (28, 28)) is None
+
+
+def test_scalars(make_runner):
+    runner = make_runner(ThroughputHook(window=2, peak=1e9))
+    runner.train()
+    scalars = runner.message_hub.log_scalars
+    times = scalars['train/time'].data[0]
+    speed = scalars['train/images_per_second'].data[0]
+    assert speed[-1] == pytest.approx(6 / sum(times[-2:]))
+    assert scalars['train/mfu'].current() == pytest.approx(100 * speed[-1] * 3 * FORWARD / 1e9)
+
+
+def test_unknown_peak_gives_no_utilisation(make_runner):
+    runner = make_runner(ThroughputHook())
+    runner.train()
+    assert 'train/mfu' not in runner.message_hub.log_scalars
