@@ -1,1 +1,1 @@
-"""engine."""
+"""Runs: loops, optimisers, strategies, hooks, training states, config checks."""

@@ -1,1 +1,18 @@
-"""strategies."""
+"""Where and in which precision a run happens. ``DeepSpeedStrategy`` is imported when it is asked for: it takes seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .ddp import DDPStrategy
+from .single_device import SingleDeviceStrategy
+
+__all__ = ['DDPStrategy', 'DeepSpeedStrategy', 'SingleDeviceStrategy']
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'DeepSpeedStrategy':
+        from .deepspeed import DeepSpeedStrategy
+
+        return DeepSpeedStrategy
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,0 +1,359 @@
+"""Training states on disk: a folder of safetensors and JSON, either complete or not there at all.
+
+``checkpoints/iter_000123/`` holds
+
+- ``meta.json``: position, seed, versions, number of processes, resolved config;
+- ``model.safetensors``: the whole model under its own names, or its trainable part;
+- ``optimizer``, ``param_schedulers``, ``message_hub`` and what hooks add, each as :mod:`~internvl_mm.engine.trees`;
+- ``rng.rank0``, …: random states of each process; ``shard.rank0``, …: its part of a partitioned optimiser;
+- ``manifest.json``: size and sha256 of every file, written last.
+
+Beside the folders, the file ``latest`` names the newest one.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from internvl_mm.utils.errors import CheckpointError
+from internvl_mm.utils.hashing import hash_file, hash_tensors
+
+from .trees import load_tensors, load_tree, save_tensors, save_tree
+
+LATEST = 'latest'
+MANIFEST = 'manifest.json'
+MODEL = 'model.safetensors'
+_SHOWN = 6  # names listed in an error
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def save_state(folder: str | Path, shared: dict[str, Any], own: dict[str, Any]) -> Path:
+    """Write a training state; called by every process of the run, which must see the same file system.
+
+    Everything is written to a temporary folder beside the target, synced, listed in a manifest, and renamed. Whatever
+    goes wrong before the rename leaves the target as it was.
+
+    Args:
+        folder: The state's folder; an older one of this name is replaced.
+        shared: What the first process writes, file name to tree; ``'model'`` is a flat dict of tensors.
+        own: What each process writes under ``name.rank<r>``.
+
+    Raises:
+        CheckpointError: Disk full, not writable; on every process, whichever failed.
+    """
+    folder = Path(folder)
+    rank, scratch = get_rank(), folder.with_name(f'.{folder.name}.unfinished')
+    try:
+        _together(folder, lambda: _make_scratch(scratch) if rank == 0 else None)
+        _together(
+            folder,
+            lambda: _write(scratch, shared if rank == 0 else {}, {f'{n}.rank{rank}': own[n] for n in own}),
+        )
+        _together(folder, lambda: _finish(scratch, folder) if rank == 0 else None)
+    finally:
+        if rank == 0:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def point_latest(folder: Path, *, name: str = LATEST) -> None:
+    """Make ``latest`` (or another pointer) beside a state name it, atomically."""
+    pointer = folder.with_name(name)
+    scratch = folder.with_name(f'.{name}.unfinished')
+    try:
+        scratch.write_text(f'{folder.name}\n', 'utf-8')
+        _sync(scratch)
+        os.replace(scratch, pointer)
+    except OSError as error:
+        raise _cannot_write(pointer, error) from error
+
+
+def prune(parent: Path, *, keep_last: int, protected: Iterable[str] = ()) -> list[Path]:
+    """Delete older ``iter_*`` and ``epoch_*`` states of a folder.
+
+    Args:
+        parent: The folder of states.
+        keep_last: How many of the newest to keep, at least one.
+        protected: Names kept anyway, such as the best.
+
+    Returns:
+        What was deleted.
+    """
+    states = sorted(find_states(parent), key=_position)
+    keep = {*protected, *(state.name for state in states[-max(keep_last, 1) :])}
+    doomed = [state for state in states if state.name not in keep]
+    for state in doomed:
+        # Renamed first, so that an interrupted deletion leaves no half state under a valid name.
+        grave = state.with_name(f'.{state.name}.deleted')
+        state.rename(grave)
+        shutil.rmtree(grave)
+    return doomed
+
+
+def _together(target: Path, action: Callable[[], None]) -> None:
+    """Run an action on every process; an error on any of them is raised on all, so that none waits for ever."""
+    problem: CheckpointError | None = None
+    try:
+        action()
+    except (OSError, SafetensorError) as error:
+        problem = _cannot_write(target, error)
+    messages = [message for message in all_gather_object(problem and str(problem)) if message]
+    if messages:
+        raise problem or CheckpointError(messages[0])
+
+
+def _cannot_write(target: Path, error: Exception) -> CheckpointError:
+    # safetensors reports system errors as text.
+    full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in str(error)
+    if full:
+        free = shutil.disk_usage(_existing(target)).free / 2**30
+        return CheckpointError(
+            f'{target} was not written: the disk is full ({free:.1f} GiB free). Free space, keep fewer checkpoints, '
+            'save trainable parameters only, or choose another work_dir; older checkpoints are untouched'
+        )
+    return CheckpointError(
+        f'{target} was not written ({error}): make the folder writable or choose another work_dir; '
+        'older checkpoints are untouched'
+    )
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
+
+
+def _make_scratch(scratch: Path) -> None:
+    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed while it wrote
+    scratch.mkdir(parents=True)
+
+
+def _write(scratch: Path, shared: dict[str, Any], own: dict[str, Any]) -> None:
+    for name, tree in {**shared, **own}.items():
+        if name == 'model':
+            save_tensors(scratch / MODEL, tree)
+        else:
+            save_tree(scratch, name, tree)
+
+
+def _finish(scratch: Path, folder: Path) -> None:
+    files = sorted(path for path in scratch.iterdir())
+    for path in files:
+        _sync(path)
+    manifest = {path.name: dict(size=path.stat().st_size, sha256=hash_file(path)) for path in files}
+    (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1), 'utf-8')
+    _sync(scratch / MANIFEST)
+    _sync(scratch)
+    replaced = folder.with_name(f'.{folder.name}.replaced')
+    if folder.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        folder.rename(replaced)
+    scratch.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# ---- finding ---------------------------------------------------------------------------------------------------------
+
+
+def find_states(parent: Path) -> list[Path]:
+    """Complete training states of a folder (named ``iter_*`` or ``epoch_*``)."""
+    return [path for path in parent.glob('*_*') if _position(path) >= 0 and (path / MANIFEST).is_file()]
+
+
+def _position(path: Path) -> int:
+    match = re.fullmatch(r'(?:iter|epoch)_(\d+)', path.name)
+    return int(match[1]) if match else -1
+
+
+def latest_state(path: str | Path) -> Path | None:
+    """The newest training state below a folder of states, a run folder or a folder of runs; ``None`` without one."""
+    path = Path(path)
+    # Run folders are named by time, so the last name is the newest run; it may not have saved anything yet.
+    runs = sorted((run for run in path.glob('*/checkpoints') if run.is_dir()), reverse=True)
+    for parent in (path, path / 'checkpoints', *runs):
+        pointer = parent / LATEST
+        if pointer.is_file():
+            state = parent / pointer.read_text('utf-8').strip()
+            if (state / MANIFEST).is_file():
+                return state
+        states = find_states(parent) if parent.is_dir() else []
+        if states:
+            return max(states, key=lambda state: state.stat().st_mtime)
+    return None
+
+
+def find_state(path: str | Path) -> Path:
+    """A training state from its own folder, a run folder or a work_dir.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    path = Path(path)
+    if (path / MANIFEST).is_file():
+        return path
+    state = latest_state(path) if path.is_dir() else None
+    if state is None:
+        what = 'holds no training state' if path.exists() else 'does not exist'
+        raise CheckpointError(
+            f'cannot resume from {path}: it {what}. Give a folder such as work_dirs/<config>/<time>/checkpoints/'
+            'iter_000100; to start from weights only, set load_from instead'
+        )
+    return state
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def check_files(state: Path) -> None:
+    """Compare a state's files with its manifest, content included.
+
+    Raises:
+        CheckpointError: A file is missing, cut short or changed.
+    """
+    try:
+        manifest = json.loads((state / MANIFEST).read_text('utf-8'))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f'{state}: {MANIFEST} cannot be read ({error}); use an older checkpoint'
+        ) from error
+    for name, expected in manifest.items():
+        path = state / name
+        if not path.is_file():
+            problem = 'is missing'
+        elif path.stat().st_size != expected['size']:
+            problem = f'has {path.stat().st_size} bytes instead of {expected["size"]}'
+        elif hash_file(path) != expected['sha256']:
+            problem = 'was changed after it was written (sha256 differs)'
+        else:
+            continue
+        raise CheckpointError(f'{path} {problem}: the checkpoint is damaged, use an older one')
+
+
+def read_meta(state: Path) -> dict[str, Any]:
+    """Position, seed, number of processes and versions of a state."""
+    return load_tree(state, 'meta')
+
+
+def load_state(state: Path) -> dict[str, Any]:
+    """Read everything of a state that this process needs, file name to tree; ``'model'`` is a dict of tensors.
+
+    Raises:
+        CheckpointError: A damaged file, or a state of another number of processes.
+    """
+    rank, meta = get_rank(), read_meta(state)
+    if meta['world_size'] != get_world_size():
+        raise CheckpointError(
+            f'{state} was written by {meta["world_size"]} processes and this run has {get_world_size()}: random states '
+            f'and optimiser shards belong to a process. Start {meta["world_size"]} processes to resume, or begin a new '
+            'run from its weights with load_from'
+        )
+    if rank == 0:
+        check_files(state)
+    found: dict[str, Any] = {'model': load_tensors(state / MODEL)}
+    for path in sorted(state.glob('*.json')):
+        name, _, owner = path.stem.partition('.rank')
+        if path.name != MANIFEST and owner in ('', str(rank)):
+            found[name] = load_tree(state, path.stem)
+    return found
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+
+def frozen_names(model: nn.Module) -> list[str]:
+    """Names of the parameters that do not train."""
+    return [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+
+
+def check_fit(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], *, source: object) -> None:
+    """Compare the names and shapes of saved tensors with a model's.
+
+    Args:
+        tensors: What was saved.
+        shapes: What the model has.
+        source: Where the tensors come from, for the error.
+
+    Raises:
+        CheckpointError: They differ; names depths, widths and tensors with both shapes.
+    """
+    missing = [name for name in shapes if name not in tensors]
+    unexpected = [name for name in tensors if name not in shapes]
+    other = [name for name in shapes if name in tensors and tuple(tensors[name].shape) != shapes[name]]
+    if not (missing or unexpected or other):
+        return
+    lines = [f'{source} does not fit the model:']
+    depths = _depth(tensors), _depth(shapes)
+    if depths[0] != depths[1]:
+        lines.append(f'  depth: {depths[0]} blocks in the checkpoint, {depths[1]} in the model')
+    for title, names in (('missing', missing), ('unexpected', unexpected)):
+        if names:
+            lines.append(f'  {len(names)} {title}: {_listed(names)}')
+    pairs = [
+        f'{name} {tuple(tensors[name].shape)} in the checkpoint, {shapes[name]} in the model'
+        for name in other
+    ]
+    if pairs:
+        lines.append(f'  {len(pairs)} of another shape: {_listed(pairs)}')
+    lines.append('Build the model with the sizes of the checkpoint, or give weights of this model')
+    raise CheckpointError('\n'.join(lines))
+
+
+def _depth(names: Iterable[str]) -> int:
+    numbers = (re.search(r'\.(?:layers|blocks)\.(\d+)\.', f'.{name}') for name in names)
+    return 1 + max((int(number[1]) for number in numbers if number), default=-1)
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - _SHOWN
+    return ', '.join(names[:_SHOWN]) + (f' and {rest} more' if rest > 0 else '')
+
+
+def hash_named(tensors: dict[str, Tensor], names: Iterable[str]) -> str:
+    """Content hash of some of the tensors."""
+    return hash_tensors({name: tensors[name] for name in names})
+
+
+# ---- random states ---------------------------------------------------------------------------------------------------
+
+
+def get_rng() -> dict[str, Any]:
+    """States of all global generators of this process."""
+    state = dict(
+        python=random.getstate(), numpy=np.random.get_state(legacy=False), torch=torch.get_rng_state()
+    )
+    if torch.cuda.is_available():
+        state['cuda'] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_rng(state: dict[str, Any]) -> None:
+    """Put the global generators of this process into a state of :func:`get_rng`."""
+    random.setstate(state['python'])
+    np.random.set_state(state['numpy'])
+    torch.set_rng_state(state['torch'])
+    if 'cuda' in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'])

@@ -1,0 +1,199 @@
+"""Order of steps: epochs or iterations of training, exact after a resume; named lists of benchmarks."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.runner import BaseLoop
+from mmengine.runner import EpochBasedTrainLoop as MMEpochLoop
+from mmengine.runner import IterBasedTrainLoop as MMIterLoop
+from torch.utils.data import DataLoader
+
+from internvl_mm.data.samplers import EpochSampler
+from internvl_mm.registry import LOOPS
+from internvl_mm.utils.console import print_table, progress_bar
+from internvl_mm.utils.errors import ConfigError
+
+RESULTS = 'results.json'
+
+
+def batches(loader: DataLoader, *, done: int) -> Iterator[Any]:
+    """Iterate over the batches of an epoch after the first ``done``.
+
+    Samplers with ``skip(samples)`` jump there; with others the batches are read and dropped.
+    """
+    sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
+    if done and hasattr(sampler, 'skip'):
+        sampler.skip(done * loader.batch_size)
+        done = 0
+    iterator = iter(loader)
+    for _ in range(done):
+        next(iterator, None)
+    return iterator
+
+
+@LOOPS.register_module()
+class EpochTrainLoop(MMEpochLoop):
+    """Training by epochs; resumes in the middle of one with the very next batch.
+
+    Args:
+        runner: The runner.
+        dataloader: Training data, or its config.
+        max_epochs: Epochs to train.
+        val_begin: First epoch after which to evaluate.
+        val_interval: Epochs between evaluations.
+    """
+
+    def __init__(
+        self, runner: Any, dataloader: Any, max_epochs: int, val_begin: int = 1, val_interval: int = 1
+    ):
+        super().__init__(runner, dataloader, max_epochs, val_begin, val_interval)
+
+    def run_epoch(self) -> None:
+        """Iterate over one epoch, or what is left of it."""
+        done = self._iter - self._epoch * len(self.dataloader)
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        # After the hooks: those of an interrupted epoch already ran before its random states were saved.
+        self.runner.restore_rng()
+        for number, batch in enumerate(batches(self.dataloader, done=done), start=done):
+            self.run_iter(number, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+
+@LOOPS.register_module()
+class IterTrainLoop(MMIterLoop):
+    """Training by iterations over an endless order of samples; resumes with the very next batch.
+
+    Args:
+        runner: The runner.
+        dataloader: Training data, or its config; its sampler is endless, as ``StreamSampler`` is.
+        max_iters: Iterations to train.
+        val_begin: First iteration after which to evaluate.
+        val_interval: Iterations between evaluations.
+    """
+
+    def __init__(
+        self, runner: Any, dataloader: Any, max_iters: int, val_begin: int = 1, val_interval: int = 1000
+    ):
+        super().__init__(runner, dataloader, max_iters, val_begin, val_interval)
+        if isinstance(self.dataloader.sampler, EpochSampler):
+            raise ConfigError(
+                'train_dataloader.sampler=EpochSampler ends after an epoch, but IterTrainLoop does not count epochs: '
+                'use StreamSampler, or EpochTrainLoop'
+            )
+
+    def run(self) -> torch.nn.Module:
+        """Train."""
+        # mmengine's loop positions the sampler by the iteration; random states follow its hooks, as in EpochTrainLoop.
+        self._first = True
+        return super().run()
+
+    def run_iter(self, data_batch: Any) -> None:
+        """One step."""
+        if self._first:
+            self.runner.restore_rng()
+            self._first = False
+        super().run_iter(data_batch)
+
+
+@LOOPS.register_module()
+class BenchmarkLoop(BaseLoop):
+    """Evaluate a named list of benchmarks into one table, ``results.json`` and one flat dict.
+
+    Args:
+        runner: The runner.
+        benchmarks: Name to ``dict(dataloader=..., metrics=[...])``.
+        stage: ``'val'`` during training, ``'test'`` otherwise: which hooks are called.
+    """
+
+    def __init__(self, runner: Any, benchmarks: dict[str, dict], stage: Literal['val', 'test'] = 'val'):
+        self._runner = runner
+        self.stage = stage
+        self.loaders: dict[str, DataLoader] = {}
+        self.evaluators: dict[str, Any] = {}
+        for name, parts in benchmarks.items():
+            self.loaders[name] = runner.build_dataloader(parts['dataloader'], seed=runner.seed)
+            self.evaluators[name] = runner.build_evaluator(list(parts['metrics']))
+            self.evaluators[name].dataset_meta = getattr(self.loaders[name].dataset, 'metainfo', None)
+        self.current = next(iter(self.loaders))
+
+    @property
+    def dataloader(self) -> DataLoader:
+        """Of the benchmark that runs; hooks ask for it."""
+        return self.loaders[self.current]
+
+    @property
+    def evaluator(self) -> Any:
+        """Of the benchmark that runs."""
+        return self.evaluators[self.current]
+
+    def run(self) -> dict[str, float]:
+        """Evaluate all; returns ``{'<benchmark>/<metric>': value}``, the same on every process."""
+        hook = self.runner.call_hook
+        hook(f'before_{self.stage}')
+        hook(f'before_{self.stage}_epoch')
+        results = self.measure()
+        hook('after_benchmarks', loop=self, results=results)  # may add numbers, as EMAHook does
+        flat = {
+            f'{name}/{metric}': value for name, values in results.items() for metric, value in values.items()
+        }
+        if is_main_process():
+            rows = self._rows(results)
+            write_results(Path(self.runner.log_dir) / RESULTS, rows)
+            header = ('benchmark', 'metric', 'value', 'n')
+            print_table('Results', header, [[row[column] for column in header] for row in rows])
+        hook(f'after_{self.stage}_epoch', metrics=flat)
+        hook(f'after_{self.stage}')
+        return flat
+
+    def measure(self) -> dict[str, dict[str, float]]:
+        """Metrics of each benchmark with the present weights, without writing them."""
+        self.runner.model.eval()
+        results = {}
+        for self.current in self.loaders:
+            results[self.current] = self._evaluate()
+        return results
+
+    @torch.no_grad()
+    def _evaluate(self) -> dict[str, float]:
+        model = self.runner.model
+        step = model.val_step if self.stage == 'val' else model.test_step
+        with progress_bar() as progress:
+            for number, batch in enumerate(progress.track(self.dataloader, description=self.current)):
+                self.runner.call_hook(f'before_{self.stage}_iter', batch_idx=number, data_batch=batch)
+                outputs = step(batch)
+                self.evaluator.process(data_samples=outputs, data_batch=batch)
+                self.runner.call_hook(
+                    f'after_{self.stage}_iter', batch_idx=number, data_batch=batch, outputs=outputs
+                )
+        return self.evaluator.evaluate(len(self.dataloader.dataset))
+
+    def _rows(self, results: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+        """One row per number; metrics that count their samples as ``n`` (or ``prefix/n``) give the n of their rows."""
+        rows = []
+        for benchmark, values in results.items():
+            for metric, value in values.items():
+                prefix, _, name = metric.rpartition('/')
+                if name == 'n':
+                    continue
+                n = values.get(f'{prefix}/n' if prefix else 'n', len(self.loaders[benchmark].dataset))
+                row = dict(benchmark=benchmark, metric=metric, value=value, n=n)
+                rows.append(dict(row, iter=self.runner.iter, config_hash=self.runner.config_hash))
+        return rows
+
+
+def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Merge rows into a results file, atomically: the latest of each (benchmark, metric) stays."""
+    old = json.loads(path.read_text('utf-8')) if path.exists() else []
+    merged = {(row['benchmark'], row['metric']): row for row in [*old, *rows]}
+    scratch = path.with_suffix('.unfinished')
+    scratch.write_text(json.dumps(list(merged.values()), indent=1), 'utf-8')
+    os.replace(scratch, path)

@@ -1,0 +1,139 @@
+"""Parameter groups with layer-wise learning rates, and the published cosine schedule."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, _ParamScheduler
+from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
+from torch import nn
+
+from internvl_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, PARAM_SCHEDULERS
+from internvl_mm.utils.errors import ConfigError
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecay:
+    """Parameter groups whose learning rate falls with the distance from the head.
+
+    A parameter of layer id k gets ``lr * decay_rate ** (n + 1 - k)`` for a backbone of n blocks; the backbone says
+    which id its parameters have (0 embeddings, i+1 block i), all others have n + 1, so that heads train at ``lr``.
+    Parameters of at most one dimension and biases get no weight decay; class token and positions do, as published.
+    Frozen parameters stay out.
+
+    Args:
+        optim_wrapper_cfg: The optimiser wrapper's config; mmengine gives it.
+        paramwise_cfg: ``dict(decay_rate=...)``.
+
+    Source: ``layer_decay_optimizer_constructor.py`` of InternVL's segmentation code.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
+        settings = dict(paramwise_cfg or {})
+        self.decay_rate = settings.pop('decay_rate', None)
+        if settings or not isinstance(self.decay_rate, (int, float)) or not 0 < self.decay_rate <= 1:
+            raise ConfigError(
+                f'optim_wrapper.paramwise_cfg={paramwise_cfg}: LayerDecay takes dict(decay_rate=...) with a rate in (0, 1]'
+            )
+        self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
+        self.optimizer_cfg = dict(self.optim_wrapper_cfg.pop('optimizer'))
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build optimiser and wrapper for a model."""
+        groups = self.groups(model.module if is_model_wrapper(model) else model)
+        optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=groups))
+        wrapper = dict(self.optim_wrapper_cfg)
+        wrapper.setdefault('type', OptimWrapper)
+        return OPTIM_WRAPPERS.build(wrapper, default_args=dict(optimizer=optimizer))
+
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Parameter groups by (layer id, weight decay or not), the deepest first.
+
+        Raises:
+            ConfigError: The model has no backbone that knows layer ids, or the optimiser config no ``lr``.
+        """
+        backbone = getattr(model, 'backbone', None)
+        if not hasattr(backbone, 'layer_id'):
+            raise ConfigError(
+                f'LayerDecay needs a model with a backbone that has layer_id(); {type(model).__name__} has none: '
+                "leave optim_wrapper.constructor out to use mmengine's default"
+            )
+        if 'lr' not in self.optimizer_cfg:
+            raise ConfigError('LayerDecay needs optim_wrapper.optimizer.lr, the learning rate of the head')
+        lr, weight_decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
+        last = backbone.num_layers + 1
+        found: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                inside = name.startswith('backbone.')
+                layer = backbone.layer_id(name.removeprefix('backbone.')) if inside else last
+                found[layer, parameter.ndim > 1 and not name.endswith('.bias')].append(parameter)
+        return [
+            dict(
+                params=parameters,
+                lr=lr * self.decay_rate ** (last - layer),
+                weight_decay=weight_decay if decays else 0.0,
+                name=f'layer_{layer}_{"decay" if decays else "no_decay"}',
+            )
+            for (layer, decays), parameters in sorted(found.items())
+        ]
+
+
+@PARAM_SCHEDULERS.register_module()
+class CosineAbsolute(_ParamScheduler):
+    """Linear warm-up from 0, then a half cosine evaluated at the absolute step: the published classification schedule.
+
+    ``lr(t) = base * t / warmup`` for ``t < warmup``, else ``base * (1 + cos(pi t / end)) / 2``. Because the cosine does
+    not start where the warm-up ends, the rate makes a small step down there. The first update uses rate 0.
+
+    Args:
+        optimizer: What to schedule; the runner gives it.
+        warmup: Steps of warm-up.
+        end: Step at which the rate is 0; the runner gives the length of training.
+        eta_min: Rate at the end.
+        by_epoch: Steps are epochs; with ``convert_to_iter_based=True`` written in epochs and stepped by iterations.
+        last_step: For resuming.
+
+    Source: timm's ``CosineLRScheduler`` with ``warmup_prefix=False``.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        *,
+        warmup: int,
+        end: int,
+        eta_min: float = 0.0,
+        by_epoch: bool = True,
+        last_step: int = -1,
+    ):
+        if not 0 <= warmup <= end:
+            raise ConfigError(
+                f'CosineAbsolute: warmup={warmup} must lie between 0 and end={end}, the length of training'
+            )
+        self.warmup, self.total, self.eta_min = warmup, end, eta_min
+        # One step beyond the last, so that the final value is set, too.
+        super().__init__(optimizer, 'lr', begin=0, end=end + 1, last_step=last_step, by_epoch=by_epoch)
+
+    @classmethod
+    def build_iter_from_epoch(
+        cls, *args: Any, warmup: float, end: int, by_epoch: bool = True, epoch_length: int, **kwargs: Any
+    ) -> CosineAbsolute:
+        """Build from lengths in epochs, stepping by iterations; mmengine calls it for ``convert_to_iter_based``."""
+        if not by_epoch:
+            raise ConfigError('CosineAbsolute: convert_to_iter_based=True needs by_epoch=True')
+        return cls(
+            *args, warmup=round(warmup * epoch_length), end=end * epoch_length, by_epoch=False, **kwargs
+        )
+
+    def _get_value(self) -> list[float]:
+        step = self.last_step
+        if step < self.warmup:
+            return [base * step / self.warmup for base in self.base_values]
+        if step >= self.total:
+            return [self.eta_min for _ in self.base_values]
+        cosine = 0.5 * (1 + math.cos(math.pi * step / self.total))
+        return [self.eta_min + (base - self.eta_min) * cosine for base in self.base_values]

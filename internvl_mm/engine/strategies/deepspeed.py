@@ -1,0 +1,247 @@
+"""Several processes that share one copy of the optimiser, the gradients or the model: ZeRO 1, 2 and 3."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import deepspeed
+import torch
+from mmengine._strategy import BaseStrategy
+from mmengine._strategy.deepspeed import DeepSpeedOptimWrapper, MMDeepSpeedEngineWrapper
+from mmengine.device import get_device
+from mmengine.logging import MessageHub
+from mmengine.optim import BaseOptimWrapper
+from torch import Tensor, nn
+
+from internvl_mm.registry import STRATEGIES
+from internvl_mm.utils.errors import CheckpointError, ConfigError
+
+from .base import StrategyMixin
+from .launch import choose_backend
+from .sync_bn import synchronise_batch_norms
+
+
+class ZeroOptimWrapper(DeepSpeedOptimWrapper):
+    """Leaves backward pass, accumulation, clipping and step to DeepSpeed, and logs the gradient norm."""
+
+    def update_params(self, loss: Tensor) -> None:
+        """One batch; DeepSpeed decides whether it completes an update."""
+        super().update_params(loss)
+        norm = self.model.get_global_grad_norm()
+        if norm is not None:
+            MessageHub.get_current_instance().update_scalar('train/grad_norm', float(norm))
+
+    def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
+        """DeepSpeed counts by itself."""
+
+
+@STRATEGIES.register_module()
+class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
+    """Train in several processes with DeepSpeed's ZeRO; nothing is compiled.
+
+    Parameters and optimiser states are fp32, half precisions run as torch autocast inside DeepSpeed, which then also
+    communicates in them. ``clip_grad`` and ``accumulative_counts`` of the optimiser wrapper are handed on.
+
+    Args:
+        zero_stage: What is shared out: 1 optimiser states, 2 also gradients, 3 also parameters.
+        offload: Keep the optimiser states, in stage 3 also the parameters, in main memory.
+        precision: ``'auto'``, ``'fp32'``, ``'bf16'`` or ``'fp16'``.
+        sync_batch_norm: Batch norms see the global batch.
+        train_micro_batch_size_per_gpu: Batch size of a process; the runner gives it.
+
+    Source: Rajbhandari et al. 2020, "ZeRO" (arXiv 1910.02054).
+    """
+
+    def __init__(
+        self,
+        *,
+        zero_stage: Literal[1, 2, 3] = 1,
+        offload: bool = False,
+        precision: str = 'auto',
+        sync_batch_norm: bool = True,
+        train_micro_batch_size_per_gpu: int = 1,
+        **kwargs: Any,
+    ):
+        if zero_stage not in (1, 2, 3):
+            raise ConfigError(
+                f'zero_stage={zero_stage} is unknown: use 1, 2 or 3 (or DDPStrategy to share nothing)'
+            )
+        super().__init__(precision=precision, **kwargs)
+        self.zero_stage = zero_stage
+        self._offload = offload
+        self._sync_batch_norm = sync_batch_norm
+        self._batch_size = train_micro_batch_size_per_gpu
+        self._clip_norm = 0.0
+        self._accumulative_counts = 1
+
+    def _setup_env(self, *, dist_cfg: dict | None = None, **kwargs: Any) -> None:
+        super()._setup_env(dist_cfg=dist_cfg, **kwargs)
+        backend = choose_backend((dist_cfg or {}).get('backend', 'auto'))
+        deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+
+    def prepare(
+        self,
+        model: nn.Module | dict,
+        *,
+        optim_wrapper: Any = None,
+        param_scheduler: Any = None,
+        compile: dict | bool = False,
+        dispatch_kwargs: dict | None = None,
+    ) -> Any:
+        """See mmengine's ``BaseStrategy.prepare``."""
+        if self._prepared:
+            return self._prepared_components()
+        self.dispatch_kwargs.update(dispatch_kwargs or {})
+        model = self._init_model_weights(self.build_model(model)).to(get_device())
+        if self._sync_batch_norm:
+            model = synchronise_batch_norms(model)
+        model = self.compile_model(model, compile)
+        if optim_wrapper is not None:
+            self.optim_wrapper = self.build_optim_wrapper(optim_wrapper, model)
+            self._scale_lr()
+        self.model = self._wrap_model(model)
+        if optim_wrapper is not None:
+            self.optim_wrapper.model = self.model
+        if param_scheduler is not None:
+            self.param_schedulers = self.build_param_scheduler(param_scheduler, self.optim_wrapper)
+        self._prepared = True
+        return self._prepared_components()
+
+    def build_optim_wrapper(self, optim_wrapper: Any, model: nn.Module | None = None) -> BaseOptimWrapper:
+        """Build the optimiser, keeping what DeepSpeed does by itself for :meth:`_wrap_model`."""
+        settings = dict(optim_wrapper)
+        clip = dict(settings.pop('clip_grad', None) or {})
+        if clip.pop('type', 'norm') != 'norm' or clip.pop('norm_type', 2) != 2 or set(clip) - {'max_norm'}:
+            raise ConfigError(
+                f'optim_wrapper.clip_grad={optim_wrapper["clip_grad"]}: DeepSpeed clips the global 2-norm only, '
+                'write clip_grad=dict(max_norm=...) or use DDPStrategy'
+            )
+        self._clip_norm = float(clip.get('max_norm', 0.0))
+        self._accumulative_counts = settings.pop('accumulative_counts', 1)
+        settings['type'] = ZeroOptimWrapper
+        return BaseStrategy.build_optim_wrapper(self, settings, model)
+
+    def _accumulation(self) -> int:
+        return self._accumulative_counts
+
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        optimizer = self.optim_wrapper.optimizer if hasattr(self, 'optim_wrapper') else None
+        # Without an optimiser (evaluation) only stage 3 has something to share.
+        stage = self.zero_stage if optimizer is not None or self.zero_stage == 3 else 0
+        engine, optimizer, *_ = deepspeed.initialize(
+            model=model, optimizer=optimizer, config=self._config(stage)
+        )
+        if hasattr(self, 'optim_wrapper'):
+            self.optim_wrapper.optimizer = optimizer
+        return MMDeepSpeedEngineWrapper(model=engine)
+
+    def _config(self, stage: int) -> dict[str, Any]:
+        zero: dict[str, Any] = dict(stage=stage)
+        if self._offload and stage:
+            zero['offload_optimizer'] = dict(device='cpu')
+            if stage == 3:
+                zero['offload_param'] = dict(device='cpu')
+        config: dict[str, Any] = dict(
+            train_micro_batch_size_per_gpu=self._batch_size,
+            gradient_accumulation_steps=self._accumulative_counts,
+            gradient_clipping=self._clip_norm,
+            zero_optimization=zero,
+            # Any torch optimiser works; DeepSpeed's own would have to be compiled.
+            zero_allow_untested_optimizer=True,
+            zero_force_ds_cpu_optimizer=False,
+            steps_per_print=2**62,
+        )
+        if self.precision.dtype != torch.float32:
+            config['torch_autocast'] = dict(
+                enabled=True, dtype=str(self.precision.dtype).removeprefix('torch.')
+            )
+        return config
+
+    # ---- training states ----
+
+    @property
+    def engine(self) -> deepspeed.DeepSpeedEngine:
+        """DeepSpeed's engine around the task."""
+        return self.model.model
+
+    def model_state_dict(self) -> dict[str, Tensor]:
+        """The whole model; in stage 3 gathered on the first process, empty on the others."""
+        if self.zero_stage < 3:
+            return self.task.state_dict()
+        return self.engine._zero3_consolidated_16bit_state_dict() or {}
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.task.state_dict().items()}
+        if self.zero_stage == 3:
+            shapes.update(
+                (name, tuple(p.ds_shape)) for name, p in self.task.named_parameters(remove_duplicate=False)
+            )
+        return shapes
+
+    @contextlib.contextmanager
+    def _whole_parameters(self) -> Iterator[None]:
+        if self.zero_stage < 3:
+            yield
+            return
+        # Every process writes the same values; the first one's count.
+        with deepspeed.zero.GatheredParameters(list(self.task.parameters()), modifier_rank=0):
+            yield
+
+    def _weights_changed(self) -> None:
+        """Let the optimiser's own copies of the parameters follow."""
+        optimizer = self.engine.optimizer
+        if hasattr(optimizer, 'refresh_fp32_params'):
+            optimizer.refresh_fp32_params()
+
+    @contextlib.contextmanager
+    def _inner_optimizer(self) -> Iterator[torch.optim.Optimizer]:
+        """The torch optimiser of this process's partition, its parameter groups filled."""
+        outer = self.engine.optimizer
+        if self.zero_stage < 3:
+            yield outer.optimizer
+            return
+        outer._set_fp32_optimizer_param_groups()
+        try:
+            yield outer.optimizer
+        finally:
+            outer._clear_fp32_optimizer_param_groups()
+
+    def optim_state_dict(self) -> dict[str, Any]:
+        """What all processes share: the layout of the partition."""
+        return dict(zero_stage=self.zero_stage)
+
+    def _own_state(self, *, optimizer: bool) -> dict[str, Any]:
+        state = super()._own_state(optimizer=optimizer)
+        if not optimizer:
+            return state
+        with self._inner_optimizer() as inner:
+            # Parameters are fp32 everywhere, so the partition's copies are in the model file already.
+            shard = dict(optimizer=inner.state_dict())
+        counters = {
+            name: getattr(self.engine, name) for name in ('global_steps', 'global_samples', 'micro_steps')
+        }
+        scaler = getattr(self.engine.optimizer, 'torch_autocast_gradscaler', None)
+        return dict(
+            state, shard=dict(shard, counters=counters, scaler=scaler.state_dict() if scaler else None)
+        )
+
+    def _load_optimizer(self, checkpoint: dict[str, Any], state: Path) -> None:
+        shared, shard = checkpoint.pop('optimizer', None), checkpoint.pop('shard', None)
+        if shared is None or shard is None:
+            raise CheckpointError(
+                f'{state} holds weights only: resume from an iter_* state, or start from it with load_from'
+            )
+        if shared['zero_stage'] != self.zero_stage:
+            raise CheckpointError(
+                f'{state} was written with zero_stage={shared["zero_stage"]} and this run has {self.zero_stage}: '
+                'resume with the same stage, or start from its weights with load_from'
+            )
+        with self._inner_optimizer() as inner:
+            inner.load_state_dict(shard['optimizer'])
+        for name, value in shard['counters'].items():
+            setattr(self.engine, name, value)
+        if shard['scaler'] is not None:
+            self.engine.optimizer.torch_autocast_gradscaler.load_state_dict(shard['scaler'])

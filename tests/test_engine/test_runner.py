@@ -1,0 +1,127 @@
+"""A run from its config: what it leaves, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from internvl_mm.engine.runner import Runner
+from internvl_mm.utils.errors import CheckpointError, ConfigError, DataError, UserError
+
+from tests.test_engine.tiny import LossRecorder, TinyImages, tiny_config, tiny_model
+
+
+def test_a_run_trains_evaluates_and_leaves_its_folder(work_dir: Path) -> None:
+    recorder = LossRecorder()
+    runner = Runner.from_cfg(tiny_config(work_dir, custom_hooks=[recorder], val_benchmarks=['tiny']))
+    runner.train()
+    metrics = runner.test()
+
+    assert len(recorder.losses) == 10
+    assert recorder.losses[-1] < recorder.losses[0]
+    assert metrics['tiny/n'] == 7
+    folder = Path(runner.log_dir)
+    assert folder.parent == work_dir
+    environment = json.loads((folder / 'environment.json').read_text())
+    assert environment['packages']['torch']
+    assert len(environment['git'] or 'x' * 40) >= 40
+    rows = json.loads((folder / 'results.json').read_text())
+    assert [(row['benchmark'], row['metric'], row['n']) for row in rows] == [
+        ('tiny', 'top1', 7),
+        ('tiny', 'loss', 7),
+    ]
+    assert rows[0]['value'] == metrics['tiny/top1']
+    assert rows[0]['iter'] == 10
+    assert rows[0]['config_hash'] == runner.config_hash
+    assert list(folder.glob('*.log'))
+
+
+def test_the_resolved_config_of_a_run_folder_builds_the_same_run(work_dir: Path) -> None:
+    first = LossRecorder()
+    runner = Runner.from_cfg(tiny_config(work_dir / 'first'))
+    runner.register_hook(first)
+    runner.train()
+    config = Config.fromfile(Path(runner.log_dir) / 'config.py')
+    config.work_dir = str(work_dir / 'second')
+
+    again = Runner.from_cfg(config)
+    second = LossRecorder()
+    again.register_hook(second)
+    again.train()
+    assert first.losses == second.losses
+
+
+def test_config_hash_tells_what_is_computed_not_where(work_dir: Path) -> None:
+    def hash_of(**changes: object) -> str:
+        return Runner.from_cfg(tiny_config(changes.pop('work_dir', work_dir), **changes)).config_hash
+
+    assert hash_of() == hash_of(work_dir=work_dir / 'elsewhere')
+    assert hash_of() != hash_of(model=tiny_model(width=64))
+
+
+def test_work_dir_that_cannot_be_written_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+    file = tmp_path / 'file'
+    file.write_text('')
+    with pytest.raises(UserError, match='not writable .*choose another with --work-dir'):
+        Runner.from_cfg(tiny_config(file / 'below', model=dict(type='nothing of the kind')))
+
+
+def test_unknown_benchmark_names_are_refused(work_dir: Path) -> None:
+    with pytest.raises(ConfigError, match="val_benchmarks names 'tinny'.*Did you mean 'tiny'"):
+        Runner.from_cfg(tiny_config(work_dir, val_benchmarks=['tinny']))
+
+
+def test_nothing_to_do_is_said(work_dir: Path) -> None:
+    config = tiny_config(work_dir, benchmarks={})
+    with pytest.raises(ConfigError, match='no benchmarks'):
+        Runner.from_cfg(config).test()
+    with pytest.raises(ConfigError, match='val_benchmarks is empty'):
+        Runner.from_cfg(config).val()
+    for name in ('train_dataloader', 'optim_wrapper', 'train_cfg', 'param_scheduler'):
+        config.pop(name)
+    with pytest.raises(ConfigError, match='nothing to train'):
+        Runner.from_cfg(config).train()
+
+
+def test_data_and_head_of_different_classes_are_refused(
+    work_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TinyImages, 'metainfo', dict(dataset='tiny', classes=('a', 'b')))
+    with pytest.raises(DataError, match='2 classes but the head has num_classes=3'):
+        Runner.from_cfg(tiny_config(work_dir)).train()
+
+
+def test_less_than_a_batch_of_data_is_refused(work_dir: Path) -> None:
+    config = tiny_config(work_dir)
+    config['train_dataloader'].update(batch_size=64, drop_last=True)
+    with pytest.raises(ConfigError, match='20 samples make no batch of 64'):
+        Runner.from_cfg(config).train()
+
+
+def test_default_hooks_are_added_to_the_indispensable_ones(work_dir: Path) -> None:
+    runner = Runner.from_cfg(
+        tiny_config(work_dir, default_hooks=dict(logger=None, losses=dict(type=LossRecorder)))
+    )
+    names = [type(hook).__name__ for hook in runner.hooks]
+    assert 'LossRecorder' in names
+    assert 'ParamSchedulerHook' in names
+    assert 'LoggerHook' not in names
+    assert 'CheckpointHook' not in names
+
+
+def test_learning_rate_follows_the_global_batch(work_dir: Path) -> None:
+    config = tiny_config(work_dir, auto_scale_lr=dict(base_batch_size=16))
+    config['optim_wrapper'] = dict(config['optim_wrapper'], accumulative_counts=2)
+    runner = Runner.from_cfg(config)
+    runner.train()
+    # 4 samples x 2 accumulated batches / 16
+    assert runner.param_schedulers[0].base_values == pytest.approx([0.5e-3])
+
+
+def test_resuming_nothing_and_from_nowhere(work_dir: Path, tmp_path: Path) -> None:
+    assert Runner.from_cfg(tiny_config(work_dir, resume=True))._resume is False
+    with pytest.raises(CheckpointError, match='it does not exist. Give a folder such as'):
+        Runner.from_cfg(tiny_config(work_dir, resume=str(tmp_path / 'nowhere')))
