@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,9 +128,7 @@ class Sheet:
         return self.page.crop((0, 0, WIDTH, self.y + MARGIN))
 
     def _font(self, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-        if self.font_file is None:
-            return ImageFont.load_default(size)
-        return ImageFont.truetype(str(self.font_file), size)
+        return _load_font(self.font_file, size)
 
     def _write(self, x: float, y: float, text: str, colour: Colour = INK, size: int = 15) -> None:
         ImageDraw.Draw(self.page).text((x, y), text, colour, self._font(size))
@@ -156,6 +155,11 @@ class Sheet:
                 mark, current = '', ''
             current += word
         yield Line(mark, current, line.colour)
+
+
+@lru_cache
+def _load_font(file: Path | None, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size) if file is None else ImageFont.truetype(str(file), size)
 
 
 def _fit(picture: Image.Image, side: int) -> Image.Image:

@@ -100,6 +100,8 @@ def read_index(folder: str | Path) -> dict[str, Any]:
 
 def _holds(out: Path, settings: DigitSceneSettings) -> bool:
     """Whether ``out`` already is this data set; an error when it is anything else than absent or empty."""
+    if out.is_file():
+        raise DataError(f'out={str(out)!r} is a file; --out names a folder to create.')
     if not out.is_dir() or not any(out.iterdir()):
         return False
     remedy = f'Choose another folder, or delete {out} first.'
