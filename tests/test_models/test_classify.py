@@ -136,10 +136,10 @@ def test_soft_targets_of_another_width() -> None:
 
 def test_class_lists_of_data_and_head_must_agree() -> None:
     task = make_task()
-    task.check_data(dict(dataset='toy', classes=['a', 'b', 'c']))
+    task.check_data(dict(name='toy', classes=['a', 'b', 'c']))
     task.check_data({})
     with pytest.raises(DataError, match='toy has 2 classes but the head has num_classes=3'):
-        task.check_data(dict(dataset='toy', classes=['a', 'b']))
+        task.check_data(dict(name='toy', classes=['a', 'b']))
 
 
 def test_head_of_another_width_is_refused() -> None:

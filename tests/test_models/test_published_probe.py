@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -129,12 +131,38 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(depth=3), r"Missing: \['backbone\.encoder\.layers\.2"),
+        (dict(depth=3), r"missing: \['backbone\.encoder\.layers\.2"),
         (dict(depth=1), r"unexpected: \['backbone\.encoder\.layers\.1"),
         (dict(num_classes=7), r'head\.linear\.weight \(5, 48\) instead of \(7, 48\)'),
-        (dict(cls_target='attention_pooling'), r"Missing: \['neck\.pool"),
+        (dict(cls_target='attention_pooling'), r"missing: \['neck\.pool"),
     ],
 )
 def test_weights_of_another_probe(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         build_published_probe(ARGUMENTS | arguments, published_weights())
+
+
+def test_head_alone_loads_from_its_file(tmp_path: Path) -> None:
+    """As ``intern_vit_6b_224px_head.pth``: norm and head under the key ``model``."""
+    weights = {
+        name: tensor for name, tensor in published_weights().items() if name.startswith(('norm.', 'head.'))
+    }
+    torch.save(dict(model=weights), tmp_path / 'head.pth')
+    head = LinearClsHead(48, 5, pretrained=str(tmp_path / 'head.pth'))
+    head.init_weights()
+    assert_close(head.linear.weight, weights['head.weight'], rtol=0, atol=0)
+    assert_close(head.norm.running_var, weights['norm.running_var'], rtol=0, atol=0)
+
+
+def test_projector_loads_from_the_whole_file(tmp_path: Path) -> None:
+    weights = published_weights(cls_target='clip_projector')
+    save_file(weights, tmp_path / 'model.safetensors')
+    neck = ClipProjector(24, num_heads=4, out_dim=8, pretrained=str(tmp_path))
+    neck.init_weights()
+    assert_close(neck.pool.cross_attn.q.weight, weights['clip_projector.cross_attn.q.weight'], rtol=0, atol=0)
+
+
+def test_file_without_the_part(tmp_path: Path) -> None:
+    save_file(published_weights(), tmp_path / 'model.safetensors')
+    with pytest.raises(CheckpointError, match=r'missing: \[.*pool\.cross_attn'):
+        ClipProjector(24, num_heads=4, out_dim=8, pretrained=str(tmp_path)).init_weights()

@@ -7,7 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from internvl_mm.models.convert.probes import HEAD_NAMES, load_probe_part
 from internvl_mm.registry import MODELS
+from internvl_mm.utils.paths import ExistingPath
 
 
 @MODELS.register_module()
@@ -15,14 +17,15 @@ class LinearClsHead(nn.Module):
     """Batch norm, then a linear layer, ``[B, in_dim]`` to logits ``[B, num_classes]``.
 
     Probes need the affine batch norm: raw features of InternViT are large and the published run without it did not
-    learn. It computes in fp32 also under autocast, so that the running statistics are not rounded. Its statistics
-    are per process unless the strategy converts it to ``SyncBatchNorm`` (``sync_bn``), as the published runs do.
+    learn. It computes in fp32 also under autocast, so that the running statistics are not rounded. On many
+    processes the strategies turn it into one over all of them, as published.
 
     Args:
         in_dim: Width of the features.
         num_classes: Number of classes; 0 or less leaves out the linear layer (as published).
         norm: ``'batch'`` for probes on frozen features, ``'layer'`` or ``None`` for fine-tuning.
         eps: Floor of the variance.
+        pretrained: A published probe to start from, a file with ``norm.*`` and ``head.*``.
 
     Source: InternVL ``classification/models/intern_vit_6b.py`` (``norm``, ``head``; SyncBatchNorm, eps 1e-6).
     """
@@ -34,9 +37,10 @@ class LinearClsHead(nn.Module):
         *,
         norm: Literal['batch', 'layer'] | None = 'batch',
         eps: float = 1e-6,
+        pretrained: ExistingPath | None = None,
     ):
         super().__init__()
-        self.in_dim, self.num_classes = in_dim, num_classes
+        self.in_dim, self.num_classes, self.pretrained = in_dim, num_classes, pretrained
         norms = {'batch': nn.BatchNorm1d, 'layer': nn.LayerNorm}
         self.norm = norms[norm](in_dim, eps=eps) if norm else nn.Identity()
         if num_classes <= 0:
@@ -45,6 +49,11 @@ class LinearClsHead(nn.Module):
         self.linear = nn.Linear(in_dim, num_classes)
         nn.init.normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
+
+    def init_weights(self) -> None:
+        """Load ``pretrained``, if given."""
+        if self.pretrained is not None:
+            load_probe_part(self, self.pretrained, HEAD_NAMES)
 
     def forward(self, features: Tensor) -> Tensor:
         """Classify ``[B, in_dim]``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from internvl_mm.models.convert.probes import POOL_NAMES, load_probe_part
 from internvl_mm.models.layers import AttentionPool
 from internvl_mm.registry import MODELS
 from internvl_mm.structures import VisionFeatures
@@ -108,6 +109,11 @@ class ClipProjector(AttentionPooling):
         super().__init__(dim, num_heads=num_heads, out_dim=out_dim)
         self.pretrained = pretrained
         self.requires_grad_(False)
+
+    def init_weights(self) -> None:
+        """Load ``pretrained``, if given."""
+        if self.pretrained is not None:
+            load_probe_part(self, self.pretrained, POOL_NAMES)
 
     @torch.no_grad()
     def forward(self, features: VisionFeatures) -> Tensor:

@@ -56,7 +56,7 @@ class ImageClassifier(BaseTask):
 
     def check_data(self, metainfo: dict) -> None:
         """See :class:`BaseTask`."""
-        classes, dataset = metainfo.get('classes'), metainfo.get('dataset', 'the training data')
+        classes, dataset = metainfo.get('classes'), metainfo.get('name', 'the training data')
         if classes is not None and len(classes) != self.num_classes:
             raise DataError(
                 f'{dataset} has {len(classes)} classes but the head has num_classes={self.num_classes}: '

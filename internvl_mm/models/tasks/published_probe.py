@@ -12,9 +12,10 @@ from torch import Tensor
 
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.convert import to_hf
+from internvl_mm.models.convert.probes import HEAD_NAMES, POOL_NAMES, check_same, rename
 from internvl_mm.models.heads import LinearClsHead
 from internvl_mm.models.necks import AttentionPooling, BaseNeck, ClipProjector, ClsPatchConcat
-from internvl_mm.utils.errors import CheckpointError, ConfigError, did_you_mean
+from internvl_mm.utils.errors import ConfigError, did_you_mean
 
 from .classify import ImageClassifier
 
@@ -48,12 +49,9 @@ WITHOUT_EFFECT = (
     'use_flash_attn',
     'with_cp',
 )
-# Our module of each published one; the rest of the names stays. The order matters: the first match counts.
 PREFIXES = {
-    'attn_pooling.': 'neck.pool.',
-    'clip_projector.': 'neck.pool.',
-    'norm.': 'head.norm.',
-    'head.': 'head.linear.',
+    **{theirs: f'neck.{ours}' for theirs, ours in POOL_NAMES.items()},
+    **{theirs: f'head.{ours}' for theirs, ours in HEAD_NAMES.items()},
 }
 
 
@@ -84,8 +82,9 @@ def build_published_probe(arguments: Mapping[str, Any], weights: Mapping[str, Te
     for name in found.others:
         # The original 224px file carries the projector for every kind of probe.
         if not name.startswith('clip_projector.') or probe['cls_target'] == 'clip_projector':
-            state[_renamed(name)] = weights[name]
-    _load(task, state)
+            state[rename(name, PREFIXES) or name] = weights[name]
+    check_same(state, task.state_dict(), 'published probe')
+    task.load_state_dict(state)
     return task.eval()
 
 
@@ -144,27 +143,3 @@ def _neck(probe: Mapping[str, Any]) -> BaseNeck:
     raise ConfigError(
         f"cls_target={target!r} is unknown: use 'cls_patch_concat', 'attention_pooling' or 'clip_projector'"
     )
-
-
-def _renamed(name: str) -> str:
-    """Our name of a tensor that is not the backbone's."""
-    for theirs, ours in PREFIXES.items():
-        if name.startswith(theirs):
-            return ours + name[len(theirs) :]
-    return name
-
-
-def _load(task: ImageClassifier, state: Mapping[str, Tensor]) -> None:
-    expected = task.state_dict()
-    missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    shapes = [
-        f'{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}'
-        for name, tensor in expected.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    if missing or unexpected or shapes:
-        raise CheckpointError(
-            f'the weights are not those of this probe. Missing: {missing[:4]}; unexpected: {unexpected[:4]}; '
-            f'other shape: {shapes[:4]}. Are depth, widths, cls_target and img_size those of the weights?'
-        )
-    task.load_state_dict(dict(state))
