@@ -101,6 +101,19 @@ class EpochSampler(_Sampler):
         """Samples of this process per epoch, a skipped beginning included."""
         return self.size // self.world_size
 
+    def skip(self, num_samples: int) -> None:
+        """See :meth:`_Sampler.skip`.
+
+        Raises:
+            ConfigError: The epoch has fewer samples.
+        """
+        if num_samples > len(self):
+            raise ConfigError(
+                f'cannot skip {num_samples} samples of an epoch of {len(self)}: iteration-based loops, whose steps '
+                'count on across epochs, need sampler=dict(type=StreamSampler)'
+            )
+        super().skip(num_samples)
+
     def __iter__(self) -> Iterator[SampleIndex]:
         share = self._order(self.epoch)[self.rank :: self.world_size][: len(self)]
         return (SampleIndex(index, self.epoch, self.seed) for index in share[self._take_start() :].tolist())
@@ -119,8 +132,8 @@ class StreamSampler(_Sampler):
         super().__init__(dataset, seed)
 
     def __len__(self) -> int:
-        """Samples in one pass over the data; the stream itself has no end."""
-        return self.size
+        """Samples of this process in one pass over the data; the stream itself has no end."""
+        return math.ceil(self.size / self.world_size)
 
     def __iter__(self) -> Iterator[SampleIndex]:
         epoch, position = divmod(self.rank + self._take_start() * self.world_size, self.size)

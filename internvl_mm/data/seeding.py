@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
 
 
 @contextmanager
@@ -21,17 +22,15 @@ def seeded(*key: int) -> Iterator[None]:
     """
     numpy_seed, torch_seed, python_seed = np.random.SeedSequence(key).generate_state(3).tolist()
     python_state, torch_state = random.getstate(), torch.get_rng_state()
-    numpy_generator = np.random.get_bit_generator()
+    numpy_generator = get_bit_generator()
     random.seed(python_seed)
     torch.default_generator.manual_seed(
         torch_seed
     )  # torch.manual_seed asks every accelerator: 50 times slower
-    np.random.set_bit_generator(
-        np.random.PCG64(numpy_seed)
-    )  # swapping generators is cheaper than copying states
+    set_bit_generator(np.random.PCG64(numpy_seed))  # swapping generators is cheaper than copying states
     try:
         yield
     finally:
         random.setstate(python_state)
         torch.set_rng_state(torch_state)
-        np.random.set_bit_generator(numpy_generator)
+        set_bit_generator(numpy_generator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,11 @@ class FewShotDataset(Dataset):
         self.name = f'{self.dataset.name}-{shots}shot'
         self.classes = self.dataset.classes
         chosen = dict(dataset=self.dataset.name, size=len(self.dataset), shots=shots, seed=seed)
-        self._indices = _read_subset(Path(subset_file), chosen)
-        if self._indices is None:
-            self._indices = self._choose(shots, seed)
-            _write_subset(Path(subset_file), dict(chosen, indices=self._indices.tolist()))
+        indices = _read_subset(Path(subset_file), chosen)
+        if indices is None:
+            indices = self._choose(shots, seed)
+            _write_subset(Path(subset_file), dict(chosen, indices=indices.tolist()))
+        self._indices = indices
         self.targets = self.dataset.targets[self._indices]
 
     def _choose(self, shots: int, seed: int) -> np.ndarray:
@@ -101,7 +103,7 @@ def _write_subset(file: Path, content: dict[str, Any]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         # Renamed into place, so that another process never reads half a file; all would write the same.
-        temporary = file.with_name(f'{file.name}.{np.random.SeedSequence().entropy % 10**8}')
+        temporary = file.with_name(f'{file.name}.{uuid.uuid4().hex}')
         temporary.write_text(json.dumps(content) + '\n', encoding='utf-8')
         temporary.replace(file)
     except OSError as error:

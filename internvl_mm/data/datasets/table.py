@@ -56,18 +56,18 @@ class TableDataset(BaseDataset):
                 )
         feature = table.features[label_column]
         names = feature.names if isinstance(feature, hf.ClassLabel) else None
-        if num_classes is None and names is None:
-            raise DataError(f"{path}: column '{label_column}' has no class names; give num_classes")
-        if names is not None and num_classes not in (None, len(names)):
+        if names is None:
+            if num_classes is None:
+                raise DataError(f"{path}: column '{label_column}' has no class names; give num_classes")
+            names = numbered_classes(num_classes)
+        elif num_classes not in (None, len(names)):
             raise DataError(f'{path}: names {len(names)} classes, but num_classes={num_classes}')
         if isinstance(table.features[image_column], hf.Image):
             # Leave decoding to our decoder: its bounds and errors are the same for every data set.
             table = table.cast_column(image_column, hf.Image(decode=False))
         self._images = table.select_columns([image_column])
         self._column = image_column
-        super().__init__(
-            _labels(table, label_column, path), names or numbered_classes(num_classes), **options
-        )
+        super().__init__(_labels(table, label_column, path), names, **options)
 
     def path(self, index: int) -> str:
         """Table and row, as ``table.parquet[7]``."""

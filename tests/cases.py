@@ -1,0 +1,96 @@
+"""Tiny cases shared by tests: one section per room, each a table from part to what builds it."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from PIL import Image
+
+from internvl_mm.data.datasets import (
+    DigitSceneDataset,
+    FewShotDataset,
+    ImageFolderDataset,
+    ImageListDataset,
+    ImageNetReaLDataset,
+    TableDataset,
+    TarShardDataset,
+)
+
+# ---------------------------------------------------------------- datasets
+# Every data set of the package with three samples of three classes: folder to write into -> constructor arguments.
+
+
+def image_bytes(shade: int = 0, *, size: tuple[int, int] = (20, 16), kind: str = 'PNG') -> bytes:
+    """A small gradient picture, (width, height) = ``size``, as the bytes of a file."""
+    x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    pixels = np.stack([x * 9 + shade, y * 11, (x + y) * 5 + shade], axis=-1) % 256
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, kind)
+    return file.getvalue()
+
+
+def write_image_folder(folder: Path) -> dict:
+    """Folders a, b, c with one picture each."""
+    for shade, name in enumerate('abc'):
+        (folder / name).mkdir(parents=True)
+        (folder / name / f'{shade}.png').write_bytes(image_bytes(shade))
+    return dict(root=str(folder))
+
+
+def write_image_list(folder: Path) -> dict:
+    """Three pictures named like ImageNet's and a list of them."""
+    names = [f'ILSVRC2012_val_{number:08d}.JPEG' for number in (1, 2, 3)]
+    for shade, name in enumerate(names):
+        (folder / name).write_bytes(image_bytes(shade, kind='JPEG'))
+    (folder / 'val.txt').write_text(''.join(f'{name} {label}\n' for label, name in enumerate(names)))
+    return dict(root=str(folder), list_file=str(folder / 'val.txt'), num_classes=3)
+
+
+def write_real(folder: Path) -> dict:
+    """The same with ReaL labels; no picture is without."""
+    (folder / 'real.json').write_text('[[0, 2], [1], [2]]')
+    return dict(**write_image_list(folder), real_file=str(folder / 'real.json'))
+
+
+def write_tar_shards(folder: Path) -> dict:
+    """Two shards, one with .cls and one with .json labels."""
+    shards = [[('x', 'cls', b'0'), ('y', 'cls', b'1')], [('z', 'json', b'{"label": 2}')]]
+    for number, shard in enumerate(shards):
+        with tarfile.open(folder / f's-{number}.tar', 'w') as archive:
+            for key, suffix, label in shard:
+                for name, content in ((f'{key}.png', image_bytes(number)), (f'{key}.{suffix}', label)):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(content)
+                    archive.addfile(info, io.BytesIO(content))
+    return dict(shards=str(folder / 's-{0..1}.tar'), num_classes=3)
+
+
+def write_table(folder: Path) -> dict:
+    """One Parquet file with a struct of bytes and path, as ``datasets`` writes images."""
+    images = [dict(bytes=image_bytes(shade), path=None) for shade in range(3)]
+    table = pyarrow.table(dict(image=images, label=[0, 1, 2]))
+    pyarrow.parquet.write_table(table, folder / 'data.parquet')
+    return dict(path=str(folder / 'data.parquet'), num_classes=3)
+
+
+def few_shot(folder: Path) -> dict:
+    """One sample per class of an image folder."""
+    full = ImageFolderDataset(**write_image_folder(folder / 'images'))
+    return dict(dataset=full, shots=1, subset_file=str(folder / 'subset.json'))
+
+
+DATASET_CASES: dict[type, Callable[[Path], dict]] = {
+    DigitSceneDataset: lambda folder: dict(split='test', length=3),
+    FewShotDataset: few_shot,
+    ImageFolderDataset: write_image_folder,
+    ImageListDataset: write_image_list,
+    ImageNetReaLDataset: write_real,
+    TableDataset: write_table,
+    TarShardDataset: write_tar_shards,
+}
