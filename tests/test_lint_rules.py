@@ -113,7 +113,7 @@ def test_files_and_functions_are_short() -> None:
         text = file.read_text(encoding='utf-8')
         if length(text) > MAX_FILE_LINES:
             long.append(f'{relative(file)}: {length(text)} lines, allowed {MAX_FILE_LINES}')
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(ast.parse(text, filename=str(file))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
                 lines = node.end_lineno - node.lineno + 1
                 if lines > MAX_FUNCTION_LINES:
@@ -136,7 +136,7 @@ def test_doors_are_thin() -> None:
     thick = []
     for file in python_files('tools'):
         text = file.read_text(encoding='utf-8')
-        flags = flags_of(ast.parse(text))
+        flags = flags_of(ast.parse(text, filename=str(file)))
         if length(text) > MAX_DOOR_LINES or len(flags) > MAX_DOOR_FLAGS:
             thick.append(f'{relative(file)}: {length(text)} lines, {len(flags)} flags')
     assert thick == [], (
@@ -202,7 +202,7 @@ def test_configs_name_parts_by_import() -> None:
     found = [
         f'{relative(file)}:{line}'
         for file in python_files('configs', 'projects')
-        for line in string_types(ast.parse(file.read_text(encoding='utf-8')))
+        for line in string_types(ast.parse(file.read_text(encoding='utf-8'), filename=str(file)))
     ]
     assert found == [], (
         "write `type=SomeClass` with the class imported, so that a click goes to the code, not type='SomeClass'"
@@ -220,7 +220,7 @@ def test_leaf_configs_are_short_and_say_what_they_are() -> None:
         if '_base_' in file.parts:
             continue
         text = file.read_text(encoding='utf-8')
-        header = ast.get_docstring(ast.parse(text)) or ''
+        header = ast.get_docstring(ast.parse(text, filename=str(file))) or ''
         if length(text) > MAX_LEAF_LINES:
             wrong.append(f'{relative(file)}: {length(text)} lines, allowed {MAX_LEAF_LINES}')
         if relative(file) not in header:
