@@ -22,9 +22,13 @@ def _check_dependencies() -> None:
         try:
             found = Version(version(name))
         except PackageNotFoundError as error:
-            raise ImportError(f"{wanted}, which is not installed: pip install '{name}>={oldest},<{untried}'") from error
+            raise ImportError(
+                f"{wanted}, which is not installed: pip install '{name}>={oldest},<{untried}'"
+            ) from error
         if found < Version(oldest):
-            raise ImportError(f"{wanted}, but {found} is installed: pip install '{name}>={oldest},<{untried}'")
+            raise ImportError(
+                f"{wanted}, but {found} is installed: pip install '{name}>={oldest},<{untried}'"
+            )
         if found >= Version(untried):
             warnings.warn(f'{wanted}; {found} is installed and nobody has tried it yet', stacklevel=3)
 

@@ -21,6 +21,12 @@ from internvl_mm.data.datasets import (
     TableDataset,
     TarShardDataset,
 )
+from internvl_mm.evaluation.metrics import Accuracy, ReaLAccuracy
+from internvl_mm.models.backbones import InternViT
+from internvl_mm.models.heads import LinearClsHead
+from internvl_mm.models.losses import ClassificationLoss
+from internvl_mm.models.necks import AttentionPooling, ClipProjector, ClsPatchConcat, ClsToken, MeanPatch
+from internvl_mm.models.tasks import ImageClassifier
 
 # ---------------------------------------------------------------- datasets
 # Every data set of the package with three samples of three classes: folder to write into -> constructor arguments.
@@ -93,4 +99,43 @@ DATASET_CASES: dict[type, Callable[[Path], dict]] = {
     ImageNetReaLDataset: write_real,
     TableDataset: write_table,
     TarShardDataset: write_tar_shards,
+}
+
+
+# ---------------------------------------------------------------- models and metrics
+# Every part of the package at its smallest: class -> constructor arguments. Backbones are WIDTH wide, and there are
+# CLASSES classes.
+
+WIDTH = 16
+CLASSES = 3
+
+BACKBONE_CASES: dict[type, dict] = {
+    InternViT: dict(
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        image_size=28,
+        out_indices=(0, 1),
+    ),
+}
+NECK_CASES: dict[type, dict] = {
+    AttentionPooling: dict(num_heads=2),
+    ClipProjector: dict(num_heads=2, out_dim=8),
+    ClsPatchConcat: dict(),
+    ClsToken: dict(),
+    MeanPatch: dict(),
+}
+HEAD_CASES: dict[type, dict] = {LinearClsHead: dict(num_classes=CLASSES)}
+LOSS_CASES: dict[type, dict] = {ClassificationLoss: dict(label_smoothing=0.1)}
+TASK_CASES: dict[type, dict] = {
+    ImageClassifier: dict(
+        backbone=dict(type=InternViT, **BACKBONE_CASES[InternViT]),
+        neck=dict(type=ClsToken),
+        head=dict(type=LinearClsHead, num_classes=CLASSES),
+    ),
+}
+METRIC_CASES: dict[type, dict] = {
+    Accuracy: dict(topk=(1, 2), prefix='slot'),
+    ReaLAccuracy: dict(topk=(1, 2), prefix='slot'),
 }

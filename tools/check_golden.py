@@ -15,9 +15,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__,
         epilog='Exit status: 0 when every case passed, 1 when one failed or is of an unknown kind, 2 on a mistake.',
     )
-    parser.add_argument('folder', type=Path, metavar='DIR', help='folder of case folders, such as tests/data/golden')
-    parser.add_argument('--tol', type=float, default=1e-4, help='largest absolute difference that passes (1e-4)')
-    parser.add_argument('--only', default='', metavar='KIND,...', help='check these kinds alone, such as vit,probe')
+    parser.add_argument(
+        'folder', type=Path, metavar='DIR', help='folder of case folders, such as tests/data/golden'
+    )
+    parser.add_argument(
+        '--tol', type=float, default=1e-4, help='largest absolute difference that passes (1e-4)'
+    )
+    parser.add_argument(
+        '--only', default='', metavar='KIND,...', help='check these kinds alone, such as vit,probe'
+    )
     return parser.parse_args(argv)
 
 

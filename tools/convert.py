@@ -14,9 +14,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__,
         epilog='Exit status: 0 when every tensor came back the same and the outputs agree, 1 when not, 2 on a mistake.',
     )
-    parser.add_argument('source', type=Path, metavar='SRC', help='folder or file in any layout; a chat model works too')
+    parser.add_argument(
+        'source', type=Path, metavar='SRC', help='folder or file in any layout; a chat model works too'
+    )
     parser.add_argument('target', type=Path, metavar='DST', help='new folder, or new .pth file')
-    parser.add_argument('--to', required=True, choices=['hf', 'pth', 'timm', 'native'], help='layout to write')
+    parser.add_argument(
+        '--to', required=True, choices=['hf', 'pth', 'timm', 'native'], help='layout to write'
+    )
     parser.add_argument('--num-heads', type=int, help='attention heads, when no config.json says it')
     return parser.parse_args(argv)
 

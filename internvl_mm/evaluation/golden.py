@@ -1,8 +1,8 @@
 """Recorded outputs of the published implementation, compared with ours.
 
-A case is a folder: a tiny model in the published layout, inputs, and the outputs the published code computed for them on
-CPU in fp32. Its kind is the first word of its name; one small function per kind runs the case through the loaders a
-user would call.
+A case is a folder: a tiny model in the published layout, inputs, and the outputs the published code computed for
+them on CPU in fp32. Its kind is how its name begins; one small function per kind runs the case through the loaders
+a user would call.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def check_case(folder: Path, tolerance: float) -> CaseResult:
     """Run one case; the detail of a failure names the output and its difference."""
     checker = CHECKERS.get(kind_of(folder.name))
     if checker is None:
-        return CaseResult(folder.name, 'UNKNOWN', f'no checker for kind {kind_of(folder.name)!r} in this version')
+        return CaseResult(
+            folder.name, 'UNKNOWN', f'no checker for kind {kind_of(folder.name)!r} in this version'
+        )
     try:
         with torch.no_grad():
             errors = {name: _difference(ours, recorded) for name, ours, recorded in checker(folder)}
@@ -92,7 +94,9 @@ def check_case(folder: Path, tolerance: float) -> CaseResult:
     worst = max(errors, key=lambda name: errors[name])
     if errors[worst] <= tolerance:
         return CaseResult(folder.name, 'PASS', f'{errors[worst]:.2e}')
-    return CaseResult(folder.name, 'FAIL', f'{worst} differs by {errors[worst]:.2e}, tolerance {tolerance:.0e}')
+    return CaseResult(
+        folder.name, 'FAIL', f'{worst} differs by {errors[worst]:.2e}, tolerance {tolerance:.0e}'
+    )
 
 
 def _difference(ours: Tensor, recorded: Tensor) -> float:
@@ -116,11 +120,15 @@ def check_folder(folder: Path, *, tolerance: float = 1e-4, only: Iterable[str] =
     """
     only = set(only)
     if unknown := sorted(only - {*CHECKERS, *_PENDING}):
-        raise DataError(f'{unknown[0]!r} is no kind of golden case; there are {", ".join((*CHECKERS, *_PENDING))}')
+        raise DataError(
+            f'{unknown[0]!r} is no kind of golden case; there are {", ".join((*CHECKERS, *_PENDING))}'
+        )
     files = [*folder.rglob('golden.safetensors'), *folder.rglob('text_and_tiling.json')]
     cases = sorted({file.parent for file in files})
     cases = [case for case in cases if not only or kind_of(case.name) in only]
     if not cases:
-        raise DataError(f'{folder} holds no golden case' + (f' of kind {", ".join(sorted(only))}' if only else ''))
+        raise DataError(
+            f'{folder} holds no golden case' + (f' of kind {", ".join(sorted(only))}' if only else '')
+        )
     for case in cases:
         yield check_case(case, tolerance)

@@ -75,10 +75,14 @@ class InternVisionConfig(PreTrainedConfig):
         initializer_factor: float = 0.1,
         **kwargs: Any,
     ):
-        settings = {name: value for name, value in locals().items() if name not in ('self', 'kwargs', '__class__')}
+        settings = {
+            name: value for name, value in locals().items() if name not in ('self', 'kwargs', '__class__')
+        }
         for name, only in _UNSUPPORTED.items():
             if settings[name] != only:
-                raise ConfigError(f'{name}={settings[name]!r} is not supported: InternViT was published with {only!r} only')
+                raise ConfigError(
+                    f'{name}={settings[name]!r} is not supported: InternViT was published with {only!r} only'
+                )
         for name, value in settings.items():
             setattr(self, name, value)
         kwargs.pop('auto_map', None)
@@ -160,7 +164,9 @@ class InternVisionModel(PreTrainedModel):
                 f'{tuple(old.shape)}; config.image_size is {self.config.image_size}'
             )
         side = new_size // patch_size
-        self.embeddings.position_embedding = nn.Parameter(resize_position_embedding(old, (side, side)).clone())
+        self.embeddings.position_embedding = nn.Parameter(
+            resize_position_embedding(old, (side, side)).clone()
+        )
         self.config.image_size = new_size
 
     def forward(
@@ -188,7 +194,9 @@ class InternVisionModel(PreTrainedModel):
             raise ValueError('give either pixel_values or pixel_embeds')
         if pixel_embeds is None:
             if pixel_values.ndim != 4:
-                raise ValueError(f'pixel_values has shape {tuple(pixel_values.shape)}: it must be [B, 3, H, W]')
+                raise ValueError(
+                    f'pixel_values has shape {tuple(pixel_values.shape)}: it must be [B, 3, H, W]'
+                )
             pixel_embeds = self.embeddings(pixel_values.to(self.embeddings.patch_embedding.weight.dtype))
         keep_all = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         last = self.config.num_hidden_layers

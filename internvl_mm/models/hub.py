@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from packaging.version import Version
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
@@ -44,17 +44,20 @@ def _prefer_registered_config() -> None:
     ``AutoModel`` needs no such help, because our configurations carry no ``auto_map``.
     """
     published = AutoConfig.from_pretrained
-    if getattr(published, 'prefers_registered', False):
-        return
+    if published.__module__ == __name__:
+        return  # done before
 
     def from_pretrained(path: str | os.PathLike, **kwargs: Any) -> Any:
-        lookup = {name: value for name, value in kwargs.items() if name not in ('trust_remote_code', 'code_revision')}
+        lookup = {
+            name: value
+            for name, value in kwargs.items()
+            if name not in ('trust_remote_code', 'code_revision')
+        }
         settings, _ = PreTrainedConfig.get_config_dict(path, **lookup)
         if settings.get('model_type') == InternVisionConfig.model_type:
             kwargs['trust_remote_code'] = False
         return published(path, **kwargs)
 
-    from_pretrained.prefers_registered = True
     AutoConfig.from_pretrained = from_pretrained
 
 
@@ -123,8 +126,8 @@ def _folder(source: str, revision: str | None) -> Path:
         except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(
-                f'{source!r} is neither a folder nor a repository that can be downloaded ({reason}): check the spelling, '
-                'the network and HF_HUB_OFFLINE, or download it elsewhere and give the folder'
+                f'{source!r} is neither a folder nor a repository that can be downloaded ({reason}): check the '
+                'spelling, the network and HF_HUB_OFFLINE, or download it elsewhere and give the folder'
             ) from error
     if not (path / 'config.json').is_file():
         raise CheckpointError(f'{path} has no config.json: give the folder of a published model')

@@ -9,6 +9,7 @@ Source: InternVL ``modeling_intern_vit.py``; Chen et al. 2023 (arXiv 2312.14238)
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from timm.layers import DropPath
@@ -46,7 +47,13 @@ class VisionEmbeddings(nn.Module):
     """
 
     def __init__(
-        self, hidden_size: int, *, image_size: int, patch_size: int, num_channels: int = 3, use_class_token: bool = True
+        self,
+        hidden_size: int,
+        *,
+        image_size: int,
+        patch_size: int,
+        num_channels: int = 3,
+        use_class_token: bool = True,
     ):
         super().__init__()
         self.patch_size = patch_size
@@ -134,7 +141,9 @@ class VisionEncoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.gradient_checkpointing = gradient_checkpointing
 
-    def forward(self, tokens: Tensor, grid: tuple[int, int], *, keep: Iterable[int] = ()) -> dict[int, Tensor]:
+    def forward(
+        self, tokens: Tensor, grid: tuple[int, int], *, keep: Iterable[int] = ()
+    ) -> dict[int, Tensor]:
         """Run the blocks on ``[B, 1+N, D]``.
 
         Args:
@@ -223,7 +232,9 @@ class InternViT(BaseBackbone):
     ):
         super().__init__()
         if window_size is not None and use_class_token:
-            raise ConfigError('window_size needs use_class_token=False: a window has no place for the class token')
+            raise ConfigError(
+                'window_size needs use_class_token=False: a window has no place for the class token'
+            )
         self.width, self.num_layers = hidden_size, num_hidden_layers
         self.patch_size, self.image_size = patch_size, image_size
         self.out_indices = self._checked_blocks('out_indices', out_indices)
@@ -238,7 +249,7 @@ class InternViT(BaseBackbone):
             num_channels=num_channels,
             use_class_token=use_class_token,
         )
-        attention_options = dict(
+        attention_options: dict[str, Any] = dict(
             qkv_bias=qkv_bias,
             qk_norm_eps=layer_norm_eps if qk_normalization else None,
             rounding=rms_rounding,

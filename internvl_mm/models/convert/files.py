@@ -37,9 +37,11 @@ class SafetensorsFiles(Mapping[str, Tensor]):
         self._file_of: dict[str, Any] = {}
         for path in files:
             handle = _open_safetensors(path)
-            for name in handle.keys():  # noqa: SIM118 (not a mapping)
+            for name in handle.keys():
                 if name in self._file_of:
-                    raise CheckpointError(f'{path}: tensor {name!r} is also in another file of this checkpoint')
+                    raise CheckpointError(
+                        f'{path}: tensor {name!r} is also in another file of this checkpoint'
+                    )
                 self._file_of[name] = handle
 
     def __getitem__(self, name: str) -> Tensor:
@@ -58,7 +60,9 @@ def _open_safetensors(path: Path) -> Any:
     try:
         return safe_open(path, framework='pt')
     except SafetensorError as error:
-        raise CheckpointError(f'{path} is damaged or not a safetensors file ({error}): get it again') from error
+        raise CheckpointError(
+            f'{path} is damaged or not a safetensors file ({error}): get it again'
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -105,7 +109,9 @@ def open_weights(path: str | Path) -> Mapping[str, Tensor]:
         files = [_shard(path, name) for name in sorted(set(weight_map.values()))]
         weights = _open_files(files)
         if lost := sorted(set(weight_map) - set(weights)):
-            raise CheckpointError(f'{path} names {len(lost)} tensors that are in no file, such as {lost[0]!r}')
+            raise CheckpointError(
+                f'{path} names {len(lost)} tensors that are in no file, such as {lost[0]!r}'
+            )
         return weights
     return _open_files([path])
 
@@ -122,7 +128,9 @@ def _open_files(files: list[Path]) -> Mapping[str, Tensor]:
     if suffix == '.safetensors':
         return SafetensorsFiles(files)
     if suffix not in SUFFIXES:
-        raise CheckpointError(f'{files[0]}: weights end in .safetensors, {", ".join(SUFFIXES)}, not {suffix!r}')
+        raise CheckpointError(
+            f'{files[0]}: weights end in .safetensors, {", ".join(SUFFIXES)}, not {suffix!r}'
+        )
     if missing := [path for path in files if not path.is_file()]:
         raise CheckpointError(f'{missing[0]} is missing: the checkpoint is incomplete, get this file too')
     return {name: tensor for path in files for name, tensor in read_pickle(path).items()}

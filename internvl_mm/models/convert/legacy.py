@@ -42,7 +42,9 @@ def read_pickle(path: str | Path) -> dict[str, Tensor]:
             'Get the weights as safetensors, or save the tensors alone: torch.save(model.state_dict(), ...)'
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f'{path} is damaged or not a checkpoint ({error}): get the file again') from error
+        raise CheckpointError(
+            f'{path} is damaged or not a checkpoint ({error}): get the file again'
+        ) from error
     for wrapper in _WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]

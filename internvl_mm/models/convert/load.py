@@ -30,7 +30,9 @@ _SETTINGS = (
 _SHOWN = 6  # names listed in an error before '...'
 
 
-def load_vision_weights(module: nn.Module, path: str | Path, *, file_depth: int | None = None) -> VisionWeights:
+def load_vision_weights(
+    module: nn.Module, path: str | Path, *, file_depth: int | None = None
+) -> VisionWeights:
     """Load an InternViT checkpoint of any layout into a module with HF names; sizes are adapted, nothing is guessed.
 
     Positions and patch kernel are resampled to the module's when they differ: in the dtype of the file for ``.pth``
@@ -39,7 +41,7 @@ def load_vision_weights(module: nn.Module, path: str | Path, *, file_depth: int 
 
     Args:
         module: An :class:`~internvl_mm.models.backbones.InternViT` or anything with its parameter names.
-        path: A folder or file, see :func:`~internvl_mm.models.convert.open_weights`; the ViT may sit inside a chat model.
+        path: A folder or file, see :func:`~internvl_mm.models.convert.open_weights`; the ViT may sit in a chat model.
         file_depth: Number of blocks in the file when it has more than the module, whose number then come from the
             front (the published V1-0 probes take 45 of 48). Left out, both must have the same number.
 
@@ -95,7 +97,9 @@ def _front_blocks(
             way_out += f', or pretrained_depth={found.depth} to take the first {depth} blocks'
         raise CheckpointError(f'{path} has {found.depth} blocks but the model asks for {asked}: {way_out}')
     if found.depth < depth:
-        raise CheckpointError(f'{path} has {found.depth} blocks, fewer than num_hidden_layers={depth} of the model')
+        raise CheckpointError(
+            f'{path} has {found.depth} blocks, fewer than num_hidden_layers={depth} of the model'
+        )
     return {name: tensor for name, tensor in found.tensors.items() if block_index(name) < depth}
 
 
@@ -105,8 +109,8 @@ def _check_width(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
     if file_shape != shape:
         raise CheckpointError(
             f'{path} has width {file_shape[-1]} but the model has hidden_size={shape[-1]} '
-            f'(class token: file {file_shape}, model {shape}): set hidden_size={file_shape[-1]} and the number of heads '
-            'that goes with it, or take other weights'
+            f'(class token: file {file_shape}, model {shape}): set hidden_size={file_shape[-1]} and the number of '
+            'heads that goes with it, or take other weights'
         )
 
 
@@ -129,7 +133,11 @@ def _check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], pa
     ]
     problems = [
         f'{what}: {_listed(names)}'
-        for what, names in (('not in the file', missing), ('not in the model', unexpected), ('other shape', shapes))
+        for what, names in (
+            ('not in the file', missing),
+            ('not in the model', unexpected),
+            ('other shape', shapes),
+        )
         if names
     ]
     hints = [
@@ -139,7 +147,9 @@ def _check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], pa
         if in_file != any(name.endswith(tail) for name in expected)
     ]
     if problems:
-        way_out = '; '.join(hints) or 'compare the config of the model with the config.json beside the weights'
+        way_out = (
+            '; '.join(hints) or 'compare the config of the model with the config.json beside the weights'
+        )
         raise CheckpointError(f'{path} does not fit the model. {". ".join(problems)}. Way out: {way_out}')
 
 

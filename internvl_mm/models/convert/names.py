@@ -36,8 +36,16 @@ _BLOCKS = ('encoder.layers.', 'blocks.', 'encoder.layer.')
 _OUTSIDE = (
     ('embeddings.class_embedding', 'cls_token', 'embeddings.cls_token'),
     ('embeddings.position_embedding', 'pos_embed', 'embeddings.position_embeddings'),
-    ('embeddings.patch_embedding.weight', 'patch_embed.proj.weight', 'embeddings.patch_embeddings.projection.weight'),
-    ('embeddings.patch_embedding.bias', 'patch_embed.proj.bias', 'embeddings.patch_embeddings.projection.bias'),
+    (
+        'embeddings.patch_embedding.weight',
+        'patch_embed.proj.weight',
+        'embeddings.patch_embeddings.projection.weight',
+    ),
+    (
+        'embeddings.patch_embedding.bias',
+        'patch_embed.proj.bias',
+        'embeddings.patch_embeddings.projection.bias',
+    ),
 )
 _IN_BLOCK = (
     ('norm1.weight', 'norm1.weight', 'layernorm_before.weight'),

@@ -17,7 +17,9 @@ from .names import Layout, VisionWeights, stored_names, to_hf
 from .settings import vision_settings
 from .write import our_forward, read_back, write_vision
 
-TOLERANCE = 1e-5  # of outputs in fp32, as a share of the largest; another order of sums is all that may differ
+TOLERANCE = (
+    1e-5  # of outputs in fp32, as a share of the largest; another order of sums is all that may differ
+)
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,15 @@ def print_report(conversion: Conversion, target: Path) -> None:
     if found.others:
         families = Counter(map(_family, found.others))
         title = 'Not InternViT, not converted'
-        print_table(title, ('name in the source', 'tensors'), [(name, count) for name, count in families.items()])
+        print_table(
+            title, ('name in the source', 'tensors'), [(name, count) for name, count in families.items()]
+        )
     dtypes = Counter(str(tensor.dtype).removeprefix('torch.') for tensor in found.tensors.values())
     kept = 'yes' if not conversion.changed else f'NO: {", ".join(conversion.changed)}'
     console.print(f'written            {target}')
-    console.print(f'tensors            {len(conversion.renamed)} ({", ".join(f"{n} {d}" for d, n in dtypes.items())})')
+    console.print(
+        f'tensors            {len(conversion.renamed)} ({", ".join(f"{n} {d}" for d, n in dtypes.items())})'
+    )
     console.print(f'read back the same {kept}')
     console.print(
         f'outputs in fp32    differ by at most {conversion.difference:.2g}; the largest is {conversion.scale:.3g}'

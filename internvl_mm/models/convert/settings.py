@@ -46,17 +46,21 @@ def vision_settings(source: Path, found: VisionWeights, num_heads: int | None = 
     if found.layout == 'native':
         stored = {ours: stored[native] for ours, native in _HF_TO_NATIVE.items() if native in stored}
         for name in ('image_size', 'patch_size'):
-            stored[name] = stored[name][0] if isinstance(stored.get(name), list) else stored.get(name, sizes[name])
+            stored[name] = (
+                stored[name][0] if isinstance(stored.get(name), list) else stored.get(name, sizes[name])
+            )
     elif 'architecture' in stored:
         stored = {'num_attention_heads': stored.get('model_args', {}).get('num_heads')}
     if wrong := {name: value for name, value in sizes.items() if stored.get(name, value) != value}:
-        listed = ', '.join(f'{name} is {stored[name]!r} there, {value!r} in the tensors' for name, value in wrong.items())
+        listed = ', '.join(
+            f'{name} is {stored[name]!r} there, {value!r} in the tensors' for name, value in wrong.items()
+        )
         raise CheckpointError(f'{file} does not describe the weights: {listed}')
     heads = num_heads or stored.get('num_attention_heads') or _HEADS.get(sizes['hidden_size'])
     if heads is None:
         raise CheckpointError(
-            f'{source}: the number of attention heads is not in the tensors of width {sizes["hidden_size"]} and there is '
-            'no config.json beside them: give it with --num-heads'
+            f'{source}: the number of attention heads is not in the tensors of width {sizes["hidden_size"]} and there '
+            'is no config.json beside them: give it with --num-heads'
         )
     return {**stored, **sizes, 'num_attention_heads': heads}
 
@@ -121,4 +125,6 @@ def timm_settings(settings: dict[str, Any]) -> dict[str, Any]:
 def _check_eps(settings: dict[str, Any], layout: Layout) -> None:
     eps = settings.get('layer_norm_eps', _FIXED_EPS)
     if eps != _FIXED_EPS:
-        raise CheckpointError(f'layer_norm_eps={eps} cannot be expressed in the {layout} layout, which has {_FIXED_EPS}')
+        raise CheckpointError(
+            f'layer_norm_eps={eps} cannot be expressed in the {layout} layout, which has {_FIXED_EPS}'
+        )

@@ -44,7 +44,9 @@ def write_vision(tensors: Tensors, settings: dict[str, Any], target: Path, layou
     if target.exists() and (target.is_file() or any(target.iterdir())):
         raise CheckpointError(f'{target} exists: give a new name, nothing is overwritten')
     if (target.suffix in SUFFIXES) != (layout == 'pth'):
-        kind = f'a file ending in {SUFFIXES[0]}' if layout == 'pth' else 'a folder, without the ending of a file'
+        kind = (
+            f'a file ending in {SUFFIXES[0]}' if layout == 'pth' else 'a folder, without the ending of a file'
+        )
         raise CheckpointError(f'{target}: the {layout} layout is {kind}')
     stored = from_hf(tensors, layout)
     dtype = str(next(iter(tensors.values())).dtype).removeprefix('torch.')

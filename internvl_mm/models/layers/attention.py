@@ -25,7 +25,9 @@ AttentionKernel = Literal['sdpa', 'flash', 'eager']
 def _flash_installed() -> bool:
     if importlib.util.find_spec('flash_attn') is not None:
         return True
-    warnings.warn("attention kernel 'flash' was asked for but flash-attn is not installed: using 'sdpa'", stacklevel=3)
+    warnings.warn(
+        "attention kernel 'flash' was asked for but flash-attn is not installed: using 'sdpa'", stacklevel=3
+    )
     return False
 
 
@@ -132,5 +134,7 @@ class WindowAttention(Attention):
         # [B, rows·s, columns·s, D] -> [B·rows·columns, s·s, D]
         windows = maps.unflatten(2, (columns, side)).unflatten(1, (rows, side)).transpose(2, 3)
         mixed = self.mix(windows.reshape(-1, side * side, x.shape[-1]))
-        maps = mixed.view(-1, rows, columns, side, side, x.shape[-1]).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        maps = (
+            mixed.view(-1, rows, columns, side, side, x.shape[-1]).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        )
         return self.proj(maps[:, :height, :width].flatten(1, 2))

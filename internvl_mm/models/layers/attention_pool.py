@@ -23,7 +23,9 @@ class PoolCrossAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, out_dim: int):
         super().__init__()
         if dim % num_heads:
-            raise ConfigError(f'width {dim} is not divisible by num_heads={num_heads}: choose a divisor of {dim}')
+            raise ConfigError(
+                f'width {dim} is not divisible by num_heads={num_heads}: choose a divisor of {dim}'
+            )
         self.num_heads = num_heads
         self.q = nn.Linear(dim, dim, bias=False)
         self.k = nn.Linear(dim, dim, bias=False)

@@ -24,8 +24,8 @@ class RMSNorm(nn.Module):
         dim: Size of the last dimension.
         eps: Added to the mean square.
         rounding: ``'pure'`` casts to the input's dtype before the weight is multiplied (the published PyTorch class);
-            ``'fused'`` multiplies by the weight in fp32 and casts once (apex ``FusedRMSNorm``, which published runs used
-            when apex was installed).
+            ``'fused'`` multiplies by the weight in fp32 and casts once (apex ``FusedRMSNorm``, which published runs
+            used when apex was installed).
 
     Source: InternVL ``InternRMSNorm`` and apex ``FusedRMSNorm``; Zhang & Sennrich 2019.
     """

@@ -1,0 +1,201 @@
+"""Every registered part meets the contract of its slot. A new part needs a tiny case in ``cases.py``, nothing here."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import pytest
+import torch
+from mmengine.registry import Registry
+
+import internvl_mm
+from internvl_mm.evaluation.metrics import SampleMetric
+from internvl_mm.models.backbones import BaseBackbone
+from internvl_mm.models.necks import BaseNeck
+from internvl_mm.models.tasks import BaseTask
+from internvl_mm.registry import METRICS, MODELS
+from internvl_mm.structures import ImageSample, VisionFeatures
+from tests import cases
+
+for found in pkgutil.walk_packages(internvl_mm.__path__, 'internvl_mm.'):
+    if found.name.startswith(('internvl_mm.models', 'internvl_mm.evaluation')):
+        importlib.import_module(found.name)
+
+# room -> where its parts register, and their tiny cases
+SLOTS: dict[str, tuple[Registry, dict[type, dict]]] = {
+    'models.backbones': (MODELS, cases.BACKBONE_CASES),
+    'models.necks': (MODELS, cases.NECK_CASES),
+    'models.heads': (MODELS, cases.HEAD_CASES),
+    'models.losses': (MODELS, cases.LOSS_CASES),
+    'models.tasks': (MODELS, cases.TASK_CASES),
+    'evaluation.metrics': (METRICS, cases.METRIC_CASES),
+}
+
+
+def each(table: dict[type, dict]):
+    """One test per part of a slot, named after the part."""
+    return pytest.mark.parametrize(
+        'part', [pytest.param(case, id=case[0].__name__) for case in table.items()]
+    )
+
+
+def samples(count: int = 4) -> list[ImageSample]:
+    labelled = [
+        ImageSample.labelled(index % cases.CLASSES, dataset='toy', index=index) for index in range(count)
+    ]
+    for sample in labelled:
+        sample.gt_labels = sample.gt_label
+        sample.pred_logits = torch.randn(cases.CLASSES)
+    return labelled
+
+
+@pytest.mark.parametrize('room', SLOTS)
+def test_every_registered_part_has_a_case(room: str) -> None:
+    registry, table = SLOTS[room]
+    registered = {
+        part for part in registry.module_dict.values() if part.__module__.startswith(f'internvl_mm.{room}')
+    }
+    assert registered, f'nothing is registered in {room}'
+    assert registered == set(table), (
+        'give each part of the slot, and nothing else, a tiny case in tests/cases.py'
+    )
+
+
+@pytest.mark.parametrize(
+    ('others', 'base'),
+    [
+        (cases.BACKBONE_CASES, BaseBackbone),
+        (cases.NECK_CASES, BaseNeck),
+        (cases.TASK_CASES, BaseTask),
+        (cases.METRIC_CASES, SampleMetric),
+    ],
+)
+def test_parts_derive_from_the_base_of_their_slot(others: dict[type, dict], base: type) -> None:
+    assert all(issubclass(part, base) for part in others)
+
+
+# backbones
+
+
+@each(cases.BACKBONE_CASES)
+def test_backbone_gives_features_of_an_image_that_is_not_square(part: tuple[type, dict]) -> None:
+    backbone = part[0](**part[1])
+    backbone.init_weights()
+    features = backbone(torch.randn(2, 3, 28, 56))
+    height, width = features.grid
+    assert isinstance(features, VisionFeatures)
+    assert features.tokens.shape == (2, 1 + height * width, backbone.width)
+    assert features.pooled.shape == (2, backbone.width)
+    assert features.patches.shape == (2, height * width, backbone.width)
+    assert len(features.maps) == len(features.strides) == len(backbone.strides) > 0
+    for tap, stride in zip(features.maps, backbone.strides, strict=True):
+        assert tap.shape == (2, backbone.width, 28 / stride, 56 / stride)
+    assert torch.isfinite(features.tokens).all()
+
+
+@each(cases.BACKBONE_CASES)
+def test_backbone_layer_ids_cover_every_parameter_and_order_freezing(part: tuple[type, dict]) -> None:
+    backbone = part[0](**part[1])
+    ids = [backbone.layer_id(name) for name, _ in backbone.named_parameters()]
+    assert set(range(backbone.num_layers + 1)) <= set(ids) <= set(range(backbone.num_layers + 2))
+    for up_to in (None, 0, 1, backbone.num_layers, 'all'):
+        backbone.freeze(up_to)
+        for layer, parameter in zip(ids, backbone.parameters(), strict=True):
+            assert parameter.requires_grad == (up_to != 'all' and layer >= (up_to or 0))
+        assert backbone.train().training == (up_to != 'all')
+
+
+@each(cases.BACKBONE_CASES)
+def test_backbone_trains_every_parameter(part: tuple[type, dict]) -> None:
+    backbone = part[0](**part[1])
+    backbone.init_weights()
+    backbone(torch.randn(2, 3, 28, 28)).tokens.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in backbone.parameters())
+
+
+@each(cases.BACKBONE_CASES)
+def test_backbone_state_comes_back_strictly(part: tuple[type, dict]) -> None:
+    first, second = (part[0](**part[1]).eval() for _ in range(2))
+    first.init_weights()
+    second.load_state_dict(first.state_dict(), strict=True)
+    pixels = torch.randn(1, 3, 28, 28)
+    assert torch.equal(first(pixels).tokens, second(pixels).tokens)
+
+
+@each(cases.BACKBONE_CASES)
+def test_backbone_resizes_its_positions(part: tuple[type, dict]) -> None:
+    backbone = part[0](**part[1]).eval()
+    backbone.init_weights()
+    pixels = torch.randn(1, 3, 56, 56)
+    before = backbone(pixels).tokens
+    backbone.resize_positions(56)
+    torch.testing.assert_close(backbone(pixels).tokens, before)
+
+
+# necks, heads, losses
+
+
+@each(cases.NECK_CASES)
+def test_neck_gives_one_vector_per_image_of_the_width_it_says(part: tuple[type, dict]) -> None:
+    neck = part[0](cases.WIDTH, **part[1])
+    features = VisionFeatures(tokens=torch.randn(2, 7, cases.WIDTH), grid=(2, 3))
+    pooled = neck(features)
+    assert pooled.shape == (2, neck.out_dim)
+    # images of a batch do not mix
+    alone = neck(VisionFeatures(tokens=features.tokens[:1], grid=(2, 3)))
+    torch.testing.assert_close(pooled[:1], alone)
+
+
+@each(cases.HEAD_CASES)
+def test_head_gives_logits_of_its_classes(part: tuple[type, dict]) -> None:
+    head = part[0](in_dim=cases.WIDTH, **part[1])
+    logits = head(torch.randn(4, cases.WIDTH))
+    assert logits.shape == (4, head.num_classes)
+    logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in head.parameters())
+
+
+@each(cases.LOSS_CASES)
+def test_loss_is_a_number_smaller_for_right_logits(part: tuple[type, dict]) -> None:
+    loss, target = part[0](**part[1]), torch.tensor([0, 1, 2])
+    right = torch.eye(3) * 5
+    assert loss(right, target).shape == ()
+    assert loss(right, target) < loss(-right, target)
+
+
+# tasks and metrics
+
+
+@each(cases.TASK_CASES)
+def test_task_runs_in_its_three_modes(part: tuple[type, dict]) -> None:
+    task = part[0](**part[1])
+    task.init_weights()
+    pixels, labelled = torch.randn(4, 3, 28, 28), samples()
+    losses = task(pixels, labelled, mode='loss')
+    total, _ = task.parse_losses(losses)
+    total.backward()
+    assert any(parameter.grad is not None for parameter in task.parameters())
+    predicted = task.eval()(pixels, labelled, mode='predict')
+    assert all(sample.pred_logits.dtype == torch.float32 for sample in predicted)
+    assert task(pixels, mode='tensor').shape[0] == 4
+    assert task.width == cases.WIDTH
+    with pytest.raises(ValueError, match="mode='train' is unknown: use 'loss', 'predict' or 'tensor'"):
+        task(pixels, labelled, mode='train')
+
+
+@each(cases.METRIC_CASES)
+def test_metric_counts_every_sample_once_in_any_order(part: tuple[type, dict]) -> None:
+    predicted = [sample.to_dict() for sample in samples(6)]
+
+    def evaluate(batches: list[list[dict]]) -> dict[str, float]:
+        metric = part[0](**part[1])
+        for batch in batches:
+            metric.process(None, batch)
+        return metric.evaluate(len(predicted))
+
+    whole = evaluate([predicted])
+    assert whole['slot/n'] == 6
+    assert all(name.startswith('slot/') for name in whole)
+    repeated = evaluate([predicted[3:], predicted[:3], predicted[:2]])
+    assert repeated == pytest.approx(whole)

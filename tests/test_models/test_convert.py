@@ -1,0 +1,449 @@
+"""Weights in four layouts: exact names, strict loading, refusals, and conversions that give back every byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from huggingface_hub import save_torch_state_dict
+from safetensors.torch import load_file, save_file
+
+from internvl_mm.models.backbones import InternViT
+from internvl_mm.models.convert import from_hf, load_vision_weights, open_weights, to_hf
+from internvl_mm.models.convert.legacy import read_pickle, write_pickle
+from internvl_mm.models.convert.report import convert, print_report
+from internvl_mm.models.layers import AttentionPool
+from internvl_mm.utils.errors import CheckpointError
+from tools.convert import main as convert_door
+
+TINY = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64, image_size=56)
+TINY_300M = dict(TINY, norm_type='layer_norm', qk_normalization=False, qkv_bias=True)
+GOLDEN = Path(__file__).parents[1] / 'data' / 'golden'
+
+
+def vit(**settings) -> InternViT:
+    """A small model with random values everywhere."""
+    backbone = InternViT(**{**TINY, **settings})
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return backbone
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert all(a[name].dtype == b[name].dtype and torch.equal(a[name], b[name]) for name in a)
+
+
+# names
+
+
+def test_published_names_of_a_6b_block() -> None:
+    state = vit().state_dict()
+    pth, native = from_hf(state, 'pth'), from_hf(state, 'native')
+    assert {name for name in pth if not name.startswith('blocks.')} == {
+        'cls_token', 'pos_embed', 'patch_embed.proj.weight', 'patch_embed.proj.bias',
+    }  # fmt: skip
+    assert {name.removeprefix('blocks.2.') for name in pth if name.startswith('blocks.2.')} == {
+        'norm1.weight', 'attn.qkv.weight', 'attn.q_norm.weight', 'attn.k_norm.weight', 'attn.proj.weight',
+        'attn.proj.bias', 'ls1.gamma', 'norm2.weight', 'mlp.fc1.weight', 'mlp.fc1.bias', 'mlp.fc2.weight',
+        'mlp.fc2.bias', 'ls2.gamma',
+    }  # fmt: skip
+    assert {name.removeprefix('encoder.layer.2.') for name in native if name.startswith('encoder.layer.2.')} == {
+        'layernorm_before.weight', 'attention.q_proj.weight', 'attention.k_proj.weight', 'attention.v_proj.weight',
+        'attention.q_norm.weight', 'attention.k_norm.weight', 'attention.projection_layer.weight',
+        'attention.projection_layer.bias', 'lambda_1', 'layernorm_after.weight', 'mlp.fc1.weight', 'mlp.fc1.bias',
+        'mlp.fc2.weight', 'mlp.fc2.bias', 'lambda_2',
+    }  # fmt: skip
+    q = state['encoder.layers.1.attn.qkv.weight'][:32]
+    assert torch.equal(native['encoder.layer.1.attention.q_proj.weight'], q)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('settings', [TINY, TINY_300M], ids=['6b', '300m'])
+@pytest.mark.parametrize('layout', ['hf', 'pth', 'native'])
+def test_there_and_back_changes_nothing(layout: str, settings: dict, dtype: torch.dtype) -> None:
+    state = vit(**settings).to(dtype).state_dict()
+    found = to_hf(from_hf(state, layout))
+    assert (found.layout, found.prefix, found.others, found.depth) == (layout, '', (), 3)
+    assert_same(found.tensors, state)
+
+
+@pytest.mark.parametrize(
+    ('layout', 'prefix'),
+    [
+        ('hf', 'vision_model.'),
+        ('native', 'model.vision_tower.'),
+        ('native', 'vision_tower.'),
+        ('hf', 'backbone.'),
+    ],
+)
+def test_the_vit_is_found_inside_a_larger_model(layout: str, prefix: str) -> None:
+    state = vit().state_dict()
+    whole = {prefix + name: tensor for name, tensor in from_hf(state, layout).items()}
+    found = to_hf({**whole, 'language_model.norm.weight': torch.ones(2)})
+    assert (found.layout, found.prefix, found.others) == (layout, prefix, ('language_model.norm.weight',))
+    assert_same(found.tensors, state)
+
+
+def test_a_checkpoint_without_vit_is_refused() -> None:
+    with pytest.raises(
+        CheckpointError, match=r"none of 'embeddings.class_embedding', 'cls_token'.*begins with lm_head"
+    ):
+        to_hf({'lm_head.weight': torch.ones(1)})
+
+
+def test_half_a_split_projection_is_refused() -> None:
+    native = from_hf(vit().state_dict(), 'native')
+    del native['encoder.layer.1.attention.k_proj.weight']
+    with pytest.raises(CheckpointError, match='encoder.layer.1.attention.k_proj.weight missing beside'):
+        to_hf(native)
+
+
+def test_names_that_are_not_internvit_are_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"'encoder.layers.0.attn.rope' is not the name"):
+        from_hf({'encoder.layers.0.attn.rope': torch.ones(1)}, 'pth')
+
+
+# files
+
+
+def test_shards_are_read_through_the_index(tmp_path: Path) -> None:
+    state = vit().state_dict()
+    save_torch_state_dict(state, tmp_path, max_shard_size='20KB')
+    assert len(list(tmp_path.glob('*.safetensors'))) > 3
+    assert_same(dict(open_weights(tmp_path)), state)
+    assert_same(dict(open_weights(tmp_path / 'model.safetensors.index.json')), state)
+
+    next(tmp_path.glob('model-00002*')).unlink()
+    with pytest.raises(CheckpointError, match=r'model-00002.*is missing: the checkpoint is incomplete'):
+        open_weights(tmp_path)
+
+
+def test_an_index_cannot_point_out_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / 'inside').mkdir()
+    save_file({'x': torch.ones(1)}, tmp_path / 'secret.safetensors')
+    index = tmp_path / 'inside' / 'model.safetensors.index.json'
+    index.write_text(json.dumps({'weight_map': {'x': '../secret.safetensors'}}))
+    with pytest.raises(CheckpointError, match="points at '../secret.safetensors': shards must lie beside"):
+        open_weights(tmp_path / 'inside')
+
+
+def test_an_index_that_promises_too_much_is_refused(tmp_path: Path) -> None:
+    save_file({'x': torch.ones(1)}, tmp_path / 'a.safetensors')
+    index = tmp_path / 'model.safetensors.index.json'
+    index.write_text(json.dumps({'weight_map': {'x': 'a.safetensors', 'y': 'a.safetensors'}}))
+    with pytest.raises(CheckpointError, match="names 1 tensors that are in no file, such as 'y'"):
+        open_weights(tmp_path)
+    index.write_text('{}')
+    with pytest.raises(CheckpointError, match="has no 'weight_map'"):
+        open_weights(tmp_path)
+    index.write_text('[]')
+    with pytest.raises(CheckpointError, match='holds list where an object of settings belongs'):
+        open_weights(tmp_path)
+    index.write_text('{')
+    with pytest.raises(CheckpointError, match='cannot be read as JSON'):
+        open_weights(tmp_path)
+
+
+def test_two_files_with_the_same_tensor_are_refused(tmp_path: Path) -> None:
+    for name in ('a', 'b'):
+        save_file({'x': torch.ones(1)}, tmp_path / f'{name}.safetensors')
+    weight_map = {'x': 'a.safetensors', 'y': 'b.safetensors'}
+    (tmp_path / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': weight_map}))
+    with pytest.raises(CheckpointError, match="'x' is also in another file"):
+        open_weights(tmp_path)
+
+
+def test_paths_that_hold_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match='does not exist: give a folder or a file of weights'):
+        open_weights(tmp_path / 'nothing')
+    with pytest.raises(CheckpointError, match='holds no weights: looked for model.safetensors.index.json'):
+        open_weights(tmp_path)
+    (tmp_path / 'weights.h5').touch()
+    with pytest.raises(CheckpointError, match=r"weights end in .safetensors, .pth, .pt, .bin, not '.h5'"):
+        open_weights(tmp_path / 'weights.h5')
+    (tmp_path / 'model.safetensors').write_bytes(b'truncated')
+    with pytest.raises(CheckpointError, match='damaged or not a safetensors file'):
+        open_weights(tmp_path)
+
+
+@pytest.mark.parametrize('wrapper', ['module', 'model', 'state_dict', None])
+def test_pickled_weights_are_read_bare_or_wrapped(tmp_path: Path, wrapper: str | None) -> None:
+    state = {'x': torch.randn(2, 3).bfloat16()}
+    torch.save({wrapper: state} if wrapper else state, tmp_path / 'weights.pth')
+    assert_same(read_pickle(tmp_path / 'weights.pth'), state)
+
+
+def test_sharded_pickles_are_read_through_their_index(tmp_path: Path) -> None:
+    for name in ('x', 'y'):
+        torch.save({name: torch.ones(1)}, tmp_path / f'{name}.bin')
+    weight_map = {'x': 'x.bin', 'y': 'y.bin'}
+    (tmp_path / 'pytorch_model.bin.index.json').write_text(json.dumps({'weight_map': weight_map}))
+    assert set(open_weights(tmp_path)) == {'x', 'y'}
+    (tmp_path / 'y.bin').unlink()
+    with pytest.raises(CheckpointError, match='y.bin is missing'):
+        open_weights(tmp_path)
+
+
+class Malicious:
+    """Unpickled naively, it would create a file."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self):
+        return (os.system, (f'touch {self.marker}',))
+
+
+@pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+@pytest.mark.parametrize('as_zip', [True, False])
+def test_a_malicious_pickle_is_refused_and_nothing_runs(tmp_path: Path, as_zip: bool) -> None:
+    marker, file = tmp_path / 'ran', tmp_path / 'weights.pth'
+    payload = {'module': {'cls_token': torch.ones(1), 'x': Malicious(marker)}}
+    if as_zip:
+        torch.save(payload, file)
+    else:
+        file.write_bytes(pickle.dumps(Malicious(marker)))
+    with pytest.raises(CheckpointError, match=r'was refused.*Nothing in it was executed') as refusal:
+        load_vision_weights(vit(), file)
+    assert not marker.exists()
+    assert 'weights_only=False' not in str(refusal.value)
+
+
+def test_pickles_that_are_no_weights(tmp_path: Path) -> None:
+    file = tmp_path / 'weights.pth'
+    torch.save({'epoch': 3}, file)
+    with pytest.raises(CheckpointError, match='holds dict data, not names and tensors'):
+        read_pickle(file)
+    torch.save({'x': torch.ones(1000)}, file)
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match=r'damaged|refused'):
+        read_pickle(file)
+    file.write_bytes(b'')
+    with pytest.raises(CheckpointError, match='damaged or not a checkpoint'):
+        read_pickle(file)
+
+
+# loading
+
+
+@pytest.mark.parametrize('layout', ['hf', 'pth', 'native'])
+def test_every_layout_loads_into_the_backbone_through_its_config(tmp_path: Path, layout: str) -> None:
+    source = vit()
+    stored = from_hf(source.state_dict(), layout)
+    if layout == 'pth':
+        path = tmp_path / 'intern_vit.pth'
+        write_pickle(path, stored)
+    else:
+        path = tmp_path
+        save_file(stored, tmp_path / 'model.safetensors')
+    backbone = InternViT(**TINY, pretrained=str(path))
+    backbone.init_weights()
+    assert_same(backbone.state_dict(), source.state_dict())
+
+
+def test_positions_and_kernel_are_resampled_on_load_in_the_dtype_the_published_loader_uses(
+    tmp_path: Path,
+) -> None:
+    source = vit().bfloat16().state_dict()
+    positions = source['embeddings.position_embedding'][:, 1:].unflatten(1, (4, 4)).permute(0, 3, 1, 2)
+    kernel = source['embeddings.patch_embedding.weight']
+    save_file(source, tmp_path / 'hf.safetensors')
+    save_file(from_hf(source, 'pth'), tmp_path / 'pth.safetensors')
+    for name, dtype in (('hf', torch.float32), ('pth', torch.bfloat16)):
+        backbone = InternViT(**{**TINY, 'image_size': 96, 'patch_size': 16})
+        load_vision_weights(backbone, tmp_path / f'{name}.safetensors')
+
+        def resized(images: torch.Tensor, side: int, dtype: torch.dtype = dtype) -> torch.Tensor:
+            new = F.interpolate(images.to(dtype), size=(side, side), mode='bicubic', align_corners=False)
+            return new.bfloat16().float()
+
+        got = backbone.embeddings.position_embedding[:, 1:].transpose(1, 2).unflatten(2, (6, 6))
+        assert torch.equal(got, resized(positions, 6))
+        assert torch.equal(backbone.embeddings.patch_embedding.weight, resized(kernel, 16))
+
+
+def test_a_deeper_file_is_used_only_when_the_config_says_how_deep_it_is(tmp_path: Path) -> None:
+    file = tmp_path / 'deep.safetensors'
+    source = vit(num_hidden_layers=5).state_dict()
+    save_file(from_hf(source, 'pth'), file)
+    with pytest.raises(
+        CheckpointError,
+        match='has 5 blocks but the model asks for num_hidden_layers=3: set num_hidden_layers=5, or pretrained_depth=5',
+    ):
+        load_vision_weights(vit(), file)
+
+    backbone = InternViT(**TINY, pretrained=str(file), pretrained_depth=5)
+    backbone.init_weights()
+    assert_same(backbone.state_dict(), {name: source[name] for name in backbone.state_dict()})
+    with pytest.raises(CheckpointError, match='has 5 blocks but the model asks for pretrained_depth=4'):
+        load_vision_weights(vit(), file, file_depth=4)
+
+
+def test_a_shallower_file_is_refused_even_when_its_depth_is_named(tmp_path: Path) -> None:
+    file = tmp_path / 'shallow.safetensors'
+    save_file(vit(num_hidden_layers=2).state_dict(), file)
+    with pytest.raises(CheckpointError, match='has 2 blocks but the model asks for num_hidden_layers=3'):
+        load_vision_weights(vit(), file)
+    with pytest.raises(CheckpointError, match='has 2 blocks, fewer than num_hidden_layers=3'):
+        load_vision_weights(vit(), file, file_depth=2)
+
+
+def test_another_width_is_named_with_both_shapes(tmp_path: Path) -> None:
+    file = tmp_path / 'wide.safetensors'
+    save_file(vit(hidden_size=48).state_dict(), file)
+    with pytest.raises(
+        CheckpointError, match=r'has width 48 but.*hidden_size=32.*file \(1, 1, 48\), model \(1, 1, 32\)'
+    ):
+        load_vision_weights(vit(), file)
+
+
+@pytest.mark.parametrize(
+    ('in_file', 'in_model', 'message'),
+    [
+        (TINY, TINY_300M, "set qk_normalization=True; set qkv_bias=False; set norm_type='rms_norm'"),
+        (TINY_300M, TINY, "set qk_normalization=False; set qkv_bias=True; set norm_type='layer_norm'"),
+        (
+            dict(TINY, intermediate_size=80),
+            TINY,
+            r'other shape: .*fc1.weight \(file \(80, 32\), model \(64, 32\)\)',
+        ),
+    ],
+)
+def test_misfits_name_the_setting_that_explains_them(
+    tmp_path: Path, in_file: dict, in_model: dict, message: str
+) -> None:
+    save_file(InternViT(**in_file).requires_grad_(False).state_dict(), tmp_path / 'model.safetensors')
+    with pytest.raises(CheckpointError, match=message):
+        load_vision_weights(InternViT(**in_model), tmp_path)
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
+    state = vit().state_dict()
+    del state['encoder.layers.1.ls2']
+    save_file(state, tmp_path / 'model.safetensors')
+    with pytest.raises(CheckpointError, match='not in the file: encoder.layers.1.ls2'):
+        load_vision_weights(vit(), tmp_path)
+
+
+def test_a_final_norm_is_not_silently_dropped(tmp_path: Path) -> None:
+    save_file(
+        {**from_hf(vit().state_dict(), 'pth'), 'norm.weight': torch.ones(32)}, tmp_path / 'model.safetensors'
+    )
+    with pytest.raises(CheckpointError, match='norm.weight is no part of InternViT'):
+        load_vision_weights(vit(), tmp_path)
+
+
+def test_the_projector_of_the_original_224px_file_is_reported(tmp_path: Path, monkeypatch) -> None:
+    messages = []
+    monkeypatch.setattr(
+        'internvl_mm.models.convert.load.print_log', lambda message, *_: messages.append(message)
+    )
+    pool = AttentionPool(32, num_heads=4, out_dim=8).state_dict()
+    projector = {f'clip_projector.{name}': tensor for name, tensor in pool.items()}
+    save_file({**from_hf(vit().state_dict(), 'pth'), **projector}, tmp_path / 'model.safetensors')
+    assert set(load_vision_weights(vit(), tmp_path).others) == set(projector)
+    assert messages == [f'{tmp_path}: read 43 tensors of InternViT, not read: 14 of clip_projector']
+
+
+# conversion
+
+
+@pytest.mark.parametrize(
+    ('case', 'layout'),
+    [('vit_300m_tiny', name) for name in ('hf', 'pth', 'timm', 'native')]
+    + [('vit_6b_tiny', name) for name in ('hf', 'pth', 'native')],
+)
+def test_conversion_there_and_back_gives_the_same_file(tmp_path: Path, case: str, layout: str) -> None:
+    there = tmp_path / ('there.pth' if layout == 'pth' else 'there')
+    conversion = convert(GOLDEN / case, there, layout)
+    assert conversion.exact and not conversion.changed
+    assert conversion.difference < 1e-5 < 1 < conversion.scale
+    assert len(conversion.renamed) == len(load_file(GOLDEN / case / 'model.safetensors'))
+    assert convert(there, tmp_path / 'back', 'hf', num_heads=4).exact
+    original = (GOLDEN / case / 'model.safetensors').read_bytes()
+    assert (tmp_path / 'back' / 'model.safetensors').read_bytes() == original
+
+
+def test_conversion_keeps_bfloat16(tmp_path: Path) -> None:
+    source = tmp_path / 'source'
+    shutil.copytree(GOLDEN / 'vit_6b_tiny', source)
+    halved = {name: t.bfloat16() for name, t in load_file(source / 'model.safetensors').items()}
+    save_file(halved, source / 'model.safetensors', metadata={'format': 'pt'})
+    assert convert(source, tmp_path / 'native', 'native').exact
+    written = load_file(tmp_path / 'native' / 'model.safetensors')
+    assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
+
+
+def test_conversion_of_the_vit_inside_a_chat_checkpoint(tmp_path: Path, capsys) -> None:
+    chat = tmp_path / 'chat'
+    chat.mkdir()
+    vision = json.loads((GOLDEN / 'vit_300m_tiny' / 'config.json').read_text())
+    (chat / 'config.json').write_text(json.dumps({'model_type': 'internvl_chat', 'vision_config': vision}))
+    tensors = load_file(GOLDEN / 'vit_300m_tiny' / 'model.safetensors')
+    whole = {f'vision_model.{name}': tensor for name, tensor in tensors.items()}
+    save_file({**whole, 'mlp1.0.weight': torch.ones(2)}, chat / 'model.safetensors')
+    conversion = convert(chat, tmp_path / 'out', 'hf')
+    assert conversion.exact
+    print_report(conversion, tmp_path / 'out')
+    shown = capsys.readouterr().out
+    assert "under 'vision_model.', 3 blocks" in shown
+    assert 'mlp1.{i}.weight' in shown
+    assert 'encoder.layers.{i}.attn.qkv.bias' in shown
+    assert 'read back the same yes' in shown
+
+
+def test_the_door_says_what_is_wrong_and_leaves_nothing_behind(tmp_path: Path, capsys) -> None:
+    source = str(GOLDEN / 'vit_6b_tiny')
+    assert convert_door([source, str(tmp_path / 'out'), '--to', 'timm']) == 2
+    assert "a 6B model cannot be written as 'timm'" in ' '.join(capsys.readouterr().err.split())
+    assert convert_door([source, str(tmp_path / 'out'), '--to', 'pth']) == 2
+    assert 'the pth layout is a file ending in .pth' in ' '.join(capsys.readouterr().err.split())
+    assert convert_door([source, str(tmp_path / 'out.pth'), '--to', 'hf']) == 2
+    assert 'the hf layout is a folder' in ' '.join(capsys.readouterr().err.split())
+    assert list(tmp_path.iterdir()) == []
+    assert convert_door([source, str(tmp_path / 'out.pth'), '--to', 'pth']) == 0
+    assert convert_door([source, str(tmp_path / 'out.pth'), '--to', 'pth']) == 2
+    assert 'nothing is overwritten' in ' '.join(capsys.readouterr().err.split())
+    assert convert_door([str(tmp_path / 'out.pth'), str(tmp_path / 'back'), '--to', 'hf']) == 2
+    assert 'give it with --num-heads' in ' '.join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ['out.pth']
+
+
+def test_a_target_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    with pytest.raises(CheckpointError, match='cannot be written'):
+        convert(GOLDEN / 'vit_6b_tiny', tmp_path / 'file' / 'out', 'hf')
+
+
+def test_a_config_that_contradicts_the_tensors_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / 'vit_6b_tiny', tmp_path / 'source')
+    config = json.loads((tmp_path / 'source' / 'config.json').read_text())
+    (tmp_path / 'source' / 'config.json').write_text(json.dumps({**config, 'num_hidden_layers': 4}))
+    with pytest.raises(CheckpointError, match='num_hidden_layers is 4 there, 3 in the tensors'):
+        convert(tmp_path / 'source', tmp_path / 'out', 'hf')
+
+
+@pytest.mark.parametrize(('case', 'layout'), [('vit_6b_tiny', 'native'), ('vit_300m_tiny', 'timm')])
+def test_a_norm_floor_the_peer_cannot_express_is_refused(tmp_path: Path, case: str, layout: str) -> None:
+    shutil.copytree(GOLDEN / case, tmp_path / 'source')
+    config = json.loads((tmp_path / 'source' / 'config.json').read_text())
+    (tmp_path / 'source' / 'config.json').write_text(json.dumps({**config, 'layer_norm_eps': 1e-5}))
+    with pytest.raises(
+        CheckpointError, match=f'layer_norm_eps=1e-05 cannot be expressed in the {layout} layout'
+    ):
+        convert(tmp_path / 'source', tmp_path / 'out', layout)
+
+
+def test_an_incomplete_checkpoint_cannot_be_measured(tmp_path: Path) -> None:
+    state = vit().state_dict()
+    del state['encoder.layers.0.mlp.fc1.weight']
+    save_file(state, tmp_path / 'model.safetensors')
+    with pytest.raises(CheckpointError, match=r"has no 'encoder.layers.0.mlp.fc1.weight': it is incomplete"):
+        convert(tmp_path, tmp_path / 'out', 'hf', num_heads=4)
