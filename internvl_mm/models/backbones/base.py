@@ -41,6 +41,9 @@ class BaseBackbone(nn.Module, ABC):
     def resize_positions(self, image_size: int) -> None:
         """Resample the stored position embedding to another training image size, in place."""
 
+    def init_weights(self) -> None:
+        """Load or draw the weights to start from; as it stands, what the constructor made is kept."""
+
     def freeze(self, up_to: Frozen) -> None:
         """Stop gradients.
 
