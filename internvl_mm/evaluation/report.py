@@ -16,7 +16,8 @@ from internvl_mm.utils.errors import DataError
 SCALARS = 'vis_data/scalars.json'  # JSON lines, written by mmengine's LocalVisBackend
 RESULTS = 'results.json'
 ENVIRONMENT = 'environment.json'
-CONFIG = 'vis_data/config.py'  # resolved, written by mmengine's LocalVisBackend
+RUN = 'run.json'
+CONFIG = 'config.py'  # resolved
 PICTURES = 'pictures/pictures.json'
 BAD_SAMPLES = 'bad_samples*.jsonl'  # one file per process
 NON_FINITE = 'non_finite_batch.json'
@@ -76,16 +77,35 @@ class Picture:
     correct: bool
 
 
+@dataclass(frozen=True)
+class RunFacts:
+    """What the runner knows about itself: ``run.json``.
+
+    Attributes:
+        name: Name of the experiment, by default its config.
+        started: Date and time.
+        seconds: Duration so far.
+        strategy: Strategy and number of processes.
+        precision: Compute dtype.
+    """
+
+    name: str
+    started: str = ''
+    seconds: float | None = None
+    strategy: str = ''
+    precision: str = ''
+
+
 @dataclass
 class RunRecord:
     """Everything the report needs to know about one run.
 
     Attributes:
         folder: The run folder.
-        name: Experiment name if the environment tells it, else the folder's names.
+        facts: What the runner knew; without ``run.json`` the name is that of the folder.
         results: Final numbers.
         curves: Scalar name → points ``(iteration, value)``.
-        environment: What the run was done with, flat.
+        environment: What the run was done with.
         config: Text of the resolved config.
         pictures: Sample predictions.
         bad_samples: Lines of the ledger of unreadable samples.
@@ -93,7 +113,7 @@ class RunRecord:
     """
 
     folder: Path
-    name: str
+    facts: RunFacts
     results: list[ResultRow] = field(default_factory=list)
     curves: dict[str, Curve] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -115,14 +135,13 @@ def read_run(folder: str | Path) -> RunRecord:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f'{folder} is not a run folder: give a <work_dir>/<time> folder of tools/train.py.')
-    environment = _read_json(folder / ENVIRONMENT, {})
     config = folder / CONFIG
     return RunRecord(
         folder=folder,
-        name=str(environment.get('experiment_name') or f'{folder.parent.name}/{folder.name}'),
+        facts=RunFacts(**_read_json(folder / RUN, dict(name=f'{folder.parent.name}/{folder.name}'))),
         results=[_row(folder / RESULTS, row).with_interval() for row in _read_json(folder / RESULTS, [])],
         curves=_read_curves(folder / SCALARS),
-        environment=environment,
+        environment=_read_json(folder / ENVIRONMENT, {}),
         config=config.read_text(encoding='utf-8') if config.is_file() else '',
         pictures=[Picture(**entry) for entry in _read_json(folder / PICTURES, [])],
         bad_samples=[line for file in sorted(folder.glob(BAD_SAMPLES)) for line in _read_json_lines(file)],
@@ -134,7 +153,8 @@ def results_table(rows: Iterable[ResultRow]) -> str:
     """Return result rows as a Markdown table with n and the 95 % interval where there is one."""
     lines = ['| benchmark | metric | value | 95 % interval | n |', '|---|---|---:|---:|---:|']
     for row in rows:
-        cells = (row.benchmark, row.metric, f'{row.value:.2f}', interval_text(row), f'{row.n:,}')
+        value = f'{row.value:.2f}' if is_share(row.metric) else f'{row.value:.4g}'
+        cells = (row.benchmark, row.metric, value, interval_text(row), f'{row.n:,}')
         lines.append('| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |')
     return '\n'.join(lines) + '\n'
 

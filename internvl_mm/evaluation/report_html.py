@@ -52,6 +52,7 @@ def write_report(folder: str | Path) -> Path:
         .render(
             run=record,
             figures=[figure for figure in figures(record.curves) if _drawable(figure)],
+            facts=_facts(record),
             tiles=_tiles(record),
             pictures=[
                 (picture, _data_uri(record.folder / 'pictures' / picture.file)) for picture in record.pictures
@@ -80,6 +81,7 @@ def write_summary(folders: Iterable[str | Path], path: str | Path) -> Path:
         _templates()
         .get_template('summary.html')
         .render(
+            facts=_facts(records[0]),
             runs=[(record, _link(record.folder / REPORT, path.parent)) for record in records],
             figures=[figure for figure in [loss, *_compare_metrics(records), *rest] if _drawable(figure)],
         )
@@ -112,7 +114,7 @@ def _drawable(figure: Figure) -> bool:
 
 
 def _compare(records: Sequence[RunRecord], name: str) -> Figure:
-    series = {record.name: record.curves[name] for record in records if name in record.curves}
+    series = {record.facts.name: record.curves[name] for record in records if name in record.curves}
     return Figure(*_figure_of(name), series)
 
 
@@ -120,6 +122,23 @@ def _compare_metrics(records: Sequence[RunRecord]) -> list[Figure]:
     names = dict.fromkeys(name for record in records for name in record.curves if name.startswith('val/'))
     chosen = [name for name in names if is_share(name)]
     return [Figure(name.removeprefix('val/'), '%', _compare(records, name).series) for name in chosen]
+
+
+def _facts(record: RunRecord) -> list[str]:
+    """When, which code, on what: the line below the title; unknown ones are left out."""
+    environment = record.environment
+    commit, *changes = str(environment.get('git') or '').partition('+')
+    gpus = environment.get('gpus') or []
+    torch_version = environment.get('packages', {}).get('torch')
+    facts = [
+        record.facts.started,
+        f'commit {commit[:10]}{"".join(changes)}' if commit else '',
+        f'{len(gpus)} x {gpus[0]}' if gpus else environment.get('cpu', ''),
+        record.facts.precision,
+        record.facts.strategy,
+        f'torch {torch_version}' if torch_version else '',
+    ]
+    return [fact for fact in facts if fact]
 
 
 def _tiles(record: RunRecord) -> list[tuple[str, str, str]]:
@@ -131,9 +150,8 @@ def _tiles(record: RunRecord) -> list[tuple[str, str, str]]:
     speed = record.curves.get('train/images_per_second')
     if speed:
         tiles.append((short_number(float(f'{speed[-1][1]:.3g}')), 'images/s', 'training, last measured'))
-    seconds = record.environment.get('duration_s')
-    if seconds is not None:
-        tiles.append((duration_text(seconds), 'duration', f'{_iterations(record):,} iterations'))
+    if record.facts.seconds is not None:
+        tiles.append((duration_text(record.facts.seconds), 'duration', f'{_iterations(record):,} iterations'))
     return tiles
 
 

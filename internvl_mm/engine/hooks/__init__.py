@@ -1,6 +1,7 @@
 """What happens around steps: progress, speed, checks, averages, checkpoints, the report."""
 
 from .bad_samples import BadSampleHook
+from .checkpoint import CheckpointHook
 from .ema import EMAHook
 from .frozen_check import FrozenCheckHook
 from .non_finite import NonFiniteHook, NonFiniteLossError
@@ -11,6 +12,7 @@ from .throughput import ThroughputHook
 
 __all__ = [
     'BadSampleHook',
+    'CheckpointHook',
     'EMAHook',
     'FrozenCheckHook',
     'NonFiniteHook',

@@ -12,6 +12,7 @@ from mmengine.runner import FlexibleRunner
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from internvl_mm.engine.loops import BenchmarkLoop
 from internvl_mm.registry import HOOKS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 
@@ -26,8 +27,8 @@ class EMAHook(Hook):
     """Averages trainable parameters and float buffers: ``average = decay · average + (1 − decay) · weights``.
 
     The average starts at the initial weights, without warm-up, and moves with every optimiser step. It is kept in fp32.
-    Each validation measures the raw weights and the average; metrics of the average begin with ``ema/``. Frozen
-    parameters equal their average and are not copied.
+    Every evaluation measures the raw weights and then the average, whose metrics begin with ``ema/``. Frozen parameters
+    equal their average and are not copied.
 
     Args:
         decay: Weight of the past.
@@ -38,9 +39,6 @@ class EMAHook(Hook):
 
     Source: timm's ModelEma with decay 0.998, as in the published linear probes.
     """
-
-    # before RuntimeInfoHook (10), which takes over the metrics of an evaluation
-    priority = 'HIGHEST'
 
     def __init__(self, decay: float = 0.998):
         if not 0 < decay < 1:
@@ -86,6 +84,16 @@ class EMAHook(Hook):
             yield
         finally:
             _assign(weights, raw)
+
+    def after_benchmarks(
+        self, runner: FlexibleRunner, loop: BenchmarkLoop, results: dict[str, dict[str, float]]
+    ) -> None:
+        """Measure the average, too."""
+        if not self.average:
+            return
+        with self.applied(runner):
+            for benchmark, values in loop.measure().items():
+                results[benchmark].update({f'{PREFIX}{name}': value for name, value in values.items()})
 
     def before_save_checkpoint(self, runner: FlexibleRunner, checkpoint: dict[str, Any]) -> None:
         """Add the average to a training state."""

@@ -14,7 +14,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -23,13 +22,13 @@ from rich.progress import (
 from internvl_mm.registry import HOOKS
 from internvl_mm.utils import console as terminal
 
-# Lines of LoggerHook that the bar replaces on the terminal; the log file keeps them.
+# How the lines of LoggerHook begin.
 _REPLACED = ('Epoch(', 'Iter(', 'Exp name:')
 
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """A bar with epoch, iteration, loss, learning rate, images/s and remaining time, one more bar during evaluation.
+    """A bar with epoch, iteration, loss, learning rate, images/s and remaining time; evaluations show their own.
 
     Goes together with mmengine's LoggerHook, which writes the log file and the scalars. Without an interactive
     terminal this hook does nothing, and LoggerHook's lines show as they are.
@@ -39,10 +38,9 @@ class ProgressHook(Hook):
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
-        self._bars: dict[str, TaskID] = {}
         self._handlers: list[logging.StreamHandler] = []
 
-    def before_run(self, runner: FlexibleRunner) -> None:
+    def before_train(self, runner: FlexibleRunner) -> None:
         """Take over the terminal."""
         if not (is_main_process() and terminal.console.is_interactive):
             return
@@ -55,63 +53,61 @@ class ProgressHook(Hook):
             TimeRemainingColumn(),
             console=terminal.console,
         )
-        self._progress.start()
-        # An exception skips after_run; without this the terminal's cursor would stay hidden.
+        self._progress.add_task('train', total=runner.max_iters, completed=runner.iter, numbers='')
+        # An exception skips after_train; without this the terminal's cursor would stay hidden.
         atexit.register(self._progress.stop)
-        # The logger holds the stream from before the bar; the present one writes above it.
         self._handlers = [
             handler for handler in runner.logger.handlers if type(handler) is logging.StreamHandler
         ]
         for handler in self._handlers:
-            handler.setStream(sys.stdout)
             handler.addFilter(_is_news)
+        self._resume()
 
-    def after_run(self, runner: FlexibleRunner) -> None:
+    def before_val(self, runner: FlexibleRunner) -> None:
+        """Make room for the bar of the evaluation."""
+        self._pause()
+
+    def after_val(self, runner: FlexibleRunner) -> None:
+        """Show the training bar again."""
+        self._resume()
+
+    def after_train(self, runner: FlexibleRunner) -> None:
         """Give the terminal back."""
         if self._progress is None:
             return
-        self._progress.stop()
+        self._pause()
         atexit.unregister(self._progress.stop)
         for handler in self._handlers:
-            handler.setStream(sys.stdout)
             handler.removeFilter(_is_news)
-        self._progress, self._bars, self._handlers = None, {}, []
+        self._progress, self._handlers = None, []
 
     def after_train_iter(
         self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Move the training bar."""
+        """Move the bar."""
         if self._progress is not None:
-            self._show(
-                'train',
-                f'epoch {runner.epoch + 1}/{runner.max_epochs}' if runner.max_epochs > 1 else 'train',
-                done=runner.iter + 1,
-                total=runner.max_iters,
+            epoch = f'epoch {runner.epoch + 1}/{runner.max_epochs}' if runner.max_epochs > 1 else 'train'
+            self._progress.update(
+                self._progress.task_ids[0],
+                description=epoch,
+                completed=runner.iter + 1,
                 numbers=_numbers(runner),
             )
 
-    def _before_epoch(self, runner: FlexibleRunner, mode: str = 'train') -> None:
-        if mode != 'train' and mode in self._bars and self._progress is not None:
-            self._progress.remove_task(self._bars.pop(mode))
-
-    def _after_iter(
-        self,
-        runner: FlexibleRunner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Any = None,
-        mode: str = 'train',
-    ) -> None:
+    def _resume(self) -> None:
         if self._progress is not None:
-            loader = runner.val_dataloader if mode == 'val' else runner.test_dataloader
-            self._show(mode, 'evaluate', done=batch_idx + 1, total=len(loader))
+            self._progress.start()
+            self._redirect()
 
-    def _show(self, bar: str, description: str, *, done: int, total: int, numbers: str = '') -> None:
-        if bar not in self._bars:
-            self._bars[bar] = self._progress.add_task(description, numbers='')
-        self._progress.update(
-            self._bars[bar], description=description, completed=done, total=total, numbers=numbers
-        )
+    def _pause(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._redirect()
+
+    def _redirect(self) -> None:
+        """Log to what is standard output now: a bar replaces it by a stream that writes above the bar."""
+        for handler in self._handlers:
+            handler.setStream(sys.stdout)
 
 
 def _numbers(runner: FlexibleRunner) -> str:
@@ -125,6 +121,5 @@ def _numbers(runner: FlexibleRunner) -> str:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a log line tells more than the bar: results of an evaluation do, single iterations do not."""
-    text = record.getMessage()
-    return not text.startswith(_REPLACED) or ('train' not in text and '/top' in text)
+    """Whether the terminal shows a log line: bars and tables replace those of LoggerHook, the log file keeps them."""
+    return not record.getMessage().startswith(_REPLACED)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import FlexibleRunner
 
+from internvl_mm.evaluation.report import RUN, RunFacts
 from internvl_mm.evaluation.report_html import write_report
 from internvl_mm.registry import HOOKS
 
@@ -16,12 +22,33 @@ class ReportHook(Hook):
 
     priority = 'LOWEST'  # when everything it shows is on disk
 
+    def __init__(self) -> None:
+        self._started: float | None = None
+
+    def before_run(self, runner: FlexibleRunner) -> None:
+        """Remember when the run began; testing after training belongs to the same run."""
+        self._started = self._started or time.time()
+
     def after_val(self, runner: FlexibleRunner) -> None:
         """Bring the report up to date."""
-        if is_main_process():
-            write_report(runner.log_dir)
+        self._write(runner)
 
     def after_run(self, runner: FlexibleRunner) -> None:
         """Write the report and say where it is."""
-        if is_main_process():
-            runner.logger.info(f'report: {write_report(runner.log_dir)}')
+        self._write(runner)
+        runner.logger.info(f'report: {Path(runner.log_dir) / "report.html"}')
+
+    def _write(self, runner: FlexibleRunner) -> None:
+        if not is_main_process():
+            return
+        precision = getattr(runner.strategy, 'precision', None)
+        facts = RunFacts(
+            name=Path(runner.work_dir).name,
+            started=time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self._started)),
+            seconds=round(time.time() - self._started, 1),
+            strategy=f'{type(runner.strategy).__name__}, {runner.world_size} process'
+            + ('es' if runner.world_size > 1 else ''),
+            precision=precision.name if precision else '',
+        )
+        (Path(runner.log_dir) / RUN).write_text(json.dumps(asdict(facts), indent=1), encoding='utf-8')
+        write_report(runner.log_dir)

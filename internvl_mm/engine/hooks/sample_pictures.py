@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import FlexibleRunner
-from torchvision.io import write_png
+from PIL import Image
 
 from internvl_mm.evaluation.report import PICTURES, Picture
 from internvl_mm.registry import HOOKS
@@ -33,7 +34,8 @@ class SamplePicturesHook(Hook):
 
     def __init__(self, samples: int = 12, mistakes: int = 12):
         self.samples, self.mistakes = samples, mistakes
-        self._pictures: dict[str, list[tuple[Picture, torch.Tensor]]] = {}
+        # data set -> index -> picture
+        self._pictures: dict[str, dict[int, tuple[Picture, torch.Tensor]]] = {}
 
     def _before_epoch(self, runner: FlexibleRunner, mode: str = 'train') -> None:
         if mode != 'train':
@@ -49,21 +51,22 @@ class SamplePicturesHook(Hook):
     ) -> None:
         if mode == 'train' or not is_main_process():
             return
+        loader = runner.val_dataloader if mode == 'val' else runner.test_dataloader
+        classes = (getattr(loader.dataset, 'metainfo', None) or {}).get('classes') or ()
         for pixels, sample in zip(data_batch['inputs'], outputs or ()):
             if 'pred_logits' in sample:
-                self._consider(pixels, sample)
+                self._consider(pixels, sample, classes)
 
-    def _consider(self, pixels: torch.Tensor, sample: ImageSample) -> None:
-        kept = self._pictures.setdefault(sample.dataset, [])
-        picture = _judge(
-            sample, file=f'{re.sub("[^A-Za-z0-9_-]", "_", sample.dataset)}_{sample.index:06d}.png'
-        )
-        wrong = sum(not other.correct for other, _ in kept[self.samples :])
-        if len(kept) < self.samples or (not picture.correct and wrong < self.mistakes):
-            kept.append((picture, pixels.cpu()))
+    def _consider(self, pixels: torch.Tensor, sample: ImageSample, classes: Sequence[str]) -> None:
+        kept = self._pictures.setdefault(sample.dataset, {})
+        if sample.index in kept:  # measured again, with averaged weights
+            return
+        picture = _judge(sample, classes)
+        if len(kept) < self.samples or (not picture.correct and len(kept) < self.samples + self.mistakes):
+            kept[sample.index] = picture, pixels.cpu()
 
     def _after_epoch(self, runner: FlexibleRunner, mode: str = 'train') -> None:
-        pictures = [entry for entries in self._pictures.values() for entry in entries]
+        pictures = [entry for entries in self._pictures.values() for entry in entries.values()]
         if mode == 'train' or not pictures:
             return
         index = Path(runner.log_dir) / PICTURES
@@ -71,21 +74,22 @@ class SamplePicturesHook(Hook):
         for old in index.parent.glob('*.png'):
             old.unlink()
         for picture, pixels in pictures:
-            write_png(pixels, str(index.parent / picture.file))
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(index.parent / picture.file)
         text = json.dumps([asdict(picture) for picture, _ in pictures], indent=1, ensure_ascii=False)
         index.write_text(text, encoding='utf-8')
 
 
-def _judge(sample: ImageSample, *, file: str) -> Picture:
+def _judge(sample: ImageSample, classes: Sequence[str]) -> Picture:
     scores = sample.pred_logits.float().softmax(-1)
     predicted = int(scores.argmax())
-    accepted = sample.gt_labels if 'gt_labels' in sample else sample.gt_label
+    accepted = (sample.gt_labels if 'gt_labels' in sample else sample.gt_label).tolist()
+    names = classes if len(classes) == len(scores) else [str(index) for index in range(len(scores))]
     return Picture(
-        file=file,
+        file=f'{re.sub("[^A-Za-z0-9_-]", "_", sample.dataset)}_{sample.index:06d}.png',
         dataset=sample.dataset,
         index=sample.index,
-        label=' or '.join(str(label) for label in accepted.tolist()),
-        prediction=str(predicted),
+        label=' or '.join(names[label] for label in accepted) or 'none',
+        prediction=names[predicted],
         score=float(scores[predicted]),
-        correct=predicted in accepted.tolist(),
+        correct=predicted in accepted,
     )

@@ -34,7 +34,11 @@ def test_written_and_removed_from_the_batch(make_runner):
 
     runner = make_runner(BadSampleHook(), Spy(), samples=samples)
     runner.train()
-    assert seen == [(['data_samples', 'inputs'], 3), (['data_samples', 'inputs'], 2), (['data_samples', 'inputs'], 3)]
+    assert seen == [
+        (['data_samples', 'inputs'], 3),
+        (['data_samples', 'inputs'], 2),
+        (['data_samples', 'inputs'], 3),
+    ]
     (line,) = (Path(runner.log_dir) / 'bad_samples.jsonl').read_text().splitlines()
     assert json.loads(line) == dict(dataset='noise', index=3, path='3.png', reason='truncated file')
 

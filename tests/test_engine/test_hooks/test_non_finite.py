@@ -50,7 +50,9 @@ def test_loss(make_runner, monkeypatch, states):
         return losses if len(states) == 1 else losses | dict(loss=losses['loss'] * torch.nan)
 
     monkeypatch.setattr(ImageClassifier, 'loss', second_is_nan)
-    with pytest.raises(NonFiniteLossError, match=r'loss is not finite at iteration 2 .*noise\[3\], 3.png.*clip_grad'):
+    with pytest.raises(
+        NonFiniteLossError, match=r'loss is not finite at iteration 2 .*noise\[3\], 3.png.*clip_grad'
+    ):
         runner.train()
     record = json.loads((Path(runner.log_dir) / 'non_finite_batch.json').read_text())
     assert record['parts']['loss'] == 'nan'
@@ -74,7 +76,9 @@ def test_gradient_with_finite_loss(make_runner, settings, states):
 def test_list_of_losses(make_runner, monkeypatch):
     runner = make_runner(NonFiniteHook())
     monkeypatch.setattr(
-        ImageClassifier, 'loss', lambda task, inputs, data_samples: dict(loss_box=[torch.ones(2), torch.tensor(torch.inf)])
+        ImageClassifier,
+        'loss',
+        lambda task, inputs, data_samples: dict(loss_box=[torch.ones(2), torch.tensor(torch.inf)]),
     )
     with pytest.raises(NonFiniteLossError, match='loss_box=inf'):
         runner.train()

@@ -1,0 +1,130 @@
+"""Decides when training states are saved, which are kept, and which is the best."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+
+from internvl_mm.engine.checkpoint import point_latest, prune
+from internvl_mm.engine.runner import Runner
+from internvl_mm.registry import HOOKS
+from internvl_mm.utils.errors import ConfigError, did_you_mean
+
+BEST = 'best'  # pointer file beside the states, and name in the message hub
+
+
+@HOOKS.register_module()
+class CheckpointHook(Hook):
+    """Saves ``checkpoints/iter_<iterations done>`` in the run folder; files ``latest`` and ``best`` name two of them.
+
+    The last state of training is always saved. A state that became the best is kept beside the newest ones.
+
+    Args:
+        interval: Iterations (or epochs) between states.
+        by_epoch: Count epochs.
+        keep_last: Newest states to keep.
+        save_best: Metric that decides which state is the best, e.g. ``'digits/top1'`` or ``'digits/ema/top1'``.
+        rule: Whether a ``'greater'`` or a ``'less'`` value of it is better.
+        trainable_only: Leave frozen parameters out of the states.
+
+    Raises:
+        ConfigError: ``save_best`` is not among what is evaluated during training.
+    """
+
+    priority = 'VERY_LOW'  # a state holds what other hooks did in the same step
+
+    def __init__(
+        self,
+        interval: int = 1000,
+        *,
+        by_epoch: bool = False,
+        keep_last: int = 2,
+        save_best: str | None = None,
+        rule: Literal['greater', 'less'] = 'greater',
+        trainable_only: bool = False,
+    ):
+        if interval < 1 or keep_last < 1:
+            raise ConfigError(
+                f'CheckpointHook: interval={interval} and keep_last={keep_last} must be at least 1'
+            )
+        if rule not in ('greater', 'less'):
+            raise ConfigError(f"CheckpointHook: rule='{rule}' is unknown: use 'greater' or 'less'")
+        self.interval, self.by_epoch = interval, by_epoch
+        self.keep_last, self.trainable_only = keep_last, trainable_only
+        self.save_best, self.rule = save_best, rule
+        self._last = ''  # name of the newest state
+
+    def before_train(self, runner: Runner) -> None:
+        """Find a misspelt benchmark before hours of training."""
+        if self.save_best is None:
+            return
+        known = list(runner.val_loop.loaders) if runner.val_loop else []
+        benchmark = self.save_best.split('/')[0]
+        if benchmark not in known:
+            raise ConfigError(
+                f"CheckpointHook: save_best='{self.save_best}' begins with no benchmark that is evaluated during "
+                f'training; these are: {", ".join(known) or "none"}.{did_you_mean(benchmark, known)}'
+            )
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Save every so many iterations."""
+        if not self.by_epoch and self.every_n_train_iters(runner, self.interval):
+            self._save(runner, epoch=runner.epoch, iteration=runner.iter + 1)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save every so many epochs."""
+        if self.by_epoch and self.every_n_epochs(runner, self.interval):
+            self._save(runner, epoch=runner.epoch + 1, iteration=runner.iter)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Save a new best state; an evaluation without training changes nothing."""
+        if self.save_best is None or runner.message_hub.runtime_info.get('max_iters') is None:
+            return
+        if self.save_best not in metrics:
+            raise ConfigError(
+                f"CheckpointHook: save_best='{self.save_best}' is not measured; measured are: "
+                f'{", ".join(metrics)}.{did_you_mean(self.save_best, metrics)}'
+            )
+        value, best = metrics[self.save_best], runner.message_hub.runtime_info.get(BEST)
+        better = best is None or (value > best['value'] if self.rule == 'greater' else value < best['value'])
+        if better and math.isfinite(value):
+            # In the message hub, so that a resumed run knows; a state of this step is replaced for the same reason.
+            found = dict(run=_run(runner), state=_name(runner.iter), value=float(value))
+            runner.message_hub.update_info(BEST, found)
+            self._save(runner, epoch=runner.epoch, iteration=runner.iter)
+            runner.logger.info(f'best {self.save_best} so far: {value:.4f}, kept as {_name(runner.iter)}')
+
+    def after_train(self, runner: Runner) -> None:
+        """Save the end of training."""
+        if self._last != _name(runner.iter):
+            self._save(runner, epoch=runner.epoch, iteration=runner.iter)
+
+    def _save(self, runner: Runner, *, epoch: int, iteration: int) -> None:
+        name = self._last = _name(iteration)
+        runner.save_checkpoint(
+            str(runner.checkpoint_dir),
+            name,
+            meta=dict(epoch=epoch, iter=iteration),
+            trainable_only=self.trainable_only,
+        )
+        if is_main_process():
+            best = runner.message_hub.runtime_info.get(BEST)
+            # The best state of a resumed run may lie in the folder of the run before.
+            ours = [best['state']] if best and best['run'] == _run(runner) else []
+            if ours == [name]:
+                point_latest(runner.checkpoint_dir / name, name=BEST)
+            prune(runner.checkpoint_dir, keep_last=self.keep_last, protected=ours)
+
+
+def _name(iteration: int) -> str:
+    return f'iter_{iteration:06d}'
+
+
+def _run(runner: Runner) -> str:
+    return Path(runner.log_dir).name

@@ -1,0 +1,95 @@
+"""The average follows the published rule, is measured beside the weights, and survives a restart."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from timm.utils import ModelEmaV3
+
+from internvl_mm.engine.hooks import EMAHook
+from internvl_mm.engine.hooks.ema import averaged_tensors
+from internvl_mm.utils.errors import CheckpointError, ConfigError
+
+from .conftest import tiny_task
+
+
+class TimmHook(EMAHook):
+    """timm's average of the whole model, moved at the same moments."""
+
+    def before_train(self, runner):
+        super().before_train(runner)
+        self.timm = ModelEmaV3(runner.model, decay=self.decay)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        super().after_train_iter(runner, batch_idx)
+        self.timm.update(runner.model)
+
+
+def test_equals_timm(make_runner):
+    hook = TimmHook(decay=0.9)
+    make_runner(hook).train()
+    expected = hook.timm.module.state_dict()
+    assert any('running_var' in name for name in hook.average)
+    for name, value in hook.average.items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+
+def test_frozen_parameters_are_not_copied():
+    names = averaged_tensors(tiny_task(frozen='all'))
+    assert names and all(name.startswith('head.') for name in names)
+
+
+def test_accumulating_iterations_do_not_count(make_runner):
+    hook, moves = EMAHook(), []
+    hook._blend = lambda averages, weights, steps: moves.append(len(averages))
+    make_runner(hook, iterations=3, accumulative_counts=2).train()
+    # after the second iteration, and after the last one, whose gradient would otherwise be lost
+    assert len(moves) == 2
+
+
+def test_applied_puts_the_average_in_and_the_weights_back(make_runner):
+    hook = EMAHook(decay=0.9)
+    runner = make_runner(hook)
+    task = runner.train()
+    raw = {name: tensor.detach().clone() for name, tensor in averaged_tensors(task).items()}
+    with pytest.raises(KeyError), hook.applied(runner):
+        for name, tensor in averaged_tensors(task).items():
+            torch.testing.assert_close(tensor.detach(), hook.average[name], rtol=0, atol=0)
+        raise KeyError
+    for name, tensor in averaged_tensors(task).items():
+        torch.testing.assert_close(tensor.detach(), raw[name], rtol=0, atol=0)
+
+
+def test_state_goes_through_a_checkpoint(make_runner):
+    hook = EMAHook(decay=0.9)
+    make_runner(hook).train()
+    checkpoint = {}
+    hook.before_save_checkpoint(None, checkpoint)
+    saved = {name: tensor.clone() for name, tensor in checkpoint['ema'].items()}
+
+    resumed = EMAHook(decay=0.9)
+    runner = make_runner()
+    resumed.after_load_checkpoint(runner, checkpoint)
+    resumed.before_train(runner)
+    for name, tensor in saved.items():
+        torch.testing.assert_close(resumed.average[name], tensor, rtol=0, atol=0)
+
+
+def test_average_of_another_model(make_runner):
+    hook = EMAHook()
+    hook.after_load_checkpoint(None, dict(ema={'head.other': torch.zeros(1)}))
+    with pytest.raises(CheckpointError, match=r'does not fit the model \(differs in backbone'):
+        hook.before_train(make_runner())
+
+
+@pytest.mark.parametrize('decay', [0.0, 1.0, 1.5])
+def test_decay_out_of_range(decay):
+    with pytest.raises(ConfigError, match=f'decay={decay} must lie between 0 and 1'):
+        EMAHook(decay=decay)
+
+
+def test_partitioned_parameters():
+    task = tiny_task()
+    task.head.linear.weight.ds_tensor = torch.zeros(1)
+    with pytest.raises(ConfigError, match='ZeRO-3 partitions them: use zero2'):
+        averaged_tensors(task)
