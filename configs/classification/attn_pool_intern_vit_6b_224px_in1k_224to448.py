@@ -1,0 +1,19 @@
+"""Attention-pooling probing of InternViT-6B-224px at 448 pixels on ImageNet-1K, evaluated on six sets.
+
+Command: torchrun --nproc_per_node 8 tools/train.py configs/classification/attn_pool_intern_vit_6b_224px_in1k_224to448.py --launcher pytorch
+Evaluation alone: tools/test.py with the same config and a checkpoint.
+Hardware: 64 × 80 GB with 16 images per process as published.
+Expected top-1 (InternVL 2.5 paper, table 14): IN-1K 88.8, ReaL 91.0, V2 82.0, A 85.4, R 91.3, Sketch 70.5 (mean 84.8).
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.benchmarks.imagenet_448 import *
+    from .._base_.data.imagenet_448 import *
+    from .._base_.models.attn_pool_probe import *
+    from .._base_.models.intern_vit_6b_224px import backbone as _backbone
+    from .._base_.runtime import *
+    from .._base_.schedules.probe_sgd_10e import *
+
+model.update(backbone=dict(_backbone, frozen='all'))

@@ -1,0 +1,19 @@
+"""Full fine-tuning of InternViT-300M-448px on ImageNet-1K, evaluated on six sets.
+
+Command: torchrun --nproc_per_node 8 tools/train.py configs/classification/finetune_intern_vit_300m_448px_in1k_448.py --launcher pytorch
+Evaluation alone: tools/test.py with the same config and a checkpoint.
+Hardware: 8 × 80 GB (estimated, not run).
+Expected: no number was published; the recipe is ours and was not run.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.benchmarks.imagenet_448 import *
+    from .._base_.data.imagenet_448 import *
+    from .._base_.models.finetune import *
+    from .._base_.models.intern_vit_300m_448px import backbone as _backbone
+    from .._base_.runtime import *
+    from .._base_.schedules.finetune_adamw_layer_decay_20e import *
+
+model.update(backbone=dict(_backbone, drop_path_rate=0.1, gradient_checkpointing=True))

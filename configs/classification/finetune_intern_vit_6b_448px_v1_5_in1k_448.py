@@ -1,0 +1,21 @@
+"""Full fine-tuning of InternViT-6B-448px-V1-5 on ImageNet-1K, evaluated on six sets.
+
+Command: torchrun --nproc_per_node 8 tools/train.py configs/classification/finetune_intern_vit_6b_448px_v1_5_in1k_448.py --launcher pytorch
+Evaluation alone: tools/test.py with the same config and a checkpoint.
+Hardware: 64 × 80 GB with 16 images per process (estimated, not run); ZeRO-3.
+Expected: no number was published; the recipe is ours and was not run.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.benchmarks.imagenet_448 import *
+    from .._base_.data.imagenet_448 import *
+    from .._base_.models.finetune import *
+    from .._base_.models.intern_vit_6b_448px_v1_5 import backbone as _backbone
+    from .._base_.runtime import *
+    from .._base_.schedules.finetune_adamw_layer_decay_20e import *
+    from .._base_.strategies.zero3 import *
+
+optim_wrapper['paramwise_cfg'].update(decay_rate=0.95)
+model.update(backbone=dict(_backbone, drop_path_rate=0.3, gradient_checkpointing=True))

@@ -1,0 +1,19 @@
+"""k-NN probing of InternViT-300M-448px-V2_5 on ImageNet-1K: class tokens, evaluated on six sets.
+
+Command: python tools/train.py configs/classification/knn_intern_vit_300m_448px_v2_5_in1k_448.py
+Hardware: one 24 GB GPU (estimated, not run); features are extracted once and kept in work_dirs/features.
+Expected: no number was published; the method is that of DINO (Wu et al. 2018).
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.benchmarks.imagenet_448 import *
+    from .._base_.data.imagenet_448 import *
+    from .._base_.data.imagenet_eval import _transform_448
+    from .._base_.models.intern_vit_300m_448px_v2_5 import backbone as _backbone
+    from .._base_.probes.knn import *
+    from .._base_.runtime import *
+
+model.update(backbone=dict(_backbone, frozen='all'))
+train_dataloader['dataset'].update(transform=_transform_448)
