@@ -287,17 +287,16 @@ class InternViT(BaseBackbone):
         return blocks
 
     def init_weights(self) -> None:
-        """Load ``pretrained``, or draw weights for training from scratch (truncated normal 0.02, biases 0)."""
+        """Load ``pretrained``, or draw class token and positions from a standard normal, as published.
+
+        The layers have PyTorch's own initialisation since they were made, also as published.
+        """
         if self.pretrained is not None:
             load_vision_weights(self, self.pretrained, file_depth=self.pretrained_depth)
             return
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.trunc_normal_(self.embeddings.class_embedding, std=0.02)
-        nn.init.trunc_normal_(self.embeddings.position_embedding, std=0.02)
+        # Positions must be as large as the embedded patches: with std 0.02 tiny models stay at chance for many epochs.
+        nn.init.normal_(self.embeddings.class_embedding)
+        nn.init.normal_(self.embeddings.position_embedding)
 
     def forward(self, pixel_values: Tensor) -> VisionFeatures:
         """Compute features of ``[B, 3, H, W]``; H and W are multiples of the patch size, not necessarily equal.
