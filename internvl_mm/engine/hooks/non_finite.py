@@ -97,6 +97,7 @@ class NonFiniteHook(Hook):
         file = Path(runner.log_dir) / NON_FINITE
         if is_main_process():
             file.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding='utf-8')
+        runner.call_hook('after_stop')  # the exception skips after_run; ReportHook shows what happened
         parts = ', '.join(f'{name}={value}' for name, value in record['parts'].items())
         where = f' in {len(parameters)} parameters, first {parameters[0]}' if parameters else ''
         first = record['samples'][0] if record['samples'] else {}

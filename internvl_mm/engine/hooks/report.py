@@ -33,6 +33,10 @@ class ReportHook(Hook):
         """Bring the report up to date."""
         self._write(runner)
 
+    def after_stop(self, runner: FlexibleRunner) -> None:
+        """Show why the run ended early."""
+        self._write(runner)
+
     def after_run(self, runner: FlexibleRunner) -> None:
         """Write the report and say where it is."""
         self._write(runner)

@@ -16,7 +16,15 @@ from torch.utils.data import Dataset
 
 from internvl_mm.data.collate import collate_samples
 from internvl_mm.data.samplers import StreamSampler
-from internvl_mm.engine.hooks import CheckpointHook, EMAHook, ReportHook, SamplePicturesHook, ThroughputHook
+from internvl_mm.engine.hooks import (
+    CheckpointHook,
+    EMAHook,
+    NonFiniteHook,
+    NonFiniteLossError,
+    ReportHook,
+    SamplePicturesHook,
+    ThroughputHook,
+)
 from internvl_mm.engine.loops import IterTrainLoop
 from internvl_mm.engine.runner import Runner
 from internvl_mm.evaluation.metrics import Accuracy
@@ -103,6 +111,15 @@ def test_everything_together(tmp_path):
     assert {picture.label for picture in run.pictures} <= set('abcd')
     page = (Path(runner.log_dir) / 'report.html').read_text()
     assert 'SingleDeviceStrategy, 1 process' in page and page.count('data:image/png') == len(run.pictures)
+
+
+def test_report_of_a_stopped_run(tmp_path):
+    runner = make(tmp_path, NonFiniteHook(), ReportHook())
+    runner.model.head.linear.weight.register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(NonFiniteLossError):
+        runner.train()
+    text = (Path(runner.log_dir) / 'report.html').read_text()
+    assert 'Training stopped: gradient was not finite at iteration 1' in text
 
 
 def test_kept_states_and_pointers(tmp_path):
