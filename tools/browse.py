@@ -13,10 +13,14 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the arguments, check the config, draw; 0 on success, 2 after a mistake in what was given."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('config', help='a config file, or the name of a shipped one')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='replace settings: a.b.c=1')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='replace settings: a.b.c=1'
+    )
     parser.add_argument('--benchmark', help='draw this benchmark (default: the training data, augmented)')
     parser.add_argument('--num', type=int, default=24, help='how many samples (default: %(default)s)')
-    parser.add_argument('--out', default='samples.png', help='where to write the picture (default: %(default)s)')
+    parser.add_argument(
+        '--out', default='samples.png', help='where to write the picture (default: %(default)s)'
+    )
     args = parser.parse_args(argv)
     if args.num < 1:
         parser.error(f'--num={args.num}: at least one sample is needed')

@@ -13,8 +13,12 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the arguments, print and check the config; 0 on success, 2 after a mistake in what was given."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('config', help='a config file, or the name of a shipped one')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='replace settings: a.b.c=1')
-    parser.add_argument('--diff', metavar='OTHER', help='print what changes from this config to OTHER instead')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='replace settings: a.b.c=1'
+    )
+    parser.add_argument(
+        '--diff', metavar='OTHER', help='print what changes from this config to OTHER instead'
+    )
     args = parser.parse_args(argv)
 
     from internvl_mm.utils.door import run_door
@@ -39,7 +43,9 @@ def print_config(args: argparse.Namespace) -> None:
     text, language = cfg.pretty_text, 'python'
     if args.diff:
         other = load_config(args.diff)
-        lines = unified_diff(text.splitlines(), other.pretty_text.splitlines(), args.config, args.diff, n=1, lineterm='')
+        lines = unified_diff(
+            text.splitlines(), other.pretty_text.splitlines(), args.config, args.diff, n=1, lineterm=''
+        )
         text, language = '\n'.join(lines), 'diff'
     # a pipe gets the text alone: no colour, no padding, no wrapped lines
     console.print(Syntax(text, language)) if console.is_terminal else print(text)

@@ -15,9 +15,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('config', help='a config file, or the name of a shipped one')
     parser.add_argument('checkpoint', help='a checkpoint folder or file')
     parser.add_argument('--work-dir', help='where results are kept (default: work_dirs/<name of the config>)')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='replace settings: a.b.c=1')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], help='how processes were started')
-    parser.add_argument('--benchmarks', help='names separated by commas (default: those the config says, or all)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='replace settings: a.b.c=1'
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], help='how processes were started'
+    )
+    parser.add_argument(
+        '--benchmarks', help='names separated by commas (default: those the config says, or all)'
+    )
     args = parser.parse_args(argv)
 
     from internvl_mm.utils.door import run_door
@@ -36,7 +42,9 @@ def test(args: argparse.Namespace) -> None:
     from internvl_mm.engine.config import check_config, load_config, set_option
 
     cfg = load_config(args.config, args.cfg_options)
-    set_option(cfg, 'work_dir', args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}')
+    set_option(
+        cfg, 'work_dir', args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
+    )
     set_option(cfg, 'load_from', args.checkpoint)
     set_option(cfg, 'resume', False)
     set_option(cfg, 'launcher', args.launcher)

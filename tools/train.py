@@ -14,10 +14,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('config', help='a config file, or the name of a shipped one')
     parser.add_argument('--work-dir', help='where runs are kept (default: work_dirs/<name of the config>)')
-    parser.add_argument('--resume', nargs='?', const='auto', help='continue the last run of the work dir, or from a path')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='replace settings: a.b.c=1')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], help='how processes were started')
-    parser.add_argument('--dry-run', action='store_true', help='build everything, try one batch, print sizes and stop')
+    parser.add_argument(
+        '--resume', nargs='?', const='auto', help='continue the last run of the work dir, or from a path'
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='replace settings: a.b.c=1'
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], help='how processes were started'
+    )
+    parser.add_argument(
+        '--dry-run', action='store_true', help='build everything, try one batch, print sizes and stop'
+    )
     args = parser.parse_args(argv)
 
     from internvl_mm.utils.door import run_door
@@ -36,7 +44,9 @@ def train(args: argparse.Namespace) -> None:
     from internvl_mm.engine.config import check_config, load_config, set_option
 
     cfg = load_config(args.config, args.cfg_options)
-    set_option(cfg, 'work_dir', args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}')
+    set_option(
+        cfg, 'work_dir', args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
+    )
     set_option(cfg, 'resume', True if args.resume == 'auto' else args.resume)
     set_option(cfg, 'launcher', args.launcher)
     check_config(cfg)
@@ -45,9 +55,9 @@ def train(args: argparse.Namespace) -> None:
 
         dry_run(cfg)
         return
-    from internvl_mm.engine.runner import Runner
+    from internvl_mm.engine.runner import build_runner
 
-    Runner.from_cfg(cfg).train()
+    build_runner(cfg).train()
 
 
 if __name__ == '__main__':

@@ -42,7 +42,9 @@ def browse(cfg: Config, *, benchmark: str | None = None, num: int = 24) -> Image
     return draw_samples(pixels, batch['data_samples'], classes)
 
 
-def draw_samples(pixels: Tensor, samples: Sequence[ImageSample], classes: Sequence[str] | None = None) -> Image.Image:
+def draw_samples(
+    pixels: Tensor, samples: Sequence[ImageSample], classes: Sequence[str] | None = None
+) -> Image.Image:
     """Lay out pictures in a sheet, each with its label below.
 
     Args:
@@ -62,7 +64,9 @@ def draw_samples(pixels: Tensor, samples: Sequence[ImageSample], classes: Sequen
         x, y = index % columns * (width + 4), index // columns * (height + lines * LABEL + 4)
         values = picture.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         sheet.paste(Image.fromarray(values).resize((width, height), Image.Resampling.NEAREST), (x, y))
-        pen.multiline_text((x + 2, y + height), '\n'.join(label_lines(sample, classes)), fill='black', spacing=2)
+        pen.multiline_text(
+            (x + 2, y + height), '\n'.join(label_lines(sample, classes)), fill='black', spacing=2
+        )
     return sheet
 
 
@@ -70,7 +74,9 @@ def label_lines(sample: ImageSample, classes: Sequence[str] | None = None) -> li
     """What a sample is labelled: the shares of a mixed one, every accepted class, or the one class."""
     if 'gt_score' in sample:
         shares, indices = sample.gt_score.topk(min(2, len(sample.gt_score)))
-        return [f'{_named(index, classes)} {share:.0%}' for index, share in zip(indices.tolist(), shares.tolist())]
+        return [
+            f'{_named(index, classes)} {share:.0%}' for index, share in zip(indices.tolist(), shares.tolist())
+        ]
     labels = sample.gt_labels if 'gt_labels' in sample else sample.gt_label
     return [', '.join(_named(index, classes) for index in labels.tolist()) or 'no label']
 

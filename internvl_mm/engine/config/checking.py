@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 from mmengine.config import Config
@@ -44,13 +42,22 @@ def check_config(cfg: Config, *, purpose: Purpose = 'train') -> None:
         ConfigError: With one line per problem.
     """
     settings = resolve(cfg._to_lazy_dict())
+    runner = settings.get('runner_type') or slots.UNTYPED[()]
+    if not (isinstance(runner, type) and issubclass(runner, slots.UNTYPED[()])):
+        raise ConfigError(
+            f'{cfg.filename}: runner_type={runner!r} is no kind of runner: name ProbeRunner or leave it out'
+        )
     problems = [
-        *_call_problems(slots.UNTYPED[()], settings, ()),
+        *_call_problems(runner, {key: settings[key] for key in settings if key != 'runner_type'}, ()),
         *_benchmark_problems(settings),
         *_class_count_problems(settings),
-        *_purpose_problems(settings, purpose),
+        *_purpose_problems(settings, purpose, runner.training_keys),
     ]
-    problems = [problem for problem in problems if not (problem.missing_path and _is_unused(problem, settings, purpose))]
+    problems = [
+        problem
+        for problem in problems
+        if not (problem.missing_path and _is_unused(problem, settings, purpose))
+    ]
     if problems:
         # a value can be judged both by its argument and by its place: one line is enough
         problems = list({problem.setting: problem for problem in reversed(problems)}.values())[::-1]
@@ -119,14 +126,17 @@ def _call_problems(
     taken = {key: kind for entry in slots.of(slots.TAKEN, target) for key, kind in entry.items()}
     given = given.union(*slots.of(slots.GIVEN, target))
     fills = getattr(target, 'fills', {})
+    allowed = sorted({*signature.arguments, *taken} - given)
     for key, value in arguments.items():
         here = (*path, str(key))
         if key in taken:
             yield from value_problems(value, taken[key], _dotted(here))
         elif key in signature.arguments:
             yield from _argument_problems(signature, key, value, here)
-        elif not signature.open:
-            yield _unknown(target, key, sorted({*signature.arguments, *taken} - given), here)
+        elif not signature.open or did_you_mean(
+            key, allowed
+        ):  # where anything goes, a misspelling still does not
+            yield _unknown(target, key, allowed, here)
             continue
         yield from _walk(value, here, frozenset(fills.get(key, ())))
     for name in signature.arguments:  # in the order of the signature
@@ -144,7 +154,7 @@ def _argument_problems(signature: Signature, key: str, value: Any, path: slots.K
 
 
 def _unknown(target: Callable, key: str, allowed: list[str], path: slots.Keys) -> Problem:
-    if target is slots.UNTYPED[()]:
+    if isinstance(target, type) and issubclass(target, slots.UNTYPED[()]):
         what = 'not a setting of a run (names that only help to write the file begin with an underscore)'
     else:
         what = f'not an argument of {_called(target)}'
@@ -165,16 +175,23 @@ def _benchmark_problems(settings: dict[str, Any]) -> Iterator[Problem]:
 def _class_count_problems(settings: dict[str, Any]) -> Iterator[Problem]:
     """Head and data of different numbers of classes, where the config states both."""
     classes = _look_up(settings, 'model', 'head', 'num_classes')
-    data = {'train_dataloader': _look_up(settings, 'train_dataloader', 'dataset', 'num_classes')}
+    data = {'train_dataloader.dataset': _look_up(settings, 'train_dataloader', 'dataset', 'num_classes')}
+    for place in (('data_preprocessor', 'batch_augment'), ('model', 'data_preprocessor', 'batch_augment')):
+        data['.'.join(place)] = _look_up(settings, *place, 'num_classes')
     benchmarks = settings.get('benchmarks')
     for name, benchmark in benchmarks.items() if isinstance(benchmarks, dict) else ():
-        subsets = [metric.get('class_subset') for metric in _look_up(benchmark, 'metrics') or () if is_part(metric)]
-        if not any(subsets):  # a subset of the head's classes is scored: other numbers are right
-            data[f'benchmarks.{name}.dataloader'] = _look_up(benchmark, 'dataloader', 'dataset', 'num_classes')
-    for place, stated in data.items():
+        metrics = _look_up(benchmark, 'metrics')
+        metrics = metrics if isinstance(metrics, (list, tuple)) else ()
+        if not any(
+            is_part(metric) and metric.get('class_subset') for metric in metrics
+        ):  # a subset of the head's classes is scored: other numbers are right
+            data[f'benchmarks.{name}.dataloader.dataset'] = _look_up(
+                benchmark, 'dataloader', 'dataset', 'num_classes'
+            )
+    for owner, stated in data.items():
         if isinstance(stated, int) and isinstance(classes, int) and 0 < classes != stated:
             text = f'{stated}, but model.head.num_classes={classes}: head and data must agree'
-            yield Problem(f'{place}.dataset.num_classes', text)
+            yield Problem(f'{owner}.num_classes', text)
 
 
 def _look_up(settings: Any, *keys: str) -> Any:
@@ -183,20 +200,17 @@ def _look_up(settings: Any, *keys: str) -> Any:
     return settings
 
 
-def _purpose_problems(settings: dict[str, Any], purpose: Purpose) -> Iterator[Problem]:
+def _purpose_problems(
+    settings: dict[str, Any], purpose: Purpose, training_keys: tuple[str, ...]
+) -> Iterator[Problem]:
     needed = {
-        'train': ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+        'train': training_keys,
         'test': ('benchmarks',),
         'read': (),
     }
     for key in needed[purpose]:
         if not settings.get(key):
             yield Problem(key, f'missing, and a config to {purpose} needs it')
-    work_dir = settings.get('work_dir')
-    if isinstance(work_dir, str) and purpose != 'read':
-        place = next(folder for folder in (Path(work_dir).absolute() / 'run').parents if folder.exists())
-        if not (place.is_dir() and os.access(place, os.W_OK)):
-            yield Problem('work_dir', f'{work_dir} cannot be written: {place} is no folder this user may write to')
 
 
 def _is_unused(problem: Problem, settings: dict[str, Any], purpose: Purpose) -> bool:

@@ -49,8 +49,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
         overrides: ``key=value`` pairs with dotted keys (lists by index: ``custom_hooks.0.interval=5``).
 
     Returns:
-        The settings. Names that only helped to write the file (imports, ``_names`` with a leading underscore) are
-        left out.
+        The settings. Names that only helped to write the file are left out: imports, and ``_names`` with a leading
+        underscore.
 
     Raises:
         ConfigError: The file is missing, cannot run, names something that does not exist, or an override does not
@@ -95,9 +95,10 @@ def _find(path: str) -> Path:
         if '_base_' not in file.parts and file.name != '__init__.py'
     ]
     wanted = path if path.endswith('.py') else f'{path}.py'
+    same_name = [name for name in shipped if Path(name).name == Path(wanted).name]
+    hint = f" Did you mean '{same_name[0]}'?" if same_name else did_you_mean(wanted, shipped)
     raise ConfigError(
-        f'config {path} was found neither from {Path.cwd()} nor among the shipped ones in {root}.'
-        + (did_you_mean(wanted, shipped) or did_you_mean(Path(wanted).name, [Path(name).name for name in shipped]))
+        f'config {path} was found neither from {Path.cwd()} nor among the shipped ones in {root}.{hint}'
     )
 
 

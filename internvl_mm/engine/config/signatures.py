@@ -8,7 +8,11 @@ import textwrap
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
+
+from torch import nn
 
 EMPTY = inspect.Parameter.empty
 
@@ -28,7 +32,7 @@ class Signature:
     Attributes:
         arguments: Every argument that can be given by name.
         required: Those that must be given.
-        open: Whether other names go where they cannot be followed; they are then not checked.
+        open: Whether other names go where they cannot be followed.
     """
 
     arguments: dict[str, Argument] = field(default_factory=dict)
@@ -36,6 +40,7 @@ class Signature:
     open: bool = False
 
 
+@cache
 def signature_of(target: Callable) -> Signature:
     """The signature of a class (its constructor, and its parents' as far as ``**kwargs`` reach) or a function."""
     if inspect.isclass(target):
@@ -56,7 +61,7 @@ def _follow(constructors: list[Callable]) -> Signature:
     taken: set[str] = set()
     positional = 0
     for constructor in constructors:
-        if constructor is object.__init__ or constructor.__module__ == 'torch.nn.modules.module':
+        if constructor in (object.__init__, nn.Module.__init__):
             return signature  # these accept nothing and say so with a TypeError
         accepts_more = _add(signature, constructor, skip=1 + positional, taken=taken)
         if not accepts_more:
@@ -88,7 +93,12 @@ def _add(signature: Signature, function: Callable, *, skip: int, taken: set[str]
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     for parameter in parameters:
         name = parameter.name
-        if parameter.kind not in by_name or parameter in filled or name in taken or name in signature.arguments:
+        if (
+            parameter.kind not in by_name
+            or parameter in filled
+            or name in taken
+            or name in signature.arguments
+        ):
             continue
         signature.arguments[name] = Argument(hints.get(name, EMPTY), parameter.default)
         if parameter.default is EMPTY:
@@ -98,11 +108,15 @@ def _add(signature: Signature, function: Callable, *, skip: int, taken: set[str]
 
 def _hints(function: Callable) -> dict[str, Any]:
     function = inspect.unwrap(function.__init__ if inspect.isclass(function) else function)
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError, AttributeError, SyntaxError):
-        # some libraries annotate with names that exist for type checkers only
-        return {}
+    hints = {}
+    for name, annotation in getattr(function, '__annotations__', {}).items():
+        # one at a time: some libraries annotate some arguments with names that exist for type checkers only
+        alone = SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hints |= typing.get_type_hints(alone, getattr(function, '__globals__', {}), include_extras=True)
+        except (NameError, TypeError, AttributeError, SyntaxError):
+            continue
+    return hints
 
 
 def _passed_on(constructor: Callable) -> tuple[set[str], int] | None:
@@ -113,10 +127,16 @@ def _passed_on(constructor: Callable) -> tuple[set[str], int] | None:
     """
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(constructor)))
-    except (OSError, TypeError):  # no source to read: the usual case is that they do
+    except TypeError:  # written in C
+        return None
+    except OSError:  # no source to read: the usual case is that they do
         return set(), 0
     for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == '__init__'):
+        if not (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == '__init__'
+        ):
             continue
         if all(keyword.arg is not None for keyword in node.keywords):
             continue

@@ -6,7 +6,7 @@ Most of a config explains itself: ``type`` names a class and the other keys are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine._strategy import BaseStrategy
@@ -20,14 +20,26 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from internvl_mm.engine.features import FeatureCache
+from internvl_mm.engine.probes import BaseProbe
 from internvl_mm.engine.runner import Runner
 from internvl_mm.utils.paths import ExistingPath
 
 Keys = tuple[str, ...]
 
 
-def benchmark(dataloader: dict, metrics: list) -> None:
-    """The two keys of one entry of ``benchmarks``."""
+class Benchmark:
+    """The keys of one entry of ``benchmarks``."""
+
+    def __init__(self, dataloader: dict, metrics: list):
+        pass
+
+
+class LearningRateRule:
+    """The keys of ``auto_scale_lr``."""
+
+    def __init__(self, base_batch_size: int, enable: bool = True):
+        pass
 
 
 # Dicts without `type`, and whose arguments they hold ('*' stands for any name or index).
@@ -36,12 +48,14 @@ UNTYPED: dict[Keys, Callable] = {
     ('train_dataloader',): DataLoader,
     ('optim_wrapper',): OptimWrapper,
     ('optim_wrapper', 'clip_grad'): nn.utils.clip_grad_norm_,
-    ('benchmarks', '*'): benchmark,
+    ('benchmarks', '*'): Benchmark,
     ('benchmarks', '*', 'dataloader'): DataLoader,
+    ('auto_scale_lr',): LearningRateRule,
     ('env_cfg',): BaseStrategy._setup_env,
     ('randomness',): set_random_seed,
     ('log_processor',): LogProcessor,
     ('compile',): torch.compile,
+    ('features',): FeatureCache,
 }
 
 # What has to stand at a place, where the annotation of the argument does not say it.
@@ -49,20 +63,22 @@ WANTED: dict[Keys, Any] = {
     ('model',): nn.Module,
     ('train_dataloader', 'dataset'): Dataset,
     ('train_dataloader', 'sampler'): Sampler,
-    ('train_cfg',): BaseLoop | None,
+    ('train_dataloader', 'collate_fn'): Callable,
+    ('train_cfg',): BaseLoop,
     ('optim_wrapper', 'optimizer'): Optimizer,
     ('param_scheduler', '*'): _ParamScheduler,
     ('benchmarks', '*', 'dataloader', 'dataset'): Dataset,
     ('benchmarks', '*', 'dataloader', 'sampler'): Sampler,
+    ('benchmarks', '*', 'dataloader', 'collate_fn'): Callable,
     ('benchmarks', '*', 'metrics', '*'): BaseMetric,
-    ('val_benchmarks', '*'): str,
-    ('test_benchmarks', '*'): str,
+    ('probe',): BaseProbe,
     ('strategy',): BaseStrategy | None,
     ('default_hooks', '*'): Hook | None,
     ('custom_hooks', '*'): Hook,
     ('visualizer',): Visualizer | None,
     ('load_from',): ExistingPath | None,
-    ('resume',): bool | ExistingPath,
+    ('resume',): bool | Literal['auto'] | ExistingPath,
+    ('cfg',): None.__class__,  # an argument of the runner that only its from_cfg gives
 }
 
 # Arguments the builder gives, so that a config does not have to.

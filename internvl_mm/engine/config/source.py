@@ -71,7 +71,9 @@ def _inherited(statement: ast.stmt, path: Path) -> Source:
         # an installed package: mmengine finds it
         return Source({alias.asname or alias.name for alias in statement.names})
     module = statement.module or ''
-    parent = path.parent.joinpath(*['..'] * (statement.level - 1), *module.split('.')).with_suffix('.py').resolve()
+    parent = (
+        path.parent.joinpath(*['..'] * (statement.level - 1), *module.split('.')).with_suffix('.py').resolve()
+    )
     if not parent.is_file():
         siblings = [file.stem for file in parent.parent.glob('*.py')]
         raise ConfigError(

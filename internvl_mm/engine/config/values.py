@@ -12,13 +12,12 @@ import inspect
 import types
 import typing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-from torch import nn
 
 from internvl_mm.utils.errors import did_you_mean
 from internvl_mm.utils.paths import MustExist
@@ -75,10 +74,14 @@ def value_problems(value: Any, annotation: Any, setting: str) -> list[Problem]:
         if not isinstance(value, dict):
             return [_mismatch(value, annotation, setting)]
         inner = arguments[1] if len(arguments) == 2 else Any
-        return [problem for key, item in value.items() for problem in value_problems(item, inner, f'{setting}.{key}')]
-    if origin is not None and inspect.isclass(origin) and origin is not type:
-        annotation = origin  # Dataset[int], Callable[[int], int]: what is inside cannot be seen from a value
-    return [] if _plain_fits(value, annotation) else [_mismatch(value, annotation, setting)]
+        return [
+            problem
+            for key, item in value.items()
+            for problem in value_problems(item, inner, f'{setting}.{key}')
+        ]
+    # Dataset[int], Callable[[int], int]: what is inside the brackets cannot be seen from a value
+    plain = origin if inspect.isclass(origin) and origin is not type else annotation
+    return [] if _plain_fits(value, plain) else [_mismatch(value, annotation, setting)]
 
 
 def _annotated_problems(value: Any, annotation: Any, setting: str) -> list[Problem]:
@@ -87,7 +90,11 @@ def _annotated_problems(value: Any, annotation: Any, setting: str) -> list[Probl
     for note in notes:
         if isinstance(note, MustExist) and not problems:
             problems = _path_problems(value, note.kind, setting)
-    if problems or any(isinstance(note, MustExist) for note in notes) or isinstance(value, (list, tuple, dict)):
+    if (
+        problems
+        or any(isinstance(note, MustExist) for note in notes)
+        or isinstance(value, (list, tuple, dict))
+    ):
         return problems
     try:
         _adapter(annotation).validate_python(value)
@@ -98,7 +105,8 @@ def _annotated_problems(value: Any, annotation: Any, setting: str) -> list[Probl
 
 def _union_problems(value: Any, annotation: Any, setting: str) -> list[Problem]:
     wanted = typing.get_args(annotation)
-    if isinstance(value, dict) and not is_part(value) and any(_is_module(branch) for branch in wanted):
+    takes_config = any((typing.get_origin(branch) or branch) is dict for branch in wanted)
+    if isinstance(value, dict) and not is_part(value) and takes_config and any(map(_is_built, wanted)):
         return [Problem(setting, "no 'type' in it: write dict(type=<class>, ...)")]
     branches = [value_problems(value, branch, setting) for branch in wanted]
     if not all(branches):
@@ -113,7 +121,12 @@ def _union_problems(value: Any, annotation: Any, setting: str) -> list[Problem]:
 def _part_problems(value: dict, wanted: Any, setting: str) -> list[Problem]:
     """A dict that will be built: its class must be what is wanted; a function's result cannot be known."""
     built = value['type']
-    if wanted in _MAPPINGS or _is_dict_type(wanted) or wanted is collections.abc.Callable or not inspect.isclass(wanted):
+    if (
+        wanted in _MAPPINGS
+        or _is_dict_type(wanted)
+        or wanted is collections.abc.Callable
+        or not inspect.isclass(wanted)
+    ):
         return []
     if not inspect.isclass(built):
         builds_plain = wanted in (int, float, str, bool, type(None), list, tuple)
@@ -158,15 +171,18 @@ def _is_one_of(value: Any, allowed: tuple) -> bool:
     return any(type(value) is type(word) and value == word for word in allowed)
 
 
-def _is_module(annotation: Any) -> bool:
-    return inspect.isclass(annotation) and issubclass(annotation, nn.Module)
+def _is_built(annotation: Any) -> bool:
+    """Whether an annotation means an object a config can only describe: beside it, ``dict`` means its config."""
+    kind = typing.get_origin(annotation) or annotation
+    plain = inspect.isclass(kind) and (kind.__module__ == 'builtins' or issubclass(kind, dict))
+    return inspect.isclass(kind) and not plain and kind not in (*_SEQUENCES, *_MAPPINGS)
 
 
 def _is_dict_type(annotation: Any) -> bool:
     return inspect.isclass(annotation) and issubclass(annotation, dict)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _adapter(annotation: Any) -> TypeAdapter | None:
     try:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, strict=True))
@@ -215,7 +231,11 @@ def describe(annotation: Any) -> str:
         return 'None'
     if origin is typing.Annotated:
         note = next((note for note in arguments[1:] if isinstance(note, MustExist)), None)
-        return describe(arguments[0]) if note is None else f'existing {"path" if note.kind == "any" else note.kind}'
+        return (
+            describe(arguments[0])
+            if note is None
+            else f'existing {"path" if note.kind == "any" else note.kind}'
+        )
     if origin in (typing.Union, types.UnionType):
         words = [describe(branch) for branch in arguments]
         return ', '.join(words[:-1]) + ' or ' + words[-1]
@@ -227,6 +247,8 @@ def describe(annotation: Any) -> str:
         return f'list of {describe(arguments[0])}' if arguments else 'list'
     if origin in _MAPPINGS:
         return f'dict of {describe(arguments[1])}' if arguments else 'dict'
+    if collections.abc.Callable in (origin, annotation):
+        return 'a function or dict(type=<class>, ...)'
     if inspect.isclass(annotation) and annotation.__module__ != 'builtins':
         return f'dict(type=<a {annotation.__name__}>, ...)'
     return getattr(origin or annotation, '__name__', str(annotation))

@@ -1,0 +1,249 @@
+"""What a run will need, found out in seconds: build everything, try one tiny batch, print sizes and stop.
+
+Memory per process = weights + gradients + optimizer state + averaged weights + activations:
+
+* weights and gradients: bytes of (trainable) parameters in the dtype they are held in;
+* optimizer state: values the optimizer keeps per trainable parameter (two for AdamW), in fp32;
+* ZeRO over n processes divides the optimizer state (stage 1), also gradients (2), also weights (3) by n; offloading
+  moves the optimizer state, in stage 3 also the weights, to the host's memory;
+* activations: what autograd keeps for the backward pass of the tiny batch, scaled to the configured batch size.
+
+Workspaces of kernels, the allocator's slack and communication buffers come on top.
+
+Source: Rajbhandari et al. 2020, "ZeRO", section 3.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import OPTIMIZERS
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from internvl_mm.engine.runner import Runner
+from internvl_mm.utils.console import console, print_table
+
+TINY_BATCH = 2  # the smallest that batch norm and pairwise mixing accept
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Estimated bytes per process. ``host`` is what offloading moves to the CPU's memory; the rest is the device's."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    averaged: float
+    activations: float
+    host: float = 0.0
+
+    @property
+    def device(self) -> float:
+        """Everything on the device."""
+        return self.weights + self.gradients + self.optimizer + self.averaged + self.activations
+
+
+class _Enough(Exception):
+    """The probe has seen its iteration."""
+
+
+class Probe(Hook):
+    """Watches the first training iteration, then ends the run.
+
+    Attributes:
+        activations: Bytes autograd kept for the backward pass, parameters left out.
+        images: Images in the batch.
+        flops: Of the forward pass of one image.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self) -> None:
+        self.activations, self.images, self.flops = 0, 0, 0
+        self._seen: set[int] = set()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Start to record what autograd keeps."""
+        # storages are counted once, however many views of them are kept; those of the model itself not at all
+        self._seen = {
+            parameter.untyped_storage().data_ptr() for parameter in runner.strategy.task.parameters()
+        }
+        self._recording = saved_tensors_hooks(self._record, lambda tensor: tensor)
+        self._recording.__enter__()
+
+    def _record(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.activations += storage.nbytes()
+        return tensor
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Stop recording, count the operations of one image, and end the run."""
+        self._recording.__exit__(None, None, None)
+        self.images = len(data_batch['inputs'])
+        one = {key: value[:1] for key, value in data_batch.items() if key in ('inputs', 'data_samples')}
+        self.flops = count_flops(runner.strategy.task, one)
+        raise _Enough
+
+
+def dry_run(cfg: Config) -> None:
+    """Build a run, train it for one tiny batch in a temporary folder, and print what the real one will need.
+
+    Args:
+        cfg: Checked config; it is not changed.
+    """
+    probe = Probe()
+    with TemporaryDirectory() as folder:
+        runner = Runner.from_cfg(tiny(cfg, work_dir=folder))
+        runner.register_hook(probe)
+        try:
+            runner.train()
+        except _Enough:
+            pass
+        task = runner.strategy.task
+        batch_size = cfg.train_dataloader.get('batch_size', 1)
+        memory = estimate_memory(
+            task,
+            state_values=state_per_value(cfg.optim_wrapper.optimizer),
+            activations=probe.activations / probe.images * batch_size,
+            zero_stage=getattr(runner.strategy, 'zero_stage', 0),
+            offload=(cfg.get('strategy') or {}).get('offload', False),
+            world_size=runner.world_size,
+            averaged=sum(
+                held_bytes(hook.ema_model.parameters()) for hook in runner.hooks if hasattr(hook, 'ema_model')
+            ),
+        )
+        sizes = data_sizes(runner)
+    _report(task, probe, memory, batch_size=batch_size, world_size=runner.world_size)
+    print_table('data', ['set', 'samples'], sizes.items())
+    console.print('one batch ran forward and backward; nothing was kept')
+
+
+def tiny(cfg: Config, *, work_dir: str) -> Config:
+    """A copy of a config whose run is quick and stays in ``work_dir``."""
+    cfg = copy.deepcopy(cfg)
+    cfg.work_dir, cfg.log_level, cfg.compile, cfg.resume = work_dir, 'WARNING', False, False
+    loader = cfg.train_dataloader
+    # options of workers are refused by torch where there are none
+    loader.update(batch_size=min(TINY_BATCH, loader.get('batch_size', 1)), num_workers=0)
+    for option in ('persistent_workers', 'prefetch_factor'):
+        loader.pop(option, None)
+    return cfg
+
+
+def count_flops(task: nn.Module, batch: Mapping[str, Any]) -> int:
+    """Operations of the forward pass of a batch, two per multiply-add, as torch counts them."""
+    training = task.training
+    task.eval()
+    # torch counts no operations of its fused attention on CPUs: take the plain products
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        task.test_step(dict(batch))
+    task.train(training)
+    return counter.get_total_flops()
+
+
+def state_per_value(optimizer: Mapping[str, Any]) -> float:
+    """How many values an optimizer keeps per parameter value: 2 for AdamW, 1 for SGD with momentum.
+
+    Args:
+        optimizer: Its config; it is built for one small parameter and stepped once.
+    """
+    parameter = nn.Parameter(torch.zeros(64, 64))
+    built = OPTIMIZERS.build({**optimizer, 'params': [parameter]})
+    parameter.grad = torch.ones_like(parameter)
+    built.step()
+    state = built.state[parameter].values()
+    return (
+        sum(value.numel() for value in state if isinstance(value, Tensor) and value.ndim) / parameter.numel()
+    )
+
+
+def estimate_memory(
+    task: nn.Module,
+    *,
+    state_values: float,
+    activations: float,
+    zero_stage: int = 0,
+    offload: bool = False,
+    world_size: int = 1,
+    averaged: float = 0.0,
+) -> Memory:
+    """Apply the formula of this module.
+
+    Args:
+        task: Its parameters count.
+        state_values: See :func:`state_per_value`.
+        activations: Bytes for the whole batch of one process.
+        zero_stage: 0 shares nothing.
+        offload: Whether ZeRO offloads.
+        world_size: Processes that share.
+        averaged: Bytes of averaged weights.
+    """
+    trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    weights = held_bytes(task.parameters()) / (world_size if zero_stage >= 3 else 1)
+    gradients = held_bytes(trainable) / (world_size if zero_stage >= 2 else 1)
+    optimizer = 4 * state_values * sum(map(numel, trainable)) / (world_size if zero_stage >= 1 else 1)
+    host = 0.0
+    if offload:
+        host, optimizer = optimizer, 0.0
+    if offload and zero_stage >= 3:
+        host, weights = host + weights, 0.0
+    return Memory(weights, gradients, optimizer, averaged, activations, host)
+
+
+def numel(parameter: nn.Parameter) -> int:
+    """Values of a parameter, those that ZeRO-3 keeps on other processes included."""
+    return getattr(parameter, 'ds_numel', parameter.numel())
+
+
+def held_bytes(parameters: Iterable[nn.Parameter]) -> int:
+    """Bytes of whole parameters in their own dtypes."""
+    return sum(numel(parameter) * parameter.element_size() for parameter in parameters)
+
+
+def data_sizes(runner: Runner) -> dict[str, int]:
+    """Samples of the training data and of every benchmark that runs during training."""
+    loaders = {'train': runner.train_dataloader}
+    if runner.val_loop is not None:
+        loaders |= runner.val_loop.loaders
+    return {name: len(loader.dataset) for name, loader in loaders.items()}
+
+
+def _report(task: nn.Module, probe: Probe, memory: Memory, *, batch_size: int, world_size: int) -> None:
+    rows = []
+    for name, part in [*task.named_children(), ('total', task)]:
+        parameters = list(part.parameters())
+        if parameters:
+            trainable = sum(numel(parameter) for parameter in parameters if parameter.requires_grad)
+            rows.append((name, type(part).__name__, f'{trainable:,}', f'{sum(map(numel, parameters)):,}'))
+    print_table('parameters', ['part', 'class', 'trainable', 'total'], rows)
+    console.print(
+        f'{probe.flops / 1e9:.3g} GFLOPs per image, forward (training: about 3 times where everything trains)'
+    )
+    shared = f', {world_size} processes' if world_size > 1 else ''
+    print_table(
+        f'estimated memory per process (batch size {batch_size}{shared})',
+        ['what', 'MiB'],
+        [
+            ('weights', memory.weights / 2**20),
+            ('gradients', memory.gradients / 2**20),
+            ('optimizer state', memory.optimizer / 2**20),
+            ('averaged weights', memory.averaged / 2**20),
+            (f'activations ({probe.images} measured, {batch_size} estimated)', memory.activations / 2**20),
+            ('device in total', memory.device / 2**20),
+            ('host (offloaded)', memory.host / 2**20),
+        ],
+    )

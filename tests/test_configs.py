@@ -1,0 +1,81 @@
+"""Every shipped config: it loads, is right in every setting, says what a reader needs, and its model can be built."""
+
+from __future__ import annotations
+
+import ast
+import random
+import re
+
+import pytest
+import torch
+
+from internvl_mm.engine.config import check_config, config_root, load_config
+from internvl_mm.engine.config.checking import resolve
+from internvl_mm.registry import MODELS
+from tests.mutations import assert_told, mutations
+
+ROOT = config_root()
+LEAVES = sorted(
+    str(file.relative_to(ROOT))
+    for file in ROOT.rglob('*.py')
+    if '_base_' not in file.parts and file.name != '__init__.py'
+)
+
+
+def header(config: str) -> str:
+    """The docstring of a config."""
+    return ast.get_docstring(ast.parse((ROOT / config).read_text(encoding='utf-8'))) or ''
+
+
+def test_there_are_configs() -> None:
+    assert len(LEAVES) >= 10
+
+
+@pytest.mark.parametrize('config', LEAVES)
+def test_loads_and_is_right(config: str) -> None:
+    check_config(load_config(config), purpose='read')
+
+
+@pytest.mark.parametrize('config', LEAVES)
+def test_header_says_what_a_reader_needs(config: str) -> None:
+    text = header(config)
+    what, _, rest = text.partition('\n')
+    assert what.endswith('.'), 'the first line says what it is'
+    assert config in rest and re.search(r'^Command: .*(tools/\w+\.py|internvl-mm)', rest, re.M), (
+        'the exact command'
+    )
+    assert re.search(r'^Hardware: \S', rest, re.M), 'what it runs on'
+    expected = re.search(r'^Expected[^:\n]*: (.+?)(?=^\w+: |\Z)', rest, re.M | re.S)
+    assert expected, 'the expected number, or that there is none'
+    assert re.search(r'paper|log|measured|published|not run', text), 'where the number comes from'
+
+
+@pytest.mark.parametrize('config', LEAVES)
+def test_a_leaf_is_a_difference(config: str) -> None:
+    source = (ROOT / config).read_text(encoding='utf-8')
+    body = source.split('"""', 2)[2]
+    assert sum(bool(line.strip()) for line in body.splitlines()) <= 30
+    for node in ast.walk(ast.parse(source)):
+        tricks = (ast.FunctionDef, ast.Lambda, ast.ListComp, ast.DictComp, ast.GeneratorExp, ast.For, ast.If)
+        assert not isinstance(node, tricks), (
+            f'line {node.lineno}: a config states settings, it does not compute them'
+        )
+
+
+def test_every_model_builds() -> None:
+    built = {}
+    for config in LEAVES:
+        settings = load_config(config).get('model')
+        key = str(settings)
+        if settings is not None and key not in built:
+            with torch.device('meta'):  # no memory: some have billions of parameters
+                built[key] = MODELS.build(settings)
+            assert sum(parameter.numel() for parameter in built[key].parameters()) > 0
+            built[key] = True
+    assert built
+
+
+@pytest.mark.parametrize('config', LEAVES)
+def test_random_mistakes_are_told(config: str) -> None:
+    for mistake in mutations(resolve(load_config(config)._to_lazy_dict()), random.Random(config), 40):
+        assert_told(mistake)
