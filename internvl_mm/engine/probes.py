@@ -135,6 +135,10 @@ def warmup_cosine(total: int, warmup: int) -> Callable[[int], float]:
     return factor
 
 
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
 class _Candidate:
     """One head in training: its own weights and optimiser, the same batches as all others.
 
@@ -217,16 +221,18 @@ class SweepProbe(BaseProbe):
         self, candidates: list[_Candidate], train: FeatureSet, view: int, generator: torch.Generator
     ) -> None:
         features, labels = train.views[view][0], train.labels(view)
+        device = _device(candidates[0].module)
         for batch in torch.randperm(len(labels), generator=generator).split(self.batch_size):
-            inputs, targets = features[batch].float(), labels[batch]
+            inputs, targets = features[batch].to(device).float(), labels[batch].to(device)
             for candidate in candidates:
                 candidate.step(inputs, targets, self.label_smoothing)
 
     @torch.no_grad()
     def _score(self, module: nn.Module, tests: dict[str, FeatureSet], judge: Judge) -> dict[str, float]:
         module.eval()
+        device = _device(module)
         metrics: dict[str, float] = {}
         for name, test in tests.items():
-            logits = [module(batch.float()) for batch in test.views[0][0].split(self.batch_size)]
-            metrics |= judge(name, torch.cat(logits))
+            batches = test.views[0][0].split(self.batch_size)
+            metrics |= judge(name, torch.cat([module(batch.to(device).float()).cpu() for batch in batches]))
         return metrics

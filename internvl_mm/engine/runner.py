@@ -69,7 +69,12 @@ class Runner(FlexibleRunner):
         randomness: ``dict(seed=...)``.
         compile: ``True`` or options of ``torch.compile``.
         cfg: The whole config, for the run folder.
+
+    Attributes:
+        training_keys: Settings without which :meth:`train` has nothing to do.
     """
+
+    training_keys: tuple[str, ...] = ('train_dataloader', 'train_cfg', 'optim_wrapper')
 
     def __init__(
         self,
@@ -430,3 +435,8 @@ def _seeded(randomness: dict | None, resume: str | None) -> dict[str, Any]:
             )
         randomness['seed'] = seed
     return dict(dict(seed=None), **randomness)
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner a config chooses with ``runner_type``, :class:`Runner` by default."""
+    return cfg.get('runner_type', Runner).from_cfg(cfg)

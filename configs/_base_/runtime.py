@@ -1,0 +1,34 @@
+"""What every run shares: hooks, scalars, seed. A run's folder is work_dirs/<config>/<time>/."""
+
+from mmengine.hooks import LoggerHook
+from mmengine.runner import LogProcessor
+from mmengine.visualization import LocalVisBackend, TensorboardVisBackend, Visualizer
+
+from internvl_mm.engine.hooks import (
+    BadSampleHook,
+    CheckpointHook,
+    FrozenCheckHook,
+    NonFiniteHook,
+    ProgressHook,
+    ReportHook,
+    SamplePicturesHook,
+    ThroughputHook,
+)
+
+default_hooks = dict(
+    logger=dict(type=LoggerHook, interval=10, log_metric_by_epoch=False),
+    bad_samples=dict(type=BadSampleHook),
+    non_finite=dict(type=NonFiniteHook),
+    frozen=dict(type=FrozenCheckHook),
+    throughput=dict(type=ThroughputHook),
+    progress=dict(type=ProgressHook),
+    checkpoint=dict(type=CheckpointHook),
+    pictures=dict(type=SamplePicturesHook),
+    report=dict(type=ReportHook),
+)
+# Curves of training and of validation get names of their own, and the iteration as their axis.
+log_processor = dict(type=LogProcessor, log_with_hierarchy=True)
+visualizer = dict(
+    type=Visualizer, vis_backends=[dict(type=LocalVisBackend), dict(type=TensorboardVisBackend)]
+)
+randomness = dict(seed=0)

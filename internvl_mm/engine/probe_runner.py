@@ -1,0 +1,118 @@
+"""A run that extracts features once and probes them, instead of training end to end."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from torch import Tensor
+
+from internvl_mm.registry import DATASETS, PROBES, RUNNERS
+from internvl_mm.structures import ImageSample
+from internvl_mm.utils.console import console, print_table
+from internvl_mm.utils.errors import ConfigError
+
+from .features import FeatureCache, FeatureSet
+from .loops import RESULTS, write_results
+from .probes import BaseProbe, ProbeRow
+from .runner import Runner
+
+PROBE_ROWS = 'probe.json'
+
+
+@RUNNERS.register_module()
+class ProbeRunner(Runner):
+    """Probe a frozen backbone on cached features; a config chooses it with ``runner_type = ProbeRunner``.
+
+    The row with the best first metric of the first benchmark goes into ``results.json``; all rows stay in
+    ``probe.json``. Like every published probe, the choice among rows is made on the evaluation data: with many
+    settings the best row is slightly optimistic.
+
+    Args:
+        model: The task; its backbone must be frozen.
+        probe: A :class:`~internvl_mm.engine.probes.BaseProbe` or its config.
+        train_dataloader: Only its ``dataset`` is used.
+        features: Arguments of :class:`~internvl_mm.engine.features.FeatureCache`.
+        options: The other arguments of :class:`Runner`, without those of end-to-end training.
+    """
+
+    training_keys = ('train_dataloader', 'benchmarks')
+
+    def __init__(
+        self, model: Any, *, probe: dict, train_dataloader: dict, features: dict | None = None, **options: Any
+    ):
+        super().__init__(model, **options)
+        self.probe: BaseProbe = PROBES.build(probe)
+        self.cache = FeatureCache(**(features or {}))
+        self._train_dataset = DATASETS.build(train_dataloader['dataset'])
+
+    def train(self) -> list[ProbeRow]:
+        """Extract what is missing in the cache, run the probe, print and keep its rows.
+
+        Raises:
+            ConfigError: The backbone is not frozen, or there are no benchmarks.
+        """
+        loop = self._test_loop = self.build_test_loop(self._test_loop) if self._test_loop else None
+        if loop is None:
+            raise ConfigError('benchmarks is empty: a probe needs at least one to be scored on')
+        self.strategy.prepare(self.model, dispatch_kwargs={})
+        self.model, task = self.strategy.model, self.strategy.task
+        if not task.backbone.is_frozen:
+            raise ConfigError("model.backbone.frozen must be 'all' for a probe on cached features")
+        task.check_data(self._train_dataset.metainfo)
+        self.load_or_resume()
+        self.call_hook('before_run')
+        started = time.perf_counter()
+        train = self.cache.extract(task, self._train_dataset)
+        tests = {
+            name: self.cache.extract(task, loader.dataset, views=1) for name, loader in loop.loaders.items()
+        }
+        extracted = time.perf_counter()
+        rows = self.probe.run(task, train, tests, lambda name, logits: self._judge(name, tests[name], logits))
+        if is_main_process():
+            count = train.extracted + sum(test.extracted for test in tests.values())
+            console.print(
+                f'{count} features extracted in {extracted - started:.1f} s, '
+                f'{len(rows)} probes in {time.perf_counter() - extracted:.1f} s'
+            )
+            self._keep(rows)
+        self.call_hook('after_run')
+        return rows
+
+    def _judge(self, name: str, test: FeatureSet, logits: Tensor) -> dict[str, float]:
+        """Score logits with the metrics of a benchmark, as its own loop would."""
+        evaluator, dataset = self._test_loop.evaluators[name], test.dataset
+        samples = []
+        for index, scores in zip(test.views[0][1].tolist(), logits.float().cpu(), strict=True):
+            label = int(dataset.targets[index])
+            sample = ImageSample.labelled(label, dataset=dataset.name, index=index, path=dataset.path(index))
+            dataset.annotate(sample, index)
+            sample.pred_logits = scores
+            samples.append(sample)
+        evaluator.process(data_samples=samples)
+        return {f'{name}/{metric}': value for metric, value in evaluator.evaluate(len(dataset)).items()}
+
+    def _keep(self, rows: list[ProbeRow]) -> None:
+        chosen = next(iter(rows[0].metrics))
+        best = max(rows, key=lambda row: row.metrics[chosen])
+        plain = [dict(setting=row.setting, metrics=row.metrics, best=row is best) for row in rows]
+        Path(self.log_dir, PROBE_ROWS).write_text(json.dumps(plain, indent=1) + '\n', encoding='utf-8')
+        results = []
+        for key, value in best.metrics.items():
+            benchmark, _, metric = key.partition('/')
+            if metric.rpartition('/')[2] != 'n':
+                n = best.metrics.get(f'{benchmark}/n', len(self._test_loop.loaders[benchmark].dataset))
+                row = dict(benchmark=benchmark, metric=metric, value=value, n=n)
+                results.append(dict(row, setting=best.setting, config_hash=self.config_hash))
+        write_results(Path(self.log_dir, RESULTS), results)
+        shown = [key for key in best.metrics if key.rpartition('/')[2] not in ('n', 'loss')]
+        table = [
+            [*row.setting.values(), *(row.metrics[key] for key in shown), '*' if row is best else '']
+            for row in rows
+        ]
+        print_table(
+            f'{type(self.probe).__name__} on frozen features', [*rows[0].setting, *shown, 'best'], table
+        )
