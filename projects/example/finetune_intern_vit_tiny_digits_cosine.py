@@ -12,4 +12,4 @@ from projects.example.cosine_head import CosineHead
 with read_base():
     from ...configs.quickstart.finetune_intern_vit_tiny_digits import *
 
-model.update(head=dict(type=CosineHead, num_classes=10))
+model['head'] = dict(type=CosineHead, num_classes=10)  # replaced, not merged: its settings differ
