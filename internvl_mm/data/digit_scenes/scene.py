@@ -34,6 +34,9 @@ STREAMS = (
 # Ink is opaque from here on and absent below: turns the scan's grey into a smooth edge (share of full ink).
 EDGE_LOW, EDGE_HIGH = 0.22, 0.58
 MAX_ROTATION = np.deg2rad(12)  # small: a 6 must not become a 9
+# The lone digit of a classification image: large, near the centre, nearly upright. At 0.62–0.84 of the canvas and
+# anywhere on it, a 96-wide ViT of 4 blocks was at 73 % top-1 after 55 s of CPU training; with these at 85 % after 22 s.
+LONE_SIZE, LONE_SHIFT, LONE_ROTATION = (0.78, 0.94), 0.06, np.deg2rad(8)  # shares of the canvas side; radians
 PADDING = 2  # paper around the 8×8 scan, so that interpolation fades out and rotation cuts nothing off
 PLACEMENTS, LAYOUTS, SHRINK = (
     24,
@@ -164,14 +167,18 @@ def compose_digit(
     height, width = canvas_size(canvas)
     background = make_background(rng, height, width)
     row = int(rng.integers(len(digits))) if pick is None else pick
-    size = min(height, width) * rng.uniform(0.62, 0.84)
+    size = min(height, width) * rng.uniform(*LONE_SIZE)
     colour = vary(background.inks[rng.integers(len(background.inks))], rng)
-    sprite = make_sprite(digits, row, colour, size, rng.uniform(-MAX_ROTATION, MAX_ROTATION))
+    sprite = make_sprite(digits, row, colour, size, rng.uniform(-LONE_ROTATION, LONE_ROTATION))
     while sprite.alpha.shape[0] > height or sprite.alpha.shape[1] > width:
         # Rotation can push a corner over the edge of the canvas; the next smaller size fits.
         size *= 0.95
         sprite = make_sprite(digits, row, colour, size, 0.0)
-    return paint(background.pixels, [_place(sprite, rng, height, width)])
+    corner = []
+    for side, extent in zip((height, width), sprite.alpha.shape):
+        wished = (side - extent) / 2 + side * rng.uniform(-LONE_SHIFT, LONE_SHIFT)
+        corner.append(int(np.clip(round(wished), 0, side - extent)))
+    return paint(background.pixels, [Placement(sprite, left=corner[1], top=corner[0])])
 
 
 def compose_scene(
