@@ -15,7 +15,7 @@ from mmengine.runner import EpochBasedTrainLoop as MMEpochLoop
 from mmengine.runner import IterBasedTrainLoop as MMIterLoop
 from torch.utils.data import DataLoader
 
-from internvl_mm.data.samplers import EpochSampler
+from internvl_mm.data.samplers import EpochSampler, StreamSampler
 from internvl_mm.registry import LOOPS
 from internvl_mm.utils.console import print_table, progress_bar
 from internvl_mm.utils.errors import ConfigError
@@ -30,7 +30,8 @@ def batches(loader: DataLoader, *, done: int) -> Iterator[Any]:
     """
     sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
     if done and hasattr(sampler, 'skip'):
-        sampler.skip(done * loader.batch_size)
+        # The last batch of an epoch may be smaller.
+        sampler.skip(min(done * loader.batch_size, len(sampler)))
         done = 0
     iterator = iter(loader)
     for _ in range(done):
@@ -54,6 +55,11 @@ class EpochTrainLoop(MMEpochLoop):
         self, runner: Any, dataloader: Any, max_epochs: int, val_begin: int = 1, val_interval: int = 1
     ):
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval)
+        if isinstance(self.dataloader.sampler, StreamSampler):
+            raise ConfigError(
+                'train_dataloader.sampler=StreamSampler never ends, but EpochTrainLoop waits for the end of an epoch: '
+                'use EpochSampler, or IterTrainLoop'
+            )
 
     def run_epoch(self) -> None:
         """Iterate over one epoch, or what is left of it."""

@@ -84,15 +84,15 @@ def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
         return float(value) if isinstance(value, np.floating) else value
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, Tensor):
-        tensors[place] = value
-        return {'$tensor': place}
-    if isinstance(value, np.ndarray):
-        tensors[place] = torch.from_numpy(np.ascontiguousarray(value))
-        return {'$array': place}
+    if isinstance(value, (Tensor, np.ndarray)):
+        array = isinstance(value, np.ndarray)
+        while place in tensors:  # {'a.b': x, 'a': {'b': y}} and the like
+            place += "'"
+        tensors[place] = torch.from_numpy(np.ascontiguousarray(value)) if array else value
+        return {'$array' if array else '$tensor': place}
     if isinstance(value, HistoryBuffer):
         values, counts = value.data
-        return {'$history': encode([values, counts, value._max_length], place, tensors)}
+        return {'$history': encode([values, counts, value.max_length], place, tensors)}
     if isinstance(value, (list, tuple)):
         items = [encode(item, f'{place}.{number}', tensors) for number, item in enumerate(value)]
         return items if isinstance(value, list) else {'$tuple': items}

@@ -205,7 +205,7 @@ class InternVisionModel(PreTrainedModel):
         output = BaseModelOutputWithPooling(
             last_hidden_state=states[last],
             pooler_output=states[last][:, 0],
-            hidden_states=tuple(states.values()) if keep_all else None,
+            hidden_states=tuple(states) if keep_all else None,
         )
         as_dict = self.config.return_dict if return_dict is None else return_dict
         return output if as_dict else output.to_tuple()

@@ -10,7 +10,6 @@ from mmengine.config import Config
 
 from internvl_mm.engine.runner import Runner
 from internvl_mm.utils.errors import CheckpointError, ConfigError, DataError, UserError
-
 from tests.test_engine.tiny import LossRecorder, TinyImages, tiny_config, tiny_model
 
 

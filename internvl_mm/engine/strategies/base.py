@@ -41,7 +41,6 @@ from internvl_mm.utils.precision import Choice, resolve_precision
 
 from .launch import join_group
 
-
 # Run folders of this process; mmengine keeps loggers and message hubs by this name for the life of a process.
 _USED_NAMES: set[str] = set()
 

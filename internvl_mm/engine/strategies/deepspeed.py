@@ -80,6 +80,8 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
     def _setup_env(self, *, dist_cfg: dict | None = None, **kwargs: Any) -> None:
         super()._setup_env(dist_cfg=dist_cfg, **kwargs)
         backend = choose_backend((dist_cfg or {}).get('backend', 'auto'))
+        # On CPUs DeepSpeed would compile an all-reduce in shared memory; without it gloo does the work.
+        deepspeed.ops.__compatible_ops__['deepspeed_shm_comm'] = False
         deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
 
     def prepare(

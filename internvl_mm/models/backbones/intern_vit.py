@@ -143,7 +143,7 @@ class VisionEncoder(nn.Module):
 
     def forward(
         self, tokens: Tensor, grid: tuple[int, int], *, keep: Iterable[int] = ()
-    ) -> dict[int, Tensor]:
+    ) -> list[Tensor | None]:
         """Run the blocks on ``[B, 1+N, D]``.
 
         Args:
@@ -152,18 +152,18 @@ class VisionEncoder(nn.Module):
             keep: Which states to return beside the last: 0 is the input, i the output of block i-1.
 
         Returns:
-            State index to ``[B, 1+N, D]``; always holds ``num_layers``.
+            States ``[B, 1+N, D]`` by index, ``None`` where not kept; the last is always there. A list, because ZeRO-3
+            looks for tensors in what modules return and takes dict keys for names.
         """
         wanted = {*keep, len(self.layers)}
-        states = {0: tokens} if 0 in wanted else {}
+        states = [tokens if 0 in wanted else None]
         for index, layer in enumerate(self.layers, start=1):
             if self.gradient_checkpointing and self.training:
                 # The non-reentrant form keeps gradients of the blocks when the embeddings are frozen.
                 tokens = checkpoint(layer, tokens, grid, use_reentrant=False)
             else:
                 tokens = layer(tokens, grid)
-            if index in wanted:
-                states[index] = tokens
+            states.append(tokens if index in wanted else None)
         return states
 
 

@@ -1,0 +1,179 @@
+"""An interrupted run goes on as if nothing had happened: same losses, same bytes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from internvl_mm.data.samplers import StreamSampler
+from internvl_mm.engine.checkpoint import find_states
+from internvl_mm.engine.loops import IterTrainLoop
+from internvl_mm.engine.runner import Runner
+from internvl_mm.engine.strategies import DDPStrategy
+from internvl_mm.utils.errors import CheckpointError
+from tests.test_engine.tiny import (
+    LossRecorder,
+    SaveAt,
+    StopTraining,
+    loader,
+    parameters_of,
+    tiny_config,
+    tiny_model,
+)
+
+
+def run(config: dict[str, Any], *hooks: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Train to the end, or to where a hook stops; losses and parameters."""
+    recorder = LossRecorder()
+    runner = Runner.from_cfg(config)
+    for hook in (recorder, *hooks):
+        runner.register_hook(hook)
+    try:
+        runner.train()
+    except StopTraining:
+        pass
+    return recorder.losses, parameters_of(runner)
+
+
+def assert_same_bytes(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different
+
+
+# 3 lies in the first epoch, 5 at its end, 8 in the second.
+@pytest.mark.parametrize(('iteration', 'workers'), [(3, 0), (5, 0), (8, 2)])
+def test_resuming_is_exact_at_any_iteration(work_dir: Path, iteration: int, workers: int) -> None:
+    # The whole run reads in this process: the number of workers must not matter either.
+    losses, parameters = run(tiny_config(work_dir / 'whole'))
+    first, _ = run(tiny_config(work_dir / 'split', workers=workers), SaveAt(iteration))
+    torch.manual_seed(12345)  # another process would have other random states
+    second, resumed = run(tiny_config(work_dir / 'split', workers=workers, resume=True))
+
+    assert len(first) == iteration
+    assert first + second == losses
+    assert_same_bytes(parameters, resumed)
+
+
+def test_resuming_a_stream_with_accumulation_is_exact(work_dir: Path) -> None:
+    def config(folder: str, **changes: Any) -> dict[str, Any]:
+        changed = tiny_config(work_dir / folder, optimizer='sgd', **changes)
+        changed['train_dataloader'] = loader(length=7, batch_size=2, sampler=StreamSampler)
+        changed['train_cfg'] = dict(type=IterTrainLoop, max_iters=8)
+        changed['param_scheduler'] = [
+            dict(changed['param_scheduler'][0], convert_to_iter_based=False, by_epoch=False)
+        ]
+        changed['optim_wrapper'] = dict(changed['optim_wrapper'], accumulative_counts=2)
+        return changed
+
+    losses, parameters = run(config('whole'))
+    first, _ = run(config('split'), SaveAt(4))
+    second, resumed = run(config('split', resume=True))
+    assert first + second == losses
+    assert_same_bytes(parameters, resumed)
+
+
+def test_a_new_process_resumes_exactly(work_dir: Path, repo: Path) -> None:
+    losses, _ = run(tiny_config(work_dir / 'whole'))
+    run(tiny_config(work_dir / 'split'), SaveAt(7))
+    code = (
+        'import json, sys\n'
+        'from tests.test_engine.test_resume import run\n'
+        'from tests.test_engine.tiny import tiny_config\n'
+        'print(json.dumps(run(tiny_config(sys.argv[1], resume=True))[0]))\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(work_dir / 'split')],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == losses[7:]
+
+
+def test_frozen_weights_can_stay_out_of_the_state(work_dir: Path) -> None:
+    def config(folder: str, **changes: Any) -> dict[str, Any]:
+        return tiny_config(work_dir / folder, model=tiny_model(frozen='all'), **changes)
+
+    losses, parameters = run(config('whole'))
+    first, _ = run(config('split'), SaveAt(5, trainable_only=True))
+    (state,) = (work_dir / 'split').glob('*/checkpoints/iter_000005')
+    second, resumed = run(config('split', resume=str(state)))
+    assert first + second == losses
+    assert_same_bytes(parameters, resumed)
+    assert (state / 'model.safetensors').stat().st_size < 5_000  # the backbone alone has 100 kB
+
+    # Another seed draws another backbone, which the saved head does not belong to.
+    other = config('other', load_from=str(state), randomness=dict(seed=1))
+    with pytest.raises(
+        CheckpointError, match='trainable parameters only, and the frozen ones of this model are not'
+    ):
+        run(other)
+
+
+def test_load_from_takes_weights_only(work_dir: Path) -> None:
+    _, parameters = run(tiny_config(work_dir / 'first'), SaveAt(4))
+    runner = Runner.from_cfg(tiny_config(work_dir / 'second', load_from=str(work_dir / 'first')))
+    runner.test()
+    assert_same_bytes(parameters, parameters_of(runner))
+    assert runner.iter == 0
+
+
+@pytest.fixture
+def state(work_dir: Path) -> Path:
+    """A training state after 3 iterations."""
+    run(tiny_config(work_dir), SaveAt(3))
+    (folder,) = work_dir.glob('*/checkpoints')
+    return find_states(folder)[0]
+
+
+def test_another_seed_is_refused(work_dir: Path, state: Path) -> None:
+    with pytest.raises(CheckpointError, match='written with seed 0 and the config has randomness.seed=1'):
+        Runner.from_cfg(tiny_config(work_dir, resume=True, randomness=dict(seed=1)))
+    # Without a seed in the config, the state's counts.
+    assert Runner.from_cfg(tiny_config(work_dir, resume=True, randomness={})).seed == 0
+
+
+@pytest.mark.parametrize(
+    ('model', 'message'),
+    [
+        (dict(depth=3), 'depth: 2 blocks in the checkpoint, 3 in the model'),
+        (
+            dict(width=64),
+            r'backbone.embeddings.class_embedding \(1, 1, 32\) in the checkpoint, \(1, 1, 64\) in the model',
+        ),
+    ],
+)
+def test_a_state_of_another_model_is_refused(work_dir: Path, state: Path, model: dict, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        run(tiny_config(work_dir, resume=str(state), model=tiny_model(**model)))
+
+
+def test_another_strategy_is_refused(work_dir: Path, state: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match='written by SingleDeviceStrategy and this run uses DDPStrategy'
+    ):
+        run(tiny_config(work_dir, resume=str(state), strategy=dict(type=DDPStrategy)))
+
+
+def test_another_optimizer_is_refused(work_dir: Path, state: Path) -> None:
+    config = tiny_config(work_dir, resume=str(state))
+    config['optim_wrapper']['paramwise_cfg'] = dict(bypass_duplicate=True, norm_decay_mult=0.0)
+    with pytest.raises(CheckpointError, match='the optimiser differs .*resume with the same optim_wrapper'):
+        run(config)
+
+
+def test_weights_without_optimizer_cannot_be_resumed(work_dir: Path) -> None:
+    run(tiny_config(work_dir), SaveAt(3, save_optimizer=False))
+    (state,) = work_dir.glob('*/checkpoints/iter_*')
+    assert not (state.parent / 'latest').exists()
+    with pytest.raises(CheckpointError, match='holds weights only'):
+        run(tiny_config(work_dir, resume=str(state)))

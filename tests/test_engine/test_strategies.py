@@ -1,0 +1,108 @@
+"""The same run by one process and by two, with every strategy: same losses, same parameters, same resumption."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from internvl_mm.engine.runner import Runner
+from internvl_mm.engine.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
+from internvl_mm.engine.strategies.launch import choose_backend, join_group
+from internvl_mm.utils.errors import CheckpointError, ConfigError
+from tests.test_engine.tiny import tiny_config
+from tests.test_engine.two_processes import launch, main
+
+SHARED = ['ddp', 'zero1', 'zero2', 'zero3', 'zero3_offload']
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> Path:
+    """Results of every strategy: one process for 'single', two over gloo for the others."""
+    folder = tmp_path_factory.mktemp('runs')
+    main(folder, ['single'])
+    launch(folder, SHARED, processes=2, repo=repo)
+    return folder
+
+
+def result(folder: Path, name: str) -> dict[str, Any]:
+    return json.loads((folder / f'{name}.json').read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', SHARED)
+def test_two_processes_train_as_one_does(runs: Path, name: str) -> None:
+    expected, found = result(runs, 'single'), result(runs, name)
+    assert len(expected['losses']) == 10
+    assert found['losses'] == pytest.approx(expected['losses'], abs=1e-4)
+    single, shared = load_file(runs / 'single.safetensors'), load_file(runs / f'{name}.safetensors')
+    assert shared.keys() == single.keys()
+    for key in single:
+        torch.testing.assert_close(shared[key], single[key], atol=2e-4, rtol=1e-3)
+    assert found['metrics']['tiny/n'] == 7
+    assert found['metrics']['tiny/top1'] == expected['metrics']['tiny/top1']
+    assert found['metrics']['tiny/loss'] == pytest.approx(expected['metrics']['tiny/loss'], abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['single', *SHARED])
+def test_every_strategy_resumes_exactly(runs: Path, name: str) -> None:
+    found = result(runs, name)
+    assert found['resumed'] == found['losses']
+    whole, again = load_file(runs / f'{name}.safetensors'), load_file(runs / f'{name}_again.safetensors')
+    assert not [key for key in whole if not torch.equal(whole[key], again[key])]
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_is_refused(runs: Path, work_dir: Path) -> None:
+    config = tiny_config(work_dir, strategy=dict(type=DDPStrategy), resume=str(runs / 'ddp' / 'split'))
+    with pytest.raises(CheckpointError, match='written by 2 processes and this run has 1.*Start 2 processes'):
+        Runner.from_cfg(config).train()
+
+
+def test_one_process_is_told_apart_from_many(work_dir: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="is for one process, but launcher='pytorch' starts several: take ddp"
+    ):
+        Runner.from_cfg(tiny_config(work_dir, strategy=dict(type=SingleDeviceStrategy), launcher='pytorch'))
+
+
+def test_launchers_and_backends_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: False)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'):
+        monkeypatch.delenv(name, raising=False)
+    assert choose_backend('auto') == 'gloo'
+    with pytest.raises(ConfigError, match="backend='nccl' needs CUDA"):
+        choose_backend('nccl')
+    with pytest.raises(
+        ConfigError, match='environment lacks RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR: start the run'
+    ):
+        join_group('pytorch')
+    monkeypatch.setenv('SLURM_PROCID', '1')
+    with pytest.raises(ConfigError, match='environment lacks WORLD_SIZE, LOCAL_RANK, MASTER_ADDR'):
+        join_group('slurm')
+    with pytest.raises(ConfigError, match="launcher='torchrun' is unknown"):
+        join_group('torchrun')
+
+
+def test_deepspeed_settings_are_checked(work_dir: Path) -> None:
+    with pytest.raises(ConfigError, match='zero_stage=4 is unknown: use 1, 2 or 3'):
+        DeepSpeedStrategy(zero_stage=4, work_dir=str(work_dir))
+    config = tiny_config(work_dir, strategy=dict(type=DeepSpeedStrategy))
+    config['optim_wrapper'] = dict(config['optim_wrapper'], clip_grad=dict(type='value', clip_value=1.0))
+    with pytest.raises(ConfigError, match='DeepSpeed clips the global 2-norm only'):
+        Runner.from_cfg(config).train()
+
+
+def test_a_named_precision_reaches_the_task(work_dir: Path) -> None:
+    runner = Runner.from_cfg(
+        tiny_config(work_dir, strategy=dict(type=SingleDeviceStrategy, precision='bf16'))
+    )
+    runner.train()
+    assert runner.strategy.task.autocast_dtype == torch.bfloat16
+    assert {parameter.dtype for parameter in runner.strategy.task.parameters()} == {torch.float32}
