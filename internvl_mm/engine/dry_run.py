@@ -30,9 +30,12 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from internvl_mm.engine.runner import Runner
+from internvl_mm.engine.runner import Runner, build_runner
+from internvl_mm.registry import DATASETS
 from internvl_mm.utils.console import console, print_table
 
+# torch refuses options of workers where there are none
+NO_WORKERS = dict(num_workers=0, persistent_workers=False, prefetch_factor=None)
 TINY_BATCH = 2  # the smallest that batch norm and pairwise mixing accept
 
 
@@ -64,12 +67,14 @@ class Probe(Hook):
         activations: Bytes autograd kept for the backward pass, parameters left out.
         images: Images in the batch.
         flops: Of the forward pass of one image.
+        sizes: Samples of the training data and of every benchmark.
     """
 
     priority = 'LOWEST'
 
     def __init__(self) -> None:
         self.activations, self.images, self.flops = 0, 0, 0
+        self.sizes: dict[str, int] = {}
         self._seen: set[int] = set()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -100,24 +105,20 @@ class Probe(Hook):
 
 
 def dry_run(cfg: Config) -> None:
-    """Build a run, train it for one tiny batch in a temporary folder, and print what the real one will need.
+    """Build a run, take one tiny batch in a temporary folder, and print what the real run will need.
 
     Args:
-        cfg: Checked config; it is not changed.
+        cfg: Checked config; it is not changed. Without ``optim_wrapper`` it runs a frozen model (probes on cached
+            features): one image then goes forward only.
     """
-    probe = Probe()
     with TemporaryDirectory() as folder:
-        runner = Runner.from_cfg(tiny(cfg, work_dir=folder))
-        runner.register_hook(probe)
-        try:
-            runner.train()
-        except _Enough:
-            pass
-        task = runner.strategy.task
+        runner = build_runner(tiny(cfg, work_dir=folder))
+        trains = cfg.get('optim_wrapper') is not None
+        probe = _one_step(runner) if trains else _one_forward(runner, cfg)
         batch_size = cfg.train_dataloader.get('batch_size', 1)
         memory = estimate_memory(
-            task,
-            state_values=state_per_value(cfg.optim_wrapper.optimizer),
+            runner.strategy.task,
+            state_values=state_per_value(cfg.optim_wrapper.optimizer) if trains else 0,
             activations=probe.activations / probe.images * batch_size,
             zero_stage=getattr(runner.strategy, 'zero_stage', 0),
             offload=(cfg.get('strategy') or {}).get('offload', False),
@@ -126,10 +127,37 @@ def dry_run(cfg: Config) -> None:
                 held_bytes(hook.ema_model.parameters()) for hook in runner.hooks if hasattr(hook, 'ema_model')
             ),
         )
-        sizes = data_sizes(runner)
-    _report(task, probe, memory, batch_size=batch_size, world_size=runner.world_size)
-    print_table('data', ['set', 'samples'], sizes.items())
-    console.print('one batch ran forward and backward; nothing was kept')
+        _report(runner.strategy.task, probe, memory, batch_size=batch_size, world_size=runner.world_size)
+        print_table('data', ['set', 'samples'], probe.sizes.items())
+    ran = 'one batch ran forward and backward' if trains else 'one image ran forward'
+    console.print(f'{ran}; nothing was kept')
+
+
+def _one_step(runner: Runner) -> Probe:
+    """Train for one batch, as the runner does it."""
+    probe = Probe()
+    runner.register_hook(probe)
+    try:
+        runner.train()
+    except _Enough:
+        pass
+    loaders = {'train': runner.train_dataloader}
+    if runner.val_loop is not None:
+        loaders |= runner.val_loop.loaders
+    probe.sizes = {name: len(loader.dataset) for name, loader in loaders.items()}
+    return probe
+
+
+def _one_forward(runner: Runner, cfg: Config) -> Probe:
+    """Run one image of a benchmark through the model; autograd keeps nothing."""
+    probe = Probe()
+    runner.strategy.prepare(runner.model, dispatch_kwargs={})
+    probe.sizes['train'] = len(DATASETS.build(cfg.train_dataloader.dataset))
+    for name, benchmark in cfg.benchmarks.items():
+        loader = runner.build_dataloader({**benchmark.dataloader, 'batch_size': 1, **NO_WORKERS})
+        probe.sizes[name] = len(loader.dataset)
+    probe.images, probe.flops = 1, count_flops(runner.strategy.task, next(iter(loader)))
+    return probe
 
 
 def tiny(cfg: Config, *, work_dir: str) -> Config:
@@ -137,10 +165,7 @@ def tiny(cfg: Config, *, work_dir: str) -> Config:
     cfg = copy.deepcopy(cfg)
     cfg.work_dir, cfg.log_level, cfg.compile, cfg.resume = work_dir, 'WARNING', False, False
     loader = cfg.train_dataloader
-    # options of workers are refused by torch where there are none
-    loader.update(batch_size=min(TINY_BATCH, loader.get('batch_size', 1)), num_workers=0)
-    for option in ('persistent_workers', 'prefetch_factor'):
-        loader.pop(option, None)
+    loader.update(batch_size=min(TINY_BATCH, loader.get('batch_size', 1)), **NO_WORKERS)
     return cfg
 
 
@@ -212,14 +237,6 @@ def numel(parameter: nn.Parameter) -> int:
 def held_bytes(parameters: Iterable[nn.Parameter]) -> int:
     """Bytes of whole parameters in their own dtypes."""
     return sum(numel(parameter) * parameter.element_size() for parameter in parameters)
-
-
-def data_sizes(runner: Runner) -> dict[str, int]:
-    """Samples of the training data and of every benchmark that runs during training."""
-    loaders = {'train': runner.train_dataloader}
-    if runner.val_loop is not None:
-        loaders |= runner.val_loop.loaders
-    return {name: len(loader.dataset) for name, loader in loaders.items()}
 
 
 def _report(task: nn.Module, probe: Probe, memory: Memory, *, batch_size: int, world_size: int) -> None:

@@ -12,6 +12,8 @@ from torch.optim import SGD, AdamW
 
 from internvl_mm.engine.config import load_config
 from internvl_mm.engine.dry_run import Memory, count_flops, dry_run, estimate_memory, state_per_value, tiny
+from internvl_mm.engine.probe_runner import ProbeRunner
+from internvl_mm.engine.probes import KNNProbe
 from internvl_mm.registry import MODELS
 from internvl_mm.structures import ImageSample
 from internvl_mm.utils.flops import vit_flops
@@ -40,11 +42,26 @@ def test_prints_everything_and_leaves_nothing(
     assert cfg.to_dict() == before
 
 
+def test_probes_on_cached_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cfg = load_config(DIGITS, ['model.backbone.frozen=all'])
+    for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'default_hooks'):
+        cfg.pop(key)
+    cfg.runner_type, cfg.probe = ProbeRunner, dict(type=KNNProbe, ks=[1])
+    dry_run(cfg)
+    told = capsys.readouterr().out
+    assert 'one image ran forward' in told
+    assert '202' in told  # trainable: the head alone
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_tiny_changes_a_copy(cfg: Config) -> None:
     cfg.train_dataloader.update(num_workers=4, persistent_workers=True, prefetch_factor=2)
     small = tiny(cfg, work_dir='elsewhere')
     assert (small.train_dataloader.batch_size, small.train_dataloader.num_workers) == (2, 0)
-    assert 'persistent_workers' not in small.train_dataloader
+    assert not small.train_dataloader.persistent_workers
     assert (cfg.train_dataloader.batch_size, cfg.train_dataloader.num_workers) == (8, 4)
 
 

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
 
 from internvl_mm import registry
+from internvl_mm.engine.runner import Runner
 from internvl_mm.utils.errors import ConfigError, did_you_mean
 
 from . import slots
@@ -42,8 +43,8 @@ def check_config(cfg: Config, *, purpose: Purpose = 'train') -> None:
         ConfigError: With one line per problem.
     """
     settings = resolve(cfg._to_lazy_dict())
-    runner = settings.get('runner_type') or slots.UNTYPED[()]
-    if not (isinstance(runner, type) and issubclass(runner, slots.UNTYPED[()])):
+    runner = settings.get('runner_type') or Runner
+    if not (isinstance(runner, type) and issubclass(runner, Runner)):
         raise ConfigError(
             f'{cfg.filename}: runner_type={runner!r} is no kind of runner: name ProbeRunner or leave it out'
         )
@@ -154,7 +155,7 @@ def _argument_problems(signature: Signature, key: str, value: Any, path: slots.K
 
 
 def _unknown(target: Callable, key: str, allowed: list[str], path: slots.Keys) -> Problem:
-    if isinstance(target, type) and issubclass(target, slots.UNTYPED[()]):
+    if isinstance(target, type) and issubclass(target, Runner):
         what = 'not a setting of a run (names that only help to write the file begin with an underscore)'
     else:
         what = f'not an argument of {_called(target)}'
@@ -163,7 +164,9 @@ def _unknown(target: Callable, key: str, allowed: list[str], path: slots.Keys) -
 
 
 def _benchmark_problems(settings: dict[str, Any]) -> Iterator[Problem]:
-    benchmarks = settings.get('benchmarks') or {}
+    benchmarks = settings.get('benchmarks')
+    if not isinstance(benchmarks, dict):
+        benchmarks = {}
     for key in ('val_benchmarks', 'test_benchmarks'):
         chosen = settings.get(key)
         for index, name in enumerate(chosen if isinstance(chosen, (list, tuple)) else ()):
@@ -216,8 +219,9 @@ def _purpose_problems(
 def _is_unused(problem: Problem, settings: dict[str, Any], purpose: Purpose) -> bool:
     unused = list(_UNUSED[purpose])
     chosen = settings.get({'train': 'val_benchmarks', 'test': 'test_benchmarks', 'read': ''}[purpose])
-    if chosen is not None:
-        unused += [f'benchmarks.{name}.' for name in settings.get('benchmarks') or {} if name not in chosen]
+    benchmarks = settings.get('benchmarks')
+    if isinstance(chosen, (list, tuple)) and isinstance(benchmarks, dict):
+        unused += [f'benchmarks.{name}.' for name in benchmarks if name not in chosen]
     return any(problem.setting.startswith(prefix) for prefix in unused)
 
 

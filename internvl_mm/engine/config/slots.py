@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from internvl_mm.engine.features import FeatureCache
 from internvl_mm.engine.probes import BaseProbe
-from internvl_mm.engine.runner import Runner
 from internvl_mm.utils.paths import ExistingPath
 
 Keys = tuple[str, ...]
@@ -44,7 +43,6 @@ class LearningRateRule:
 
 # Dicts without `type`, and whose arguments they hold ('*' stands for any name or index).
 UNTYPED: dict[Keys, Callable] = {
-    (): Runner,
     ('train_dataloader',): DataLoader,
     ('optim_wrapper',): OptimWrapper,
     ('optim_wrapper', 'clip_grad'): nn.utils.clip_grad_norm_,
@@ -76,6 +74,7 @@ WANTED: dict[Keys, Any] = {
     ('default_hooks', '*'): Hook | None,
     ('custom_hooks', '*'): Hook,
     ('visualizer',): Visualizer | None,
+    ('visualizer', 'vis_backends'): list[BaseVisBackend] | None,
     ('load_from',): ExistingPath | None,
     ('resume',): bool | Literal['auto'] | ExistingPath,
     ('cfg',): None.__class__,  # an argument of the runner that only its from_cfg gives

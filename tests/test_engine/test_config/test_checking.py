@@ -41,7 +41,7 @@ def test_good_configs_pass() -> None:
     [
         (
             'modle.x=1',
-            "modle: not a setting of a run (names that only help to write the file begin with an underscore). Did you mean 'model'?",
+            "begin with an underscore). Did you mean 'model'?",
         ),
         (
             'model.backbone.hidden_sise=3',
