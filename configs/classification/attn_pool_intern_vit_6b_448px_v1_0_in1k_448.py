@@ -1,6 +1,7 @@
 """Attention-pooling probing of InternViT-6B-448px-V1-0 on ImageNet-1K, evaluated on six sets.
 
-Command: torchrun --nproc_per_node 8 tools/train.py configs/classification/attn_pool_intern_vit_6b_448px_v1_0_in1k_448.py --launcher pytorch
+Command: torchrun --nproc_per_node 8 tools/train.py \
+    configs/classification/attn_pool_intern_vit_6b_448px_v1_0_in1k_448.py --launcher pytorch
 Evaluation alone: tools/test.py with the same config and a checkpoint.
 Hardware: 64 × 80 GB with 16 images per process as published.
 Expected top-1 (InternVL 2.5 paper, table 14): IN-1K 88.7, ReaL 91.0, V2 82.0, A 88.7, R 92.8, Sketch 72.0 (mean 85.9).
@@ -18,3 +19,4 @@ with read_base():
     from .._base_.schedules.probe_sgd_10e import *
 
 model.update(backbone=dict(_backbone, num_hidden_layers=45, pretrained_depth=48, frozen='all'))
+default_hooks['checkpoint'].update(by_epoch=True, interval=1, save_best='in1k/top1', trainable_only=True)

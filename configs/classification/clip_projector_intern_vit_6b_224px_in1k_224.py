@@ -1,6 +1,7 @@
 """Probing on the frozen CLIP projector of InternViT-6B-224px on ImageNet-1K, evaluated on six sets.
 
-Command: torchrun --nproc_per_node 8 tools/train.py configs/classification/clip_projector_intern_vit_6b_224px_in1k_224.py --launcher pytorch
+Command: torchrun --nproc_per_node 8 tools/train.py \
+    configs/classification/clip_projector_intern_vit_6b_224px_in1k_224.py --launcher pytorch
 Evaluation alone: tools/test.py with the same config and a checkpoint.
 Hardware: 64 × 80 GB with 16 images per process as published; on 8 processes use 128 if memory allows.
 Expected: no number was published for this probe.
@@ -17,3 +18,4 @@ with read_base():
     from .._base_.schedules.probe_sgd_10e import *
 
 model.update(backbone=dict(_backbone, frozen='all'))
+default_hooks['checkpoint'].update(by_epoch=True, interval=1, save_best='in1k/top1', trainable_only=True)

@@ -1,6 +1,7 @@
 """Full fine-tuning of InternViT-300M-448px on ImageNet-1K, evaluated on six sets.
 
-Command: torchrun --nproc_per_node 8 tools/train.py configs/classification/finetune_intern_vit_300m_448px_in1k_448.py --launcher pytorch
+Command: torchrun --nproc_per_node 8 tools/train.py \
+    configs/classification/finetune_intern_vit_300m_448px_in1k_448.py --launcher pytorch
 Evaluation alone: tools/test.py with the same config and a checkpoint.
 Hardware: 8 × 80 GB (estimated, not run).
 Expected: no number was published; the recipe is ours and was not run.
@@ -17,3 +18,4 @@ with read_base():
     from .._base_.schedules.finetune_adamw_layer_decay_20e import *
 
 model.update(backbone=dict(_backbone, drop_path_rate=0.1, gradient_checkpointing=True))
+default_hooks['checkpoint'].update(by_epoch=True, interval=1, save_best='in1k/top1')

@@ -1,6 +1,7 @@
 """Full fine-tuning of InternViT-6B-448px-V1-0 on ImageNet-1K, evaluated on six sets.
 
-Command: torchrun --nproc_per_node 8 tools/train.py configs/classification/finetune_intern_vit_6b_448px_v1_0_in1k_448.py --launcher pytorch
+Command: torchrun --nproc_per_node 8 tools/train.py \
+    configs/classification/finetune_intern_vit_6b_448px_v1_0_in1k_448.py --launcher pytorch
 Evaluation alone: tools/test.py with the same config and a checkpoint.
 Hardware: 64 × 80 GB with 16 images per process (estimated, not run); ZeRO-3.
 Expected: no number was published; the recipe is ours and was not run.
@@ -18,4 +19,9 @@ with read_base():
     from .._base_.strategies.zero3 import *
 
 optim_wrapper['paramwise_cfg'].update(decay_rate=0.95)
-model.update(backbone=dict(_backbone, num_hidden_layers=45, pretrained_depth=48, drop_path_rate=0.3, gradient_checkpointing=True))
+model.update(
+    backbone=dict(
+        _backbone, num_hidden_layers=45, pretrained_depth=48, drop_path_rate=0.3, gradient_checkpointing=True
+    )
+)
+default_hooks['checkpoint'].update(by_epoch=True, interval=1, save_best='in1k/top1')

@@ -1,6 +1,7 @@
 """Linear probing of InternViT-6B-224px on ImageNet-1K, evaluated on six sets.
 
-Command: torchrun --nproc_per_node 8 tools/train.py configs/classification/linear_intern_vit_6b_224px_in1k_224.py --launcher pytorch
+Command: torchrun --nproc_per_node 8 tools/train.py \
+    configs/classification/linear_intern_vit_6b_224px_in1k_224.py --launcher pytorch
 Evaluation alone: tools/test.py with the same config and a checkpoint.
 Hardware: 8 × 80 GB; 9 h 45 min, 48 GB each with 128 images per process (published log, A100).
 Expected top-1 (InternVL 2.5 paper, table 14): IN-1K 88.2, ReaL 90.4, V2 79.9, A 77.5, R 89.8, Sketch 69.1 (mean 82.5).
@@ -17,3 +18,4 @@ with read_base():
     from .._base_.schedules.probe_sgd_10e import *
 
 model.update(backbone=dict(_backbone, frozen='all'))
+default_hooks['checkpoint'].update(by_epoch=True, interval=1, save_best='in1k/top1', trainable_only=True)

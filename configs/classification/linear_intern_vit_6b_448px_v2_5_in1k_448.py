@@ -1,6 +1,7 @@
 """Linear probing of InternViT-6B-448px-V2_5 on ImageNet-1K, evaluated on six sets.
 
-Command: torchrun --nproc_per_node 8 tools/train.py configs/classification/linear_intern_vit_6b_448px_v2_5_in1k_448.py --launcher pytorch
+Command: torchrun --nproc_per_node 8 tools/train.py \
+    configs/classification/linear_intern_vit_6b_448px_v2_5_in1k_448.py --launcher pytorch
 Evaluation alone: tools/test.py with the same config and a checkpoint.
 Hardware: 64 × 80 GB with 16 images per process as published; on 8 processes use 128 if memory allows.
 Expected top-1 (InternVL 2.5 paper, table 14): IN-1K 86.6, ReaL 90.1, V2 77.8, A 73.7, R 82.7, Sketch 60.0 (mean 78.5).
@@ -17,3 +18,4 @@ with read_base():
     from .._base_.schedules.probe_sgd_10e import *
 
 model.update(backbone=dict(_backbone, frozen='all'))
+default_hooks['checkpoint'].update(by_epoch=True, interval=1, save_best='in1k/top1', trainable_only=True)
