@@ -11,8 +11,8 @@ from mmengine.config import read_base
 with read_base():
     from .._base_.benchmarks.digits import *
     from .._base_.data.digit_scenes import *
-    from .._base_.models.linear_probe import *
     from .._base_.models.intern_vit_tiny import backbone as _backbone
+    from .._base_.models.linear_probe import *
     from .._base_.runtime import *
     from .._base_.schedules.probe_sgd_10e import *
 
