@@ -32,14 +32,20 @@ class LayerDecay:
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
-        settings = dict(paramwise_cfg or {})
-        self.decay_rate = settings.pop('decay_rate', None)
-        if settings or not isinstance(self.decay_rate, (int, float)) or not 0 < self.decay_rate <= 1:
-            raise ConfigError(
-                f'optim_wrapper.paramwise_cfg={paramwise_cfg}: LayerDecay takes dict(decay_rate=...) with a rate in (0, 1]'
-            )
+        for problem in self.check_config(optim_wrapper_cfg, paramwise_cfg):
+            raise ConfigError(f'optim_wrapper: {problem}')
+        self.decay_rate = paramwise_cfg['decay_rate']
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = dict(self.optim_wrapper_cfg.pop('optimizer'))
+
+    @classmethod
+    def check_config(cls, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> list[str]:
+        """What is wrong with the settings."""
+        settings = dict(paramwise_cfg or {})
+        rate = settings.pop('decay_rate', None)
+        if not settings and isinstance(rate, (int, float)) and 0 < rate <= 1:
+            return []
+        return [f'paramwise_cfg={paramwise_cfg}: LayerDecay takes dict(decay_rate=...) with a rate in (0, 1]']
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build optimiser and wrapper for a model."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
+from mmengine.optim import BaseOptimWrapper
 
 from internvl_mm import registry
 from internvl_mm.engine.runner import Runner
@@ -140,9 +141,21 @@ def _call_problems(
             yield _unknown(target, key, allowed, here)
             continue
         yield from _walk(value, here, frozenset(fills.get(key, ())))
+    if isinstance(target, type) and issubclass(target, BaseOptimWrapper):
+        yield from _group_problems(arguments, path)
     for name in signature.arguments:  # in the order of the signature
         if name in signature.required - given - arguments.keys():
             yield Problem(_dotted((*path, name)), f'missing, and {_called(target)} needs it')
+
+
+def _group_problems(wrapper: dict[str, Any], path: slots.Keys) -> Iterator[Problem]:
+    """Problems of ``constructor`` and ``paramwise_cfg``, which stand beside each other in ``optim_wrapper``."""
+    constructor, groups = wrapper.get('constructor'), wrapper.get('paramwise_cfg')
+    if constructor is not None:
+        part = dict(type=constructor, optim_wrapper_cfg={}, paramwise_cfg=groups)
+        yield from _part_problems(part, path, frozenset())
+    elif isinstance(groups, dict):
+        yield from _call_problems(slots.ParameterGroups, groups, (*path, 'paramwise_cfg'))
 
 
 def _argument_problems(signature: Signature, key: str, value: Any, path: slots.Keys) -> Iterator[Problem]:

@@ -41,6 +41,23 @@ class LearningRateRule:
         pass
 
 
+class ParameterGroups:
+    """The keys of ``paramwise_cfg`` for mmengine's ``DefaultOptimWrapperConstructor``, which ignores unknown ones."""
+
+    def __init__(
+        self,
+        custom_keys: dict | None = None,
+        bias_lr_mult: float | None = None,
+        bias_decay_mult: float | None = None,
+        norm_decay_mult: float | None = None,
+        flat_decay_mult: float | None = None,
+        dwconv_decay_mult: float | None = None,
+        dcn_offset_lr_mult: float | None = None,
+        bypass_duplicate: bool = False,
+    ):
+        pass
+
+
 # Dicts without `type`, and whose arguments they hold ('*' stands for any name or index).
 UNTYPED: dict[Keys, Callable] = {
     ('train_dataloader',): DataLoader,

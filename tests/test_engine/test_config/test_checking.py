@@ -92,6 +92,17 @@ def test_one_mistake(option: str, message: str) -> None:
     assert all(option.partition('=')[0].split('.')[0] in line for line in found)
 
 
+def test_parameter_groups() -> None:
+    assert problems('optim_wrapper.paramwise_cfg.bias_decay_mult=0') == []
+    assert "Did you mean 'norm_decay_mult'?" in problems('optim_wrapper.paramwise_cfg.norm_decay_mul=0')[0]
+    decay = 'optim_wrapper.constructor=LayerDecay'
+    assert problems(decay, 'optim_wrapper.paramwise_cfg.decay_rate=0.5') == []
+    assert (
+        'LayerDecay takes dict(decay_rate=...)' in problems(decay, 'optim_wrapper.paramwise_cfg.decay=0.5')[0]
+    )
+    assert "no part is called 'LayerDecai'" in problems('optim_wrapper.constructor=LayerDecai')[0]
+
+
 def test_missing_arguments() -> None:
     cfg = load_config(str(CONFIGS / 'digits.py'))
     del cfg.model['head']['num_classes'], cfg.model['neck'], cfg.train_dataloader['dataset']
