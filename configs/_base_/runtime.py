@@ -26,8 +26,11 @@ default_hooks = dict(
     pictures=dict(type=SamplePicturesHook),
     report=dict(type=ReportHook),
 )
-# Curves of training and of validation get names of their own, and the iteration as their axis.
-log_processor = dict(type=LogProcessor, log_with_hierarchy=True)
+# Curves of training and of validation get names of their own, and the iteration as their axis. Training losses and
+# times are averaged over a window; numbers of benchmarks (names with a slash) are not.
+log_processor = dict(
+    type=LogProcessor, log_with_hierarchy=True, mean_pattern=r'^[^/]*(loss|time|grad_norm)[^/]*$'
+)
 visualizer = dict(
     type=Visualizer, vis_backends=[dict(type=LocalVisBackend), dict(type=TensorboardVisBackend)]
 )
