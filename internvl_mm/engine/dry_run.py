@@ -247,9 +247,7 @@ def _report(task: nn.Module, probe: Probe, memory: Memory, *, batch_size: int, w
             trainable = sum(numel(parameter) for parameter in parameters if parameter.requires_grad)
             rows.append((name, type(part).__name__, f'{trainable:,}', f'{sum(map(numel, parameters)):,}'))
     print_table('parameters', ['part', 'class', 'trainable', 'total'], rows)
-    console.print(
-        f'{probe.flops / 1e9:.3g} GFLOPs per image, forward (training: about 3 times where everything trains)'
-    )
+    console.print(f'forward pass of one image: {probe.flops / 1e9:.3g} GFLOPs')
     shared = f', {world_size} processes' if world_size > 1 else ''
     print_table(
         f'estimated memory per process (batch size {batch_size}{shared})',
