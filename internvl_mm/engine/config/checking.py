@@ -153,7 +153,7 @@ def _group_problems(wrapper: dict[str, Any], path: slots.Keys) -> Iterator[Probl
     constructor, groups = wrapper.get('constructor'), wrapper.get('paramwise_cfg')
     if constructor is not None:
         part = dict(type=constructor, optim_wrapper_cfg={}, paramwise_cfg=groups)
-        yield from _part_problems(part, path, frozenset())
+        yield from _part_problems(part, (*path, 'constructor'), frozenset())
     elif isinstance(groups, dict):
         yield from _call_problems(slots.ParameterGroups, groups, (*path, 'paramwise_cfg'))
 

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from internvl_mm.data.datasets import ImageFolderDataset
 from internvl_mm.engine.config import check_config, load_config
 from internvl_mm.engine.config.checking import Purpose, find_part, resolve
+from internvl_mm.engine.optim import LayerDecay
 from internvl_mm.models.necks import ClsToken
 from internvl_mm.utils.errors import ConfigError
 from tests.mutations import assert_told, mutations
@@ -95,7 +96,7 @@ def test_one_mistake(option: str, message: str) -> None:
 def test_parameter_groups() -> None:
     assert problems('optim_wrapper.paramwise_cfg.bias_decay_mult=0') == []
     assert "Did you mean 'norm_decay_mult'?" in problems('optim_wrapper.paramwise_cfg.norm_decay_mul=0')[0]
-    decay = 'optim_wrapper.constructor=LayerDecay'
+    decay = f'optim_wrapper.constructor={LayerDecay.__name__}'
     assert problems(decay, 'optim_wrapper.paramwise_cfg.decay_rate=0.5') == []
     assert (
         'LayerDecay takes dict(decay_rate=...)' in problems(decay, 'optim_wrapper.paramwise_cfg.decay=0.5')[0]
