@@ -164,8 +164,9 @@ class BenchmarkLoop(BaseLoop):
         """Metrics of each benchmark with the present weights, without writing them."""
         self.runner.model.eval()
         results = {}
-        for self.current in self.loaders:
-            results[self.current] = self._evaluate()
+        for name in self.loaders:
+            self.current = name
+            results[name] = self._evaluate()
         return results
 
     @torch.no_grad()

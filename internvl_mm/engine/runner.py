@@ -213,8 +213,8 @@ class Runner(FlexibleRunner):
         loop = super().build_train_loop(loop)
         if not len(loop.dataloader):
             raise ConfigError(
-                f'train_dataloader: {len(loop.dataloader.dataset)} samples make no batch of {loop.dataloader.batch_size} '
-                'per process: lower batch_size or set drop_last=False'
+                f'train_dataloader: {len(loop.dataloader.dataset)} samples make no batch of '
+                f'{loop.dataloader.batch_size} per process: lower batch_size or set drop_last=False'
             )
         return loop
 
@@ -283,7 +283,7 @@ class Runner(FlexibleRunner):
         state = latest_state(work_dir)
         if state is None:
             console.print(f'nothing to resume in {work_dir}: starting from the beginning')
-        return state and str(state)
+        return None if state is None else str(state)
 
     def save_checkpoint(
         self,
@@ -415,7 +415,8 @@ def check_writable(work_dir: str | Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f'work_dir={str(work_dir)!r} is not writable ({error.strerror}): choose another with --work-dir, or free space'
+            f'work_dir={str(work_dir)!r} is not writable ({error.strerror}): '
+            'choose another with --work-dir, or free space'
         ) from error
 
 
@@ -430,8 +431,9 @@ def _seeded(randomness: dict | None, resume: str | None) -> dict[str, Any]:
         seed = read_meta(Path(resume))['seed']
         if randomness.get('seed', seed) not in (seed, None):
             raise CheckpointError(
-                f'{resume} was written with seed {seed} and the config has randomness.seed={randomness["seed"]}, so the '
-                f'order of samples would change: set randomness.seed={seed}, or start from its weights with load_from'
+                f'{resume} was written with seed {seed} and the config has randomness.seed={randomness["seed"]}, '
+                f'so the order of samples would change: set randomness.seed={seed}, '
+                'or start from its weights with load_from'
             )
         randomness['seed'] = seed
     return dict(dict(seed=None), **randomness)

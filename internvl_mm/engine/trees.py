@@ -97,10 +97,10 @@ def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
         items = [encode(item, f'{place}.{number}', tensors) for number, item in enumerate(value)]
         return items if isinstance(value, list) else {'$tuple': items}
     if isinstance(value, dict):
-        items = {key: encode(item, f'{place}.{key}', tensors) for key, item in value.items()}
-        if all(isinstance(key, str) and not key.startswith(_MARK) for key in items):
-            return items
-        return {'$items': [[encode(key, place, tensors), item] for key, item in items.items()]}
+        entries = {key: encode(item, f'{place}.{key}', tensors) for key, item in value.items()}
+        if all(isinstance(key, str) and not key.startswith(_MARK) for key in entries):
+            return entries
+        return {'$items': [[encode(key, place, tensors), item] for key, item in entries.items()]}
     raise TypeError(
         f'{place} is a {type(value).__qualname__}, which cannot be written without pickle: '
         'give numbers, text, lists, dicts or tensors'
@@ -123,7 +123,7 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
     if mark == '$tuple':
         return tuple(content)
     if mark == '$items':
-        return {key: item for key, item in content}
+        return dict(content)
     if mark == '$history':
         return HistoryBuffer(list(content[0]), list(content[1]), max_length=content[2])
     raise CheckpointError(

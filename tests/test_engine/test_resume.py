@@ -148,7 +148,7 @@ def test_another_seed_is_refused(work_dir: Path, state: Path) -> None:
         (dict(depth=3), 'depth: 2 blocks in the checkpoint, 3 in the model'),
         (
             dict(width=64),
-            r'backbone.embeddings.class_embedding \(1, 1, 32\) in the checkpoint, \(1, 1, 64\) in the model',
+            r'class_embedding \(1, 1, 32\) in the checkpoint, \(1, 1, 64\) in the model',
         ),
     ],
 )

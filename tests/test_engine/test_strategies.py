@@ -13,10 +13,14 @@ from safetensors.torch import load_file
 from internvl_mm.engine.runner import Runner
 from internvl_mm.engine.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from internvl_mm.engine.strategies.launch import choose_backend, join_group
+from internvl_mm.engine.strategies.sync_bn import CollectiveBatchNorm
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 from tests.test_engine.tiny import tiny_config
 from tests.test_engine.two_processes import launch, main
 
+# Batch norm removes a constant shift of the features, so that these have no gradient but rounding errors, which AdamW
+# scales up to whole steps, and the running mean follows them.
+WITHOUT_GRADIENT = ('backbone.encoder.layers.1.mlp.fc2.bias', 'head.norm.running_mean')
 SHARED = ['ddp', 'zero1', 'zero2', 'zero3', 'zero3_offload']
 
 
@@ -41,8 +45,8 @@ def test_two_processes_train_as_one_does(runs: Path, name: str) -> None:
     assert found['losses'] == pytest.approx(expected['losses'], abs=1e-4)
     single, shared = load_file(runs / 'single.safetensors'), load_file(runs / f'{name}.safetensors')
     assert shared.keys() == single.keys()
-    for key in single:
-        torch.testing.assert_close(shared[key], single[key], atol=2e-4, rtol=1e-3)
+    for key in single.keys() - set(WITHOUT_GRADIENT):
+        torch.testing.assert_close(shared[key], single[key], atol=1e-5, rtol=1e-4)
     assert found['metrics']['tiny/n'] == 7
     assert found['metrics']['tiny/top1'] == expected['metrics']['tiny/top1']
     assert found['metrics']['tiny/loss'] == pytest.approx(expected['metrics']['tiny/loss'], abs=1e-4)
@@ -97,6 +101,24 @@ def test_deepspeed_settings_are_checked(work_dir: Path) -> None:
     config['optim_wrapper'] = dict(config['optim_wrapper'], clip_grad=dict(type='value', clip_value=1.0))
     with pytest.raises(ConfigError, match='DeepSpeed clips the global 2-norm only'):
         Runner.from_cfg(config).train()
+
+
+def test_collective_batch_norm_equals_torchs_in_one_process() -> None:
+    join_group('none')
+    expected = torch.nn.BatchNorm2d(3, momentum=0.3)
+    found = CollectiveBatchNorm(3, momentum=0.3)
+    for _ in range(3):
+        left = torch.randn(4, 3, 5, 2).mul(3).add(7).requires_grad_()
+        right = left.detach().clone().requires_grad_()
+        weights = torch.randn_like(left)
+        (expected(left) * weights).sum().backward()
+        (found(right) * weights).sum().backward()
+        torch.testing.assert_close(right.grad, left.grad, atol=1e-5, rtol=1e-4)
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], tensor)
+    torch.testing.assert_close(found.eval()(left), expected.eval()(left))
+    with pytest.raises(ValueError, match='at least 2 dimensions'):
+        found(torch.zeros(3))
 
 
 def test_a_named_precision_reaches_the_task(work_dir: Path) -> None:

@@ -63,12 +63,12 @@ class LossRecorder(Hook):
 
 
 class SaveAt(Hook):
-    """Writes a training state after some iterations and stops there."""
+    """Writes a training state after some iterations and stops there, or goes on."""
 
     priority = 'VERY_LOW'
 
-    def __init__(self, iteration: int, **options: Any):
-        self.iteration, self.options = iteration, options
+    def __init__(self, iteration: int, *, stop: bool = True, **options: Any):
+        self.iteration, self.stop, self.options = iteration, stop, options
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -76,7 +76,8 @@ class SaveAt(Hook):
         if runner.iter + 1 == self.iteration:
             name = f'iter_{self.iteration:06d}'
             runner.save_checkpoint(str(runner.checkpoint_dir), name, by_epoch=False, **self.options)
-            raise StopTraining
+            if self.stop:
+                raise StopTraining
 
 
 class StopTraining(Exception):

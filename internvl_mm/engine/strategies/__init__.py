@@ -1,4 +1,7 @@
-"""Where and in which precision a run happens. ``DeepSpeedStrategy`` is imported when it is asked for: it takes seconds."""
+"""Where and in which precision a run happens.
+
+``DeepSpeedStrategy`` takes seconds to import and is so only when asked for.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ from internvl_mm.engine.checkpoint import MODEL as MODEL_FILE
 from internvl_mm.engine.trees import load_tensors
 from internvl_mm.models.convert import load_vision_weights, open_weights
 from internvl_mm.utils.errors import CheckpointError, ConfigError
-from internvl_mm.utils.precision import Choice, resolve_precision
+from internvl_mm.utils.precision import Choice, Precision, resolve_precision
 
 from .launch import join_group
 
@@ -63,7 +63,7 @@ class StrategyMixin(BaseStrategy):
     # Whether processes work together; if so, a single process founds a group of one.
     collective = True
 
-    def __init__(self, *, precision: str = 'auto', **kwargs: Any):
+    def __init__(self, *, precision: Precision = 'auto', **kwargs: Any):
         self._precision = precision
         self._frozen_hash: str | None = None
         self.precision: Choice | None = None
@@ -215,8 +215,8 @@ class StrategyMixin(BaseStrategy):
         """Load model weights only, strictly.
 
         Args:
-            filename: A training state (or a folder that holds some: the latest counts), a ``.safetensors`` file with the
-                names of the task, or published weights of its backbone in any supported layout.
+            filename: A training state (or a folder that holds some: the latest counts), a ``.safetensors`` file
+                with the names of the task, or published weights of its backbone in any supported layout.
             map_location: Not used: tensors pass through the CPU.
             strict: Not used: loading is always strict.
             revise_keys: Not used.

@@ -11,6 +11,7 @@ from mmengine.model import MMDistributedDataParallel
 from torch import nn
 
 from internvl_mm.registry import STRATEGIES
+from internvl_mm.utils.precision import Precision
 
 from .base import StrategyMixin
 from .sync_bn import synchronise_batch_norms
@@ -31,7 +32,7 @@ class DDPStrategy(StrategyMixin, MMDDPStrategy):
     def __init__(
         self,
         *,
-        precision: str = 'auto',
+        precision: Precision = 'auto',
         sync_batch_norm: bool = True,
         find_unused_parameters: bool = False,
         **kwargs: Any,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +19,16 @@ from torch import Tensor, nn
 
 from internvl_mm.registry import STRATEGIES
 from internvl_mm.utils.errors import CheckpointError, ConfigError
+from internvl_mm.utils.precision import Precision
 
 from .base import StrategyMixin
 from .launch import choose_backend
 from .sync_bn import synchronise_batch_norms
+
+
+def _whole(parameter: nn.Parameter, **options: Any) -> contextlib.AbstractContextManager:
+    """Gather one parameter of ZeRO-3. Of several at once DeepSpeed waits for the last only, which is a race on gloo."""
+    return deepspeed.zero.GatheredParameters([parameter], **options)
 
 
 class ZeroOptimWrapper(DeepSpeedOptimWrapper):
@@ -60,7 +67,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         *,
         zero_stage: Literal[1, 2, 3] = 1,
         offload: bool = False,
-        precision: str = 'auto',
+        precision: Precision = 'auto',
         sync_batch_norm: bool = True,
         train_micro_batch_size_per_gpu: int = 1,
         **kwargs: Any,
@@ -79,6 +86,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
 
     def _setup_env(self, *, dist_cfg: dict | None = None, **kwargs: Any) -> None:
         super()._setup_env(dist_cfg=dist_cfg, **kwargs)
+        os.environ.setdefault('LOCAL_RANK', '0')  # a single process has no launcher that says so
         backend = choose_backend((dist_cfg or {}).get('backend', 'auto'))
         # On CPUs DeepSpeed would compile an all-reduce in shared memory; without it gloo does the work.
         deepspeed.ops.__compatible_ops__['deepspeed_shm_comm'] = False
@@ -146,6 +154,9 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
             zero['offload_optimizer'] = dict(device='cpu')
             if stage == 3:
                 zero['offload_param'] = dict(device='cpu')
+        if stage == 3 and get_device() == 'cpu':
+            # Small parameters that stay whole are gathered together after each step: the race of `_whole`.
+            zero['stage3_param_persistence_threshold'] = 0
         config: dict[str, Any] = dict(
             train_micro_batch_size_per_gpu=self._batch_size,
             gradient_accumulation_steps=self._accumulative_counts,
@@ -170,10 +181,22 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         return self.model.model
 
     def model_state_dict(self) -> dict[str, Tensor]:
-        """The whole model; in stage 3 gathered on the first process, empty on the others."""
+        """The whole model; in stage 3 gathered on the first process, empty on the others.
+
+        DeepSpeed's own gathering is not used: on CPUs it gives, and leaves in the model, half-gathered parameters.
+        """
         if self.zero_stage < 3:
             return self.task.state_dict()
-        return self.engine._zero3_consolidated_16bit_state_dict() or {}
+        tensors = {}
+        for name, parameter in self.task.named_parameters(remove_duplicate=False):
+            with _whole(parameter):
+                if self.rank == 0:
+                    # Gathered memory is used again: keep a copy.
+                    tensors[name] = parameter.detach().cpu().clone()
+        if self.rank != 0:
+            return {}
+        saved = self.task.state_dict(keep_vars=True)
+        return tensors | {name: buffer for name, buffer in self.task.named_buffers() if name in saved}
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         shapes = {name: tuple(tensor.shape) for name, tensor in self.task.state_dict().items()}
@@ -188,8 +211,10 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         if self.zero_stage < 3:
             yield
             return
-        # Every process writes the same values; the first one's count.
-        with deepspeed.zero.GatheredParameters(list(self.task.parameters()), modifier_rank=0):
+        # All at once: loading needs memory for the whole model on every process. The first one's values count.
+        with contextlib.ExitStack() as stack:
+            for parameter in self.task.parameters():
+                stack.enter_context(_whole(parameter, modifier_rank=0))
             yield
 
     def _weights_changed(self) -> None:
