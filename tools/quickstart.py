@@ -24,7 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run all stages; 0 on success, the status of the first stage that failed otherwise."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--full', action='store_true', help='full length instead of minutes')
-    parser.add_argument('--work-dir', default='work_dirs/quickstart', help='where runs and the report are kept')
+    parser.add_argument(
+        '--work-dir', default='work_dirs/quickstart', help='where runs and the report are kept'
+    )
     args = parser.parse_args(argv)
 
     from internvl_mm.utils.door import run_door

@@ -10,8 +10,8 @@ from mmengine.config import read_base
 with read_base():
     from .._base_.benchmarks.imagenet_224 import *
     from .._base_.data.imagenet_224 import *
-    from .._base_.models.linear_probe import *
     from .._base_.models.intern_vit_6b_224px import backbone as _backbone
+    from .._base_.models.linear_probe import *
     from .._base_.probes.sweep import *
     from .._base_.runtime import *
 

@@ -11,17 +11,13 @@ from mmengine.config import read_base
 with read_base():
     from .._base_.benchmarks.digits import *
     from .._base_.data.digit_scenes import *
-    from .._base_.models.linear_probe import *
     from .._base_.models.intern_vit_tiny import backbone as _backbone
+    from .._base_.models.linear_probe import *
     from .._base_.probes.sweep import *
     from .._base_.runtime import *
 
-from internvl_mm.preprocess.batch import ImageDataPreprocessor
-
-model.update(
-    backbone=dict(_backbone, frozen='all', pretrained='work_dirs/finetune_intern_vit_tiny_digits'),
-    data_preprocessor=dict(type=ImageDataPreprocessor),
-)
+model.update(backbone=dict(_backbone, frozen='all', pretrained='work_dirs/finetune_intern_vit_tiny_digits'))
 model['head'].update(num_classes=10)
+model['data_preprocessor'].update(batch_augment=None)
 probe.update(batch_size=64, label_smoothing=0.0)
 features = dict(views=4)

@@ -14,7 +14,9 @@ from internvl_mm.utils.precision import CPU_BF16_WIDTH, resolve_precision
     ('width', 'name'),
     [(96, 'fp32'), (CPU_BF16_WIDTH - 1, 'fp32'), (CPU_BF16_WIDTH, 'bf16'), (1024, 'bf16'), (None, 'fp32')],
 )
-def test_auto_on_a_cpu_with_amx_decides_by_width(monkeypatch: pytest.MonkeyPatch, width: int, name: str) -> None:
+def test_auto_on_a_cpu_with_amx_decides_by_width(
+    monkeypatch: pytest.MonkeyPatch, width: int, name: str
+) -> None:
     monkeypatch.setattr(precision, 'cpu_has_amx', lambda: True)
     assert resolve_precision('auto', device='cpu', width=width).name == name
 
@@ -38,7 +40,9 @@ def test_a_named_precision_is_kept(asked: str, dtype: torch.dtype) -> None:
 
 
 def test_unknown_precision_and_fp16_without_cuda_are_refused() -> None:
-    with pytest.raises(ConfigError, match="precision='half' is unknown: use 'auto', 'fp32', 'bf16' or 'fp16'"):
+    with pytest.raises(
+        ConfigError, match="precision='half' is unknown: use 'auto', 'fp32', 'bf16' or 'fp16'"
+    ):
         resolve_precision('half', device='cpu')
     with pytest.raises(ConfigError, match='needs a CUDA device'):
         resolve_precision('fp16', device='cpu')

@@ -48,7 +48,7 @@ class SampleMetric(BaseMetric):
         """
         shares = all_gather_object(dict(self.results))
         self.results.clear()
-        metrics = [None]
+        metrics: list[dict[str, float] | None] = [None]
         if is_main_process():
             merged = {key: scores for share in shares for key, scores in share.items()}
             metrics = [self._named(self.compute_metrics(list(merged.values())))]

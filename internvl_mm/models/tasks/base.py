@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from mmengine.model import BaseModel
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from internvl_mm.registry import MODELS
 
-Part = nn.Module | dict | None
+Part: TypeAlias = nn.Module | dict | None
 
 
 def build_part(part: Part) -> nn.Module | None:

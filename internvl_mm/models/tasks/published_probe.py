@@ -100,7 +100,7 @@ def _complete(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return DEFAULTS | {name: value for name, value in arguments.items() if name in DEFAULTS}
 
 
-def _choice(probe: Mapping[str, Any], setting: str, ours: Mapping[str, str]) -> str:
+def _choice(probe: Mapping[str, Any], setting: str, ours: Mapping[str, str]) -> Any:
     """Our name of a published choice."""
     if probe[setting] not in ours:
         raise ConfigError(f'{setting}={probe[setting]!r}: the published classifier has {" and ".join(ours)}')
