@@ -16,7 +16,7 @@ from transformers import InternVLVisionConfig, InternVLVisionModel
 
 from benchmarks.harness import Row, compare, interleave, matmul_rate
 from internvl_mm.models.backbones import InternViT
-from internvl_mm.models.convert import to_native, to_timm
+from internvl_mm.models.convert import from_hf
 from internvl_mm.utils.flops import vit_flops
 
 DEPTH, BATCH, SIDE = 4, 2, 448
@@ -44,7 +44,7 @@ def build_models() -> dict[str, nn.Module]:
     ours.init_weights()
     state = ours.state_dict()
     peer_timm = timm.create_model('vit_intern300m_patch14_448', depth=DEPTH)
-    peer_timm.load_state_dict(to_timm(state))
+    peer_timm.load_state_dict(from_hf(state, 'timm'))
     config = InternVLVisionConfig(
         hidden_size=WIDTH,
         num_hidden_layers=DEPTH,
@@ -58,7 +58,7 @@ def build_models() -> dict[str, nn.Module]:
         use_mean_pooling=True,
     )
     peer_native = InternVLVisionModel(config)
-    peer_native.load_state_dict(to_native(state), strict=True)
+    peer_native.load_state_dict(from_hf(state, 'native'), strict=True)
     return {'ours': ours.eval(), 'timm': peer_timm.eval(), 'transformers': peer_native.eval()}
 
 
@@ -113,12 +113,14 @@ def auto_precision(models: dict[str, nn.Module], pixels: Tensor, *, rounds: int)
     """What a user gets by default ('auto') against fp32 timm, with the cosine between the two outputs."""
     from internvl_mm.utils.precision import resolve_precision
 
-    dtype = resolve_precision('auto', device='cpu', width=WIDTH)
+    dtype = resolve_precision('auto', device='cpu', width=WIDTH).dtype
 
     def ours() -> Tensor:
         with torch.autocast('cpu', dtype=dtype, enabled=dtype != torch.float32):
             return forward('ours', models['ours'], pixels)
 
+    # The promise is about CPUs where bf16 pays (AMX); elsewhere 'auto' keeps fp32 and should lose nothing.
+    goal = 3.0 if dtype != torch.float32 else 1.0
     with torch.inference_mode():
         reference = forward('timm', models['timm'], pixels)
         cosine = torch.cosine_similarity(ours().float(), reference, dim=-1).min().item()
@@ -129,7 +131,7 @@ def auto_precision(models: dict[str, nn.Module], pixels: Tensor, *, rounds: int)
         )
     return [
         compare(
-            f"forward 'auto' ({dtype}) vs fp32", seconds, 'timm', goal=3.0, note=f'least cosine {cosine:.5f}'
+            f"forward 'auto' ({dtype}) vs fp32", seconds, 'timm', goal=goal, note=f'least cosine {cosine:.5f}'
         )
     ]
 

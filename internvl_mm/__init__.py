@@ -4,6 +4,7 @@ Importing it registers our classes with transformers, so that ``AutoModel.from_p
 folder runs our code and never the folder's.
 """
 
+import os
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 
@@ -35,6 +36,12 @@ def _check_dependencies() -> None:
 
 _check_dependencies()
 
-from .models.hub import load_model, register  # noqa: E402 (after the check, whose messages are the clearer ones)
+import torch  # noqa: E402 (after the check, whose messages are the clearer ones)
+
+if not torch.cuda.is_available():
+    # Else DeepSpeed, which mmengine imports, warns at every start that it found no accelerator.
+    os.environ.setdefault('DS_ACCELERATOR', 'cpu')
+
+from .models.hub import load_model, register  # noqa: E402
 
 register()

@@ -11,14 +11,18 @@ from mmengine.registry import DATASETS as MM_DATASETS
 from mmengine.registry import FUNCTIONS as MM_FUNCTIONS
 from mmengine.registry import HOOKS as MM_HOOKS
 from mmengine.registry import LOOPS as MM_LOOPS
+from mmengine.registry import LOG_PROCESSORS as MM_LOG_PROCESSORS
 from mmengine.registry import METRICS as MM_METRICS
 from mmengine.registry import MODELS as MM_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MM_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MM_OPTIM_WRAPPERS
+from mmengine.registry import OPTIMIZERS as MM_OPTIMIZERS
 from mmengine.registry import PARAM_SCHEDULERS as MM_PARAM_SCHEDULERS
 from mmengine.registry import RUNNERS as MM_RUNNERS
 from mmengine.registry import STRATEGIES as MM_STRATEGIES
 from mmengine.registry import TRANSFORMS as MM_TRANSFORMS
+from mmengine.registry import VISBACKENDS as MM_VISBACKENDS
+from mmengine.registry import VISUALIZERS as MM_VISUALIZERS
 from mmengine.registry import Registry
 
 SCOPE = 'internvl_mm'
@@ -50,9 +54,15 @@ RUNNERS = _child('runner', MM_RUNNERS, 'engine')
 STRATEGIES = _child('strategy', MM_STRATEGIES, 'engine')
 # model -> parameter groups
 OPTIM_WRAPPER_CONSTRUCTORS = _child('optimizer wrapper constructor', MM_OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
+# gradients -> new parameters
+OPTIMIZERS = _child('optimizer', MM_OPTIMIZERS, 'engine')
 # optimizer -> steps under a precision
 OPTIM_WRAPPERS = _child('optim_wrapper', MM_OPTIM_WRAPPERS, 'engine')
 # step -> learning rate, momentum
 PARAM_SCHEDULERS = _child('parameter scheduler', MM_PARAM_SCHEDULERS, 'engine')
+# scalars -> lines of the log, files and trackers
+LOG_PROCESSORS = _child('log_processor', MM_LOG_PROCESSORS, 'engine')
+VISUALIZERS = _child('visualizer', MM_VISUALIZERS, 'engine')
+VISBACKENDS = _child('vis_backend', MM_VISBACKENDS, 'engine')
 # cached features of frozen backbones -> numbers
 PROBES = Registry('probe', scope=SCOPE, locations=[f'{SCOPE}.engine'])
