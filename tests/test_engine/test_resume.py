@@ -79,6 +79,7 @@ def test_resuming_a_stream_with_accumulation_is_exact(work_dir: Path) -> None:
     assert_same_bytes(parameters, resumed)
 
 
+@pytest.mark.slow
 def test_a_new_process_resumes_exactly(work_dir: Path, repo: Path) -> None:
     losses, _ = run(tiny_config(work_dir / 'whole'))
     run(tiny_config(work_dir / 'split'), SaveAt(7))

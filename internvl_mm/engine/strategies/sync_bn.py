@@ -5,12 +5,31 @@ torch's ``SyncBatchNorm`` refuses tensors outside accelerators, so CPUs get one 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over all processes; the gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _all_reduced(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _all_reduced(gradient)
+
+
+def _all_reduced(x: Tensor) -> Tensor:
+    x = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(x)
+    return x
 
 
 class CollectiveBatchNorm(_BatchNorm):
@@ -37,12 +56,12 @@ class CollectiveBatchNorm(_BatchNorm):
         x = input.float()
         # Processes may hold different numbers of samples, so sums and counts travel, not means.
         count = torch.tensor([x.numel() / x.shape[1]], device=x.device)
-        total = all_reduce(torch.cat([x.sum(others), count]))
+        total = _Sum.apply(torch.cat([x.sum(others), count]))
         count = total[-1].detach()
         shape = (1, -1, *([1] * (x.dim() - 2)))
         mean = total[:-1] / count
         centred = x - mean.view(shape)
-        variance = all_reduce(centred.square().sum(others)) / count
+        variance = _Sum.apply(centred.square().sum(others)) / count
         self._track(mean.detach(), variance.detach(), count)
         out = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
