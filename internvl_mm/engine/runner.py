@@ -13,7 +13,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.runner import FlexibleRunner
 from torch.utils.data import DataLoader
 
-from internvl_mm.registry import RUNNERS
+from internvl_mm.registry import RUNNERS, STRATEGIES
 from internvl_mm.utils.console import console
 from internvl_mm.utils.errors import CheckpointError, ConfigError, UserError, did_you_mean
 from internvl_mm.utils.hashing import hash_settings
@@ -119,7 +119,7 @@ class Runner(FlexibleRunner):
             optim_wrapper=optim_wrapper,
             param_scheduler=param_scheduler,
             train_cfg=train_cfg,
-            strategy=strategy or self._default_strategy(launcher),
+            strategy=_with_class(strategy) or self._default_strategy(launcher),
             auto_scale_lr=auto_scale_lr,
             default_hooks=default_hooks,
             custom_hooks=custom_hooks,
@@ -137,7 +137,7 @@ class Runner(FlexibleRunner):
             cfg=cfg,
         )
         self._val_loop = self._chosen('val_benchmarks', val_benchmarks)
-        self._test_loop = self._chosen('test_benchmarks', test_benchmarks)
+        self._test_loop: Any = self._chosen('test_benchmarks', test_benchmarks)
 
     @classmethod
     def from_cfg(cls, cfg: Config | dict) -> Runner:
@@ -388,6 +388,13 @@ class Runner(FlexibleRunner):
             filename, callback=lambda found: self.call_hook('after_load_checkpoint', checkpoint=found)
         )
         barrier()
+
+
+def _with_class(strategy: dict | None) -> dict | None:
+    """A strategy's config with its class in place of a dotted name, by which mmengine would not know it."""
+    if isinstance(strategy, dict) and isinstance(strategy.get('type'), str):
+        return dict(strategy, type=STRATEGIES.get(strategy['type']) or strategy['type'])
+    return strategy
 
 
 def named(settings: Any) -> Any:

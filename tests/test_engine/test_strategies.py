@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine._strategy import BaseStrategy
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from safetensors.torch import load_file
 
 from internvl_mm.engine.runner import Runner
@@ -15,6 +17,7 @@ from internvl_mm.engine.strategies import DDPStrategy, DeepSpeedStrategy, Single
 from internvl_mm.engine.strategies.launch import choose_backend, join_group
 from internvl_mm.engine.strategies.sync_bn import CollectiveBatchNorm
 from internvl_mm.utils.errors import CheckpointError, ConfigError
+from internvl_mm.utils.precision import Choice
 from tests.test_engine.tiny import tiny_config
 from tests.test_engine.two_processes import launch, main
 
@@ -92,6 +95,26 @@ def test_launchers_and_backends_are_checked(monkeypatch: pytest.MonkeyPatch) -> 
         join_group('slurm')
     with pytest.raises(ConfigError, match="launcher='torchrun' is unknown"):
         join_group('torchrun')
+
+
+@pytest.mark.parametrize('kind', [OptimWrapper, 'mmengine.optim.OptimWrapper', 'OptimWrapper'])
+def test_fp16_scales_losses(work_dir: Path, kind: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy = SingleDeviceStrategy(work_dir=str(work_dir), log_kwargs=dict(log_level='ERROR'))
+    strategy.precision = Choice(torch.float16, 'as on a CUDA device')
+    built = {}
+    monkeypatch.setattr(
+        BaseStrategy, 'build_optim_wrapper', lambda self, config, model=None: built.update(config)
+    )
+    strategy.build_optim_wrapper(dict(type=kind, optimizer=dict(type='SGD', lr=0.1)))
+    assert built['type'] is AmpOptimWrapper
+    assert built['dtype'] == 'float16'
+
+
+def test_deepspeed_knows_its_batch_size_also_by_a_dotted_name(work_dir: Path) -> None:
+    strategy = dict(type='internvl_mm.engine.strategies.DeepSpeedStrategy', zero_stage=2)
+    runner = Runner.from_cfg(tiny_config(work_dir, strategy=strategy))
+    assert isinstance(runner.strategy, DeepSpeedStrategy)
+    assert runner.strategy._config(2)['train_micro_batch_size_per_gpu'] == 4
 
 
 def test_deepspeed_settings_are_checked(work_dir: Path) -> None:

@@ -16,6 +16,7 @@ from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list
 from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, BaseOptimWrapper, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
 
 import internvl_mm
@@ -112,7 +113,8 @@ class StrategyMixin(BaseStrategy):
         """Build the optimiser; fp16 adds loss scaling."""
         if isinstance(optim_wrapper, dict) and self.precision is not None:
             kind = optim_wrapper.get('type', OptimWrapper)
-            if self.precision.dtype == torch.float16 and kind in (OptimWrapper, 'OptimWrapper'):
+            kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+            if self.precision.dtype == torch.float16 and kind is OptimWrapper:
                 optim_wrapper = dict(optim_wrapper, type=AmpOptimWrapper, dtype='float16')
         return super().build_optim_wrapper(optim_wrapper, model)
 
