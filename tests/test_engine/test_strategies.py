@@ -114,7 +114,7 @@ def test_deepspeed_knows_its_batch_size_also_by_a_dotted_name(work_dir: Path) ->
     strategy = dict(type='internvl_mm.engine.strategies.DeepSpeedStrategy', zero_stage=2)
     runner = Runner.from_cfg(tiny_config(work_dir, strategy=strategy))
     assert isinstance(runner.strategy, DeepSpeedStrategy)
-    assert runner.strategy._config(2)['train_micro_batch_size_per_gpu'] == 4
+    assert runner.strategy._batch_size == 4
 
 
 def test_deepspeed_settings_are_checked(work_dir: Path) -> None:
