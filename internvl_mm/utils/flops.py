@@ -56,7 +56,9 @@ def peak_flops(device: torch.device | str, dtype: torch.dtype) -> float | None:
     return next((peaks.get(dtype) for part, peaks in PEAK_FLOPS.items() if part in name), None)
 
 
-def measured_matmul_rate(dtype: torch.dtype, *, device: torch.device | str = 'cpu', seconds: float = 0.5) -> float:
+def measured_matmul_rate(
+    dtype: torch.dtype, *, device: torch.device | str = 'cpu', seconds: float = 0.5
+) -> float:
     """Rate of large square matrix products on this machine, in FLOP/s: the peak for devices without a data sheet.
 
     Args:

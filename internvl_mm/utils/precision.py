@@ -41,7 +41,8 @@ class Choice:
 
 def cpu_has_amx() -> bool:
     """Whether this CPU multiplies bf16 matrices in tile registers (Intel AMX-BF16) and this torch uses them."""
-    return bool(torch.cpu.get_capabilities().get('amx_bf16', False)) and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    # torch.cpu.get_capabilities says it publicly, but only in newer releases than we support.
+    return torch.cpu._is_amx_tile_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def resolve_precision(precision: Precision, *, device: str, width: int | None = None) -> Choice:
@@ -50,7 +51,8 @@ def resolve_precision(precision: Precision, *, device: str, width: int | None = 
     Args:
         precision: What the config asks for.
         device: ``'cpu'`` or ``'cuda'``.
-        width: Width of the model's widest matrix products; ``None`` when it does not say, then 'auto' keeps fp32 on CPUs.
+        width: Width of the model's widest matrix products; ``None`` when it does not say; 'auto' is
+            then fp32 on CPUs.
 
     Raises:
         ConfigError: An unknown precision, or fp16 without CUDA (it needs loss scaling on CUDA kernels).
@@ -60,7 +62,9 @@ def resolve_precision(precision: Precision, *, device: str, width: int | None = 
     if precision == 'auto':
         return _auto_cuda() if device == 'cuda' else _auto_cpu(width)
     if precision == 'fp16' and device != 'cuda':
-        raise ConfigError("precision='fp16' needs a CUDA device and none is visible: use 'bf16', 'fp32' or 'auto'")
+        raise ConfigError(
+            "precision='fp16' needs a CUDA device and none is visible: use 'bf16', 'fp32' or 'auto'"
+        )
     return Choice(DTYPES[precision], 'asked for by the config')
 
 
@@ -77,5 +81,7 @@ def _auto_cpu(width: int | None) -> Choice:
     if width is None:
         return Choice(torch.float32, 'the model does not tell its width')
     if width < CPU_BF16_WIDTH:
-        return Choice(torch.float32, f'width {width} is below {CPU_BF16_WIDTH}, where bf16 starts to pay on CPUs')
+        return Choice(
+            torch.float32, f'width {width} is below {CPU_BF16_WIDTH}, where bf16 starts to pay on CPUs'
+        )
     return Choice(torch.bfloat16, f'this CPU has AMX-BF16 and width {width} is at least {CPU_BF16_WIDTH}')

@@ -22,7 +22,7 @@ def test_auto_on_a_cpu_with_amx_decides_by_width(
 
 
 def test_auto_on_a_cpu_without_amx_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: {'avx512_bf16': True})
+    monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: False)
     choice = resolve_precision('auto', device='cpu', width=1024)
     assert choice.dtype == torch.float32
     assert choice.reason == 'this CPU has no AMX-BF16'
