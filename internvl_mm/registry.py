@@ -10,8 +10,8 @@ from mmengine.registry import DATA_SAMPLERS as MM_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MM_DATASETS
 from mmengine.registry import FUNCTIONS as MM_FUNCTIONS
 from mmengine.registry import HOOKS as MM_HOOKS
-from mmengine.registry import LOOPS as MM_LOOPS
 from mmengine.registry import LOG_PROCESSORS as MM_LOG_PROCESSORS
+from mmengine.registry import LOOPS as MM_LOOPS
 from mmengine.registry import METRICS as MM_METRICS
 from mmengine.registry import MODELS as MM_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MM_OPTIM_WRAPPER_CONSTRUCTORS
