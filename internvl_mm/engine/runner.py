@@ -422,7 +422,7 @@ def check_writable(work_dir: str | Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f'work_dir={str(work_dir)!r} is not writable ({error.strerror}): use another --work-dir, or free space'
+            f"work_dir='{work_dir}' is not writable ({error.strerror}): choose another with --work-dir, or free space"
         ) from error
 
 
