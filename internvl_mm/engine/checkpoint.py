@@ -13,7 +13,6 @@ Beside the folders, the file ``latest`` names the newest one.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import random
@@ -29,6 +28,7 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from internvl_mm.utils.disk import free_space, is_full
 from internvl_mm.utils.errors import CheckpointError
 from internvl_mm.utils.hashing import hash_file, hash_tensors
 
@@ -119,22 +119,15 @@ def _together(target: Path, action: Callable[[], None]) -> None:
 
 
 def _cannot_write(target: Path, error: Exception) -> CheckpointError:
-    # safetensors reports system errors as text.
-    full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in str(error)
-    if full:
-        free = shutil.disk_usage(_existing(target)).free / 2**30
+    if is_full(error):
         return CheckpointError(
-            f'{target} was not written: the disk is full ({free:.1f} GiB free). Free space, keep fewer checkpoints, '
+            f'{target} was not written: the disk is full ({free_space(target)}). Free space, keep fewer checkpoints, '
             'save trainable parameters only, or choose another work_dir; older checkpoints are untouched'
         )
     return CheckpointError(
         f'{target} was not written ({error}): make the folder writable or choose another work_dir; '
         'older checkpoints are untouched'
     )
-
-
-def _existing(path: Path) -> Path:
-    return path if path.exists() else _existing(path.parent)
 
 
 def _make_scratch(scratch: Path) -> None:

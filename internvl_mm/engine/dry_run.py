@@ -30,6 +30,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from internvl_mm.engine.hooks import EMAHook
 from internvl_mm.engine.runner import Runner, build_runner
 from internvl_mm.registry import DATASETS
 from internvl_mm.utils.console import console, print_table
@@ -124,7 +125,7 @@ def dry_run(cfg: Config) -> None:
             offload=(cfg.get('strategy') or {}).get('offload', False),
             world_size=runner.world_size,
             averaged=sum(
-                held_bytes(hook.ema_model.parameters()) for hook in runner.hooks if hasattr(hook, 'ema_model')
+                held_bytes(hook.average.values()) for hook in runner.hooks if isinstance(hook, EMAHook)
             ),
         )
         _report(runner.strategy.task, probe, memory, batch_size=batch_size, world_size=runner.world_size)
@@ -164,6 +165,7 @@ def tiny(cfg: Config, *, work_dir: str) -> Config:
     """A copy of a config whose run is quick and stays in ``work_dir``."""
     cfg = copy.deepcopy(cfg)
     cfg.work_dir, cfg.log_level, cfg.compile, cfg.resume = work_dir, 'WARNING', False, False
+    cfg.visualizer = None  # trackers outside the work dir must not see this run
     loader = cfg.train_dataloader
     loader.update(batch_size=min(TINY_BATCH, loader.get('batch_size', 1)), **NO_WORKERS)
     return cfg
@@ -229,13 +231,13 @@ def estimate_memory(
     return Memory(weights, gradients, optimizer, averaged, activations, host)
 
 
-def numel(parameter: nn.Parameter) -> int:
+def numel(parameter: Tensor) -> int:
     """Values of a parameter, those that ZeRO-3 keeps on other processes included."""
     return getattr(parameter, 'ds_numel', parameter.numel())
 
 
-def held_bytes(parameters: Iterable[nn.Parameter]) -> int:
-    """Bytes of whole parameters in their own dtypes."""
+def held_bytes(parameters: Iterable[Tensor]) -> int:
+    """Bytes of whole parameters (or averages of them) in their own dtypes."""
     return sum(numel(parameter) * parameter.element_size() for parameter in parameters)
 
 

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from mmengine.dist import barrier, get_dist_info
+from mmengine.dist import barrier, broadcast_object_list, get_dist_info
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from internvl_mm.data.collate import collate_samples
+from internvl_mm.data.ledger import Ledger
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.models.tasks import BaseTask
 from internvl_mm.structures import VisionFeatures
-from internvl_mm.utils.console import progress_bar
+from internvl_mm.utils.console import console, progress_bar
+from internvl_mm.utils.disk import check_writable, free_space, is_full
 from internvl_mm.utils.errors import ConfigError, DataError
 from internvl_mm.utils.hashing import hash_settings, hash_tensors
 
@@ -39,7 +41,7 @@ class FeatureSet:
             the position ``LongTensor[n]`` of each image in the data set.
         dataset: The data set the positions refer to; its labels are not stored twice.
         grid: Patch grid (h, w) of stored token sequences.
-        extracted: Images that were computed in this call; 0 when everything lay on disk.
+        extracted: Images all processes computed in this call; 0 when everything lay on disk.
     """
 
     views: list[tuple[Tensor, Tensor]]
@@ -115,35 +117,43 @@ class FeatureCache:
             views: Number of views, by default the cache's.
 
         Raises:
-            DataError: A sample or a stored file cannot be read.
+            DataError: A sample or a stored file cannot be read, or a file cannot be written.
+            UserError: The folder cannot be written to.
         """
         task.eval()
         settings = self.settings(task, dataset)
+        # 16 hexadecimal digits: 64 bits, no two caches of one folder meet
         folder = self.folder / hash_settings(settings)[:16]
-        folder.mkdir(parents=True, exist_ok=True)
+        check_writable(folder, setting='features.folder', way_out='name another')
         _write_json(folder / 'settings.json', dict(settings, dataset=dataset.name))
         jobs = [
             (folder / f'view_{view:02d}' / f'{start:09d}.safetensors', view, start)
             for view in range(views or self.views)
             for start in range(0, len(dataset), self.shard_size)
         ]
+        # As the first process sees it: a file that another one finishes meanwhile must not shift anybody's share.
+        shared = [[job for job in jobs if not job[0].exists()]]
+        broadcast_object_list(shared)
+        missing = shared[0]
         rank, world_size = get_dist_info()
-        missing = [job for job in jobs if not job[0].exists()]
-        extracted = 0
+        ledger = Ledger(folder / f'bad_samples_{os.getpid()}.jsonl')
         with progress_bar() as progress:
             bar = progress.add_task(f'features of {dataset.name}', total=len(missing))
             for path, view, start in missing[rank::world_size]:
                 stop = min(start + self.shard_size, len(dataset))
-                _write_shard(
-                    path, self._compute(task, dataset, [SampleIndex(i, view) for i in range(start, stop)])
-                )
-                extracted += stop - start
+                indices = [SampleIndex(index, view) for index in range(start, stop)]
+                _write_shard(path, self._compute(task, dataset, indices, ledger))
                 progress.advance(bar, world_size)
+        if ledger.num_bad:
+            console.print(f'{ledger.num_bad} samples of {dataset.name} could not be read: {ledger.path}')
         barrier()
+        extracted = sum(min(self.shard_size, len(dataset) - start) for _, _, start in missing)
         return self._read(jobs, dataset, extracted)
 
-    def _compute(self, task: BaseTask, dataset: Any, indices: list[SampleIndex]) -> dict[str, Tensor]:
-        """Features of some samples; a sample that could not be read under ``on_error='skip'`` is left out."""
+    def _compute(
+        self, task: BaseTask, dataset: Any, indices: list[SampleIndex], ledger: Ledger
+    ) -> dict[str, Tensor]:
+        """Features of some samples; one that could not be read under ``on_error='skip'`` goes into the ledger alone."""
         loader = DataLoader(
             dataset,
             sampler=indices,
@@ -153,6 +163,8 @@ class FeatureCache:
         )
         features, positions, grid = [], [], (0, 0)
         for batch in loader:
+            bad_samples = batch.pop('bad_samples')
+            ledger.update(bad_samples, len(batch['inputs']) + len(bad_samples))
             data = task.data_preprocessor(batch, training=False)
             with task.autocast(data['inputs']):
                 output = task.backbone(data['inputs'])
@@ -179,11 +191,19 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def _write_shard(path: Path, tensors: dict[str, Tensor]) -> None:
-    path.parent.mkdir(exist_ok=True)
     # The process id keeps two runs that share a cache from writing into each other's unfinished file.
     unfinished = path.with_suffix(f'.{os.getpid()}.tmp')
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished)
-    os.replace(unfinished, path)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished)
+        os.replace(unfinished, path)
+    except (SafetensorError, OSError) as error:
+        unfinished.unlink(missing_ok=True)
+        why = f'the disk is full, {free_space(path)}' if is_full(error) else error
+        raise DataError(
+            f'feature file {path} was not written ({why}): free space, name another features.folder, or keep less with '
+            "features.dtype='fp16'; run again to go on from the files that are complete"
+        ) from error
 
 
 def _read_shard(path: Path) -> dict[str, Tensor]:

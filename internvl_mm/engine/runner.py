@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,8 @@ from torch.utils.data import DataLoader
 
 from internvl_mm.registry import RUNNERS, STRATEGIES
 from internvl_mm.utils.console import console
-from internvl_mm.utils.errors import CheckpointError, ConfigError, UserError, did_you_mean
+from internvl_mm.utils.disk import check_writable
+from internvl_mm.utils.errors import CheckpointError, ConfigError, did_you_mean
 from internvl_mm.utils.hashing import hash_settings
 
 from .checkpoint import find_state, latest_state, read_meta, set_rng
@@ -106,7 +106,7 @@ class Runner(FlexibleRunner):
         compile: bool | dict = False,
         cfg: Config | dict | None = None,
     ):
-        check_writable(work_dir)
+        check_writable(work_dir, setting='work_dir', way_out='choose another with --work-dir')
         # Before processes meet: afterwards the run folders of this start would be found, too.
         resume = self._resume_from(work_dir, resume, load_from)
         self._pending_rng: dict[str, Any] | None = None
@@ -408,22 +408,6 @@ def named(settings: Any) -> Any:
     if isinstance(settings, type) or inspect.isfunction(settings):
         return f'{settings.__module__}.{settings.__qualname__}'
     return repr(settings)
-
-
-def check_writable(work_dir: str | Path) -> None:
-    """Make a folder and write into it.
-
-    Raises:
-        UserError: That is not possible.
-    """
-    try:
-        Path(work_dir).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=work_dir):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"work_dir='{work_dir}' is not writable ({error.strerror}): choose another with --work-dir, or free space"
-        ) from error
 
 
 def _seeded(randomness: dict | None, resume: str | None) -> dict[str, Any]:

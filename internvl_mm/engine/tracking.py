@@ -22,6 +22,11 @@ class WandbVisBackend(MMEngineWandb):
         ConfigError: wandb is not installed.
     """
 
+    @classmethod
+    def check_config(cls, **arguments: Any) -> list[str]:
+        """What is wrong before any work starts: the package is missing."""
+        return _missing('wandb')
+
     def __init__(self, save_dir: str, init_kwargs: dict[str, Any] | None = None):
         _require('wandb')
         super().__init__(save_dir, init_kwargs=init_kwargs)
@@ -39,14 +44,22 @@ class MLflowVisBackend(MMEngineMLflow):
         ConfigError: mlflow is not installed.
     """
 
+    @classmethod
+    def check_config(cls, **arguments: Any) -> list[str]:
+        """What is wrong before any work starts: the package is missing."""
+        return _missing('mlflow')
+
     def __init__(self, save_dir: str, exp_name: str | None = None, tracking_uri: str | None = None):
         _require('mlflow')
         super().__init__(save_dir, exp_name=exp_name, tracking_uri=tracking_uri)
 
 
+def _missing(package: str) -> list[str]:
+    if find_spec(package):
+        return []
+    return [f"{package} is not installed: pip install 'internvl_mm[{package}]', or leave its backend out"]
+
+
 def _require(package: str) -> None:
-    if find_spec(package) is None:
-        raise ConfigError(
-            f'visualizer.vis_backends asks for {package}, which is not installed: '
-            f"pip install 'internvl_mm[{package}]', or leave its backend out"
-        )
+    for problem in _missing(package):
+        raise ConfigError(f'visualizer.vis_backends: {problem}')

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from .console import error_console
+from .disk import free_space, is_full
 from .errors import UserError
 
 MISTAKE = 2
@@ -18,14 +20,43 @@ def run_door(job: Callable[[], object]) -> int:
         job: The command, its arguments bound.
 
     Returns:
-        0 when it finished, 2 after a :class:`UserError`, 130 after Ctrl-C.
+        0 when it finished, 2 after a :class:`UserError` or on a full disk, 130 after Ctrl-C.
     """
     try:
         job()
     except UserError as error:
-        error_console.print(str(error), style='red', markup=False, highlight=False, soft_wrap=True)
-        return MISTAKE
+        return _mistake(_own_words(error))
+    except OSError as error:
+        # Any file of a run may be the one that does not fit; other errors of the system are nobody's mistake.
+        if not is_full(error):
+            raise
+        return _mistake(_full_disk(error))
     except KeyboardInterrupt:
         error_console.print('interrupted', style='yellow')
         return INTERRUPTED
     return 0
+
+
+def _mistake(text: str) -> int:
+    error_console.print(text, style='red', markup=False, highlight=False, soft_wrap=True)
+    return MISTAKE
+
+
+def _own_words(error: UserError) -> str:
+    """The message alone: from a worker of a data loader, torch hands it on below the worker's whole traceback."""
+    text = str(error)
+    if not text.startswith('Caught '):
+        return text
+    kind = type(error)
+    return text.rpartition(f'{kind.__module__}.{kind.__qualname__}: ')[2].rstrip()
+
+
+def _full_disk(error: OSError) -> str:
+    # A failed write() names no file; a failed open() or mkdir() does.
+    what, room = 'a file was not written', ''
+    if error.filename:
+        what, room = f'{error.filename} was not written', f' ({free_space(Path(error.filename))})'
+    return (
+        f'{what}: the disk is full{room}. Free space, or write elsewhere (--work-dir); what was finished is kept, and '
+        'a training goes on from its last checkpoint with --resume'
+    )

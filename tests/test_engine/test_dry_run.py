@@ -12,6 +12,8 @@ from torch.optim import SGD, AdamW
 
 from internvl_mm.engine.config import load_config
 from internvl_mm.engine.dry_run import Memory, count_flops, dry_run, estimate_memory, state_per_value, tiny
+from internvl_mm.engine.hooks import EMAHook
+from internvl_mm.engine.hooks.ema import averaged_tensors
 from internvl_mm.engine.probe_runner import ProbeRunner
 from internvl_mm.engine.probes import KNNProbe
 from internvl_mm.registry import MODELS
@@ -31,11 +33,17 @@ def test_prints_everything_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     cfg.work_dir = str(tmp_path / 'runs')
+    cfg.custom_hooks = [dict(type=EMAHook)]
     before = cfg.to_dict()
     dry_run(cfg)
     told = capsys.readouterr().out
     task = MODELS.build(cfg.model)
     assert f'{sum(p.numel() for p in task.parameters()):,}' in told
+    rows = [line.split() for line in told.splitlines()]
+    (averaged,) = (row[-2] for row in rows if row[1:3] == ['averaged', 'weights'])
+    assert float(averaged) == pytest.approx(
+        sum(t.numel() for t in averaged_tensors(task).values()) * 4 / 2**20, rel=1e-3
+    )
     for words in ('GFLOPs', 'optimizer state', 'activations (2 measured, 8 estimated)', 'digits', 'train'):
         assert words in told
     assert list(tmp_path.iterdir()) == []
@@ -62,6 +70,7 @@ def test_tiny_changes_a_copy(cfg: Config) -> None:
     small = tiny(cfg, work_dir='elsewhere')
     assert (small.train_dataloader.batch_size, small.train_dataloader.num_workers) == (2, 0)
     assert not small.train_dataloader.persistent_workers
+    assert small.visualizer is None  # no run in somebody's tracker
     assert (cfg.train_dataloader.batch_size, cfg.train_dataloader.num_workers) == (8, 4)
 
 

@@ -1,16 +1,21 @@
 """The feature cache: equal to computing directly, never computes twice, keyed by what decides the features."""
 
+import json
+
 import pytest
 import torch
+from PIL import Image
+from safetensors import SafetensorError
 
-from internvl_mm.data.datasets import DigitSceneDataset
+from internvl_mm.data.datasets import DigitSceneDataset, ImageFolderDataset
+from internvl_mm.engine import features
 from internvl_mm.engine.features import FeatureCache
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.heads import LinearClsHead
 from internvl_mm.models.necks import AttentionPooling, ClsPatchConcat
 from internvl_mm.models.tasks import ImageClassifier
 from internvl_mm.preprocess.batch import ImageDataPreprocessor
-from internvl_mm.utils.errors import ConfigError, DataError
+from internvl_mm.utils.errors import ConfigError, DataError, UserError
 
 WIDTH = 16
 
@@ -110,3 +115,47 @@ def test_broken_file_is_named(tmp_path):
 def test_no_views_are_refused(tmp_path):
     with pytest.raises(ConfigError, match='features.views=0'):
         FeatureCache(str(tmp_path), views=0)
+
+
+def test_what_cannot_be_written_is_told(tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UserError, match="features.folder='.*' is not writable .*name another"):
+        FeatureCache(str(tmp_path / 'file')).extract(tiny_task(), digits())
+
+    def full(tensors, path):
+        path.write_bytes(b'begun')
+        raise SafetensorError('I/O error: No space left on device (os error 28)')
+
+    monkeypatch.setattr(features, 'save_file', full)
+    with pytest.raises(DataError, match="the disk is full, .* GiB free.*features.dtype='fp16'; run again"):
+        FeatureCache(str(tmp_path / 'cache')).extract(tiny_task(), digits())
+    assert [path.suffix for path in (tmp_path / 'cache').rglob('*.*')] == ['.json']
+
+
+def test_samples_that_cannot_be_read_are_left_out_and_listed(tmp_path, capsys):
+    (tmp_path / 'images' / 'only').mkdir(parents=True)
+    for index in range(4):
+        Image.new('RGB', (28, 28)).save(tmp_path / 'images' / 'only' / f'{index}.png')
+    (tmp_path / 'images' / 'only' / '2.png').write_bytes(b'no picture')
+    dataset = ImageFolderDataset(str(tmp_path / 'images'), on_error='skip', name='folder')
+    stored = FeatureCache(str(tmp_path / 'cache')).extract(tiny_task(), dataset)
+    assert stored.views[0][1].tolist() == [0, 1, 3]
+    (ledger,) = (tmp_path / 'cache').rglob('bad_samples_*.jsonl')
+    assert json.loads(ledger.read_text())['index'] == 2
+    assert '1 samples of folder could not be read' in capsys.readouterr().out
+
+
+def test_processes_share_the_work_as_the_first_one_sees_it(tmp_path, monkeypatch):
+    task, dataset = tiny_task(), digits()
+    cache = FeatureCache(str(tmp_path), shard_size=4)
+    cache.extract(task, dataset)
+    shards = sorted(tmp_path.rglob('*.safetensors'))
+    shards[1].unlink()
+
+    def from_the_first(shared):  # which looked before its own first shard, and another's last one, were finished
+        shared[0] = [(path, 0, 4 * number) for number, path in enumerate(shards)]
+
+    monkeypatch.setattr(features, 'broadcast_object_list', from_the_first)
+    monkeypatch.setattr(features, 'get_dist_info', lambda: (1, 2))
+    assert cache.extract(task, dataset).extracted == 10
+    assert shards[1].exists()
