@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
@@ -28,6 +30,31 @@ class ImageSample(BaseDataElement):
         sample = cls(metainfo=dict(dataset=dataset, index=index, path=path))
         sample.gt_label = torch.tensor([label], dtype=torch.long)
         return sample
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Send labels of the CPU as arrays: a tensor would take a file descriptor and more time than its few bytes."""
+        return {
+            name: _Array(value.numpy()) if _is_plain(value) else value for name, value in vars(self).items()
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Undo :meth:`__getstate__`."""
+        for name, value in state.items():
+            self.__dict__[name] = torch.from_numpy(value.array) if isinstance(value, _Array) else value
+
+
+@dataclass(frozen=True)
+class _Array:
+    array: np.ndarray
+
+
+def _is_plain(value: Any) -> bool:
+    return (
+        type(value) is Tensor
+        and value.device.type == 'cpu'
+        and not value.requires_grad
+        and value.dtype != torch.bfloat16  # unknown to NumPy
+    )
 
 
 def stack_field(samples: list[ImageSample], field: str) -> Tensor:
