@@ -7,6 +7,7 @@ Expected: TBD
 
 from mmengine.config import read_base
 
+from internvl_mm.models.losses import ClassificationLoss
 from internvl_mm.models.necks import ClsPatchConcat
 
 with read_base():
@@ -15,8 +16,12 @@ with read_base():
     from .._base_.models.finetune import *
     from .._base_.models.intern_vit_tiny import backbone as _backbone
     from .._base_.runtime import *
-    from .._base_.schedules.scratch_adamw_60e import *
+    from .._base_.schedules.scratch_adamw_40e import *
 
-model.update(backbone=_backbone, neck=dict(type=ClsPatchConcat))
+model.update(
+    backbone=_backbone,
+    neck=dict(type=ClsPatchConcat),
+    loss=dict(type=ClassificationLoss, label_smoothing=0.1),
+)
 model['head'].update(num_classes=10)
 model['data_preprocessor'].update(batch_augment=None)

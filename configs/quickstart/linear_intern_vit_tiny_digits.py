@@ -21,3 +21,6 @@ model.update(
 )
 model['head'].update(num_classes=10)
 model['data_preprocessor'].update(batch_augment=None)
+auto_scale_lr.update(base_batch_size=64)
+# 220 steps are too few for an average over 500.
+custom_hooks = []

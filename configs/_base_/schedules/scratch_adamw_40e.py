@@ -1,4 +1,4 @@
-"""Training small models from scratch on small data: AdamW, 60 epochs with 3 of warm-up, cosine to 0, clipping.
+"""Training small models from scratch on small data: AdamW, 40 epochs with 2 of warm-up, cosine to 0, clipping.
 
 The decay rate of 1 only keeps weight decay off norms, biases and layer scales.
 """
@@ -16,5 +16,5 @@ optim_wrapper = dict(
     constructor=LayerDecay,
     paramwise_cfg=dict(decay_rate=1.0),
 )
-param_scheduler = [dict(type=CosineAbsolute, warmup=3, end=60, by_epoch=True, convert_to_iter_based=True)]
-train_cfg = dict(type=EpochTrainLoop, max_epochs=60, val_interval=10)
+param_scheduler = [dict(type=CosineAbsolute, warmup=2, end=40, by_epoch=True, convert_to_iter_based=True)]
+train_cfg = dict(type=EpochTrainLoop, max_epochs=40, val_interval=10)
