@@ -20,7 +20,7 @@ from internvl_mm.models.convert import open_weights
 from internvl_mm.models.convert.files import read_json
 from internvl_mm.models.hub import load_model
 from internvl_mm.models.tasks.published_probe import build_published_probe
-from internvl_mm.utils.errors import DataError, UserError
+from internvl_mm.utils.errors import DataError
 
 # What a checker yields: name of an output, what we computed, what was recorded.
 Comparison = tuple[str, Tensor, Tensor]
@@ -32,7 +32,7 @@ class CaseResult:
 
     Attributes:
         name: Folder name.
-        verdict: ``'PASS'``, ``'FAIL'``, or ``'UNKNOWN'`` for a kind this version has no checker for.
+        verdict: ``'PASS'`` or ``'FAIL'``.
         detail: Largest absolute difference, or what went wrong.
     """
 
@@ -82,12 +82,13 @@ def check_case(folder: Path, tolerance: float) -> CaseResult:
     checker = CHECKERS.get(kind_of(folder.name))
     if checker is None:
         return CaseResult(
-            folder.name, 'UNKNOWN', f'no checker for kind {kind_of(folder.name)!r} in this version'
+            folder.name, 'FAIL', f'no checker for kind {kind_of(folder.name)!r} in this version'
         )
     try:
         with torch.no_grad():
             errors = {name: _difference(ours, recorded) for name, ours, recorded in checker(folder)}
-    except (UserError, OSError, SafetensorError, KeyError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        # A case that breaks must not keep the others from being checked.
         return CaseResult(folder.name, 'FAIL', f'{type(error).__name__}: {error}')
     if not errors:
         return CaseResult(folder.name, 'FAIL', 'the case holds nothing to compare')

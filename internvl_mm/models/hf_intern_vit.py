@@ -11,9 +11,10 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from internvl_mm.models.backbones.intern_vit import Block, InternViT, VisionEmbeddings
-from internvl_mm.models.layers import AttentionKernel, NormType, resize_position_embedding
+from internvl_mm.models.layers import AttentionKernel, NormType, flash_installed, resize_position_embedding
 from internvl_mm.utils.errors import ConfigError
 
+_COUNTS = 'num_channels patch_size image_size hidden_size num_attention_heads intermediate_size num_hidden_layers'.split()
 _UNSUPPORTED = {'hidden_act': 'gelu', 'dropout': 0.0, 'attention_dropout': 0.0}  # the only published values
 
 
@@ -45,7 +46,7 @@ class InternVisionConfig(PreTrainedConfig):
         **kwargs: What every transformers configuration takes.
 
     Raises:
-        ConfigError: An activation or dropout that no published model has.
+        ConfigError: An activation or dropout that no published model has, or a size that is no positive number.
 
     Source: InternVL ``configuration_intern_vit.py``.
     """
@@ -82,6 +83,11 @@ class InternVisionConfig(PreTrainedConfig):
             if settings[name] != only:
                 raise ConfigError(
                     f'{name}={settings[name]!r} is not supported: InternViT was published with {only!r} only'
+                )
+        for name in _COUNTS:
+            if not isinstance(settings[name], int) or settings[name] < 1:
+                raise ConfigError(
+                    f'{name}={settings[name]!r} is not possible: it must be a whole number from 1'
                 )
         for name, value in settings.items():
             setattr(self, name, value)
@@ -135,7 +141,9 @@ class InternVisionModel(PreTrainedModel):
         asked = config._attn_implementation
         if asked == 'eager':
             return 'eager'
-        return 'flash' if asked == 'flash_attention_2' or config.use_flash_attn else 'sdpa'
+        # Every published folder has use_flash_attn: that it is not installed is no news, and asking by name checks it.
+        wanted = asked == 'flash_attention_2' or config.use_flash_attn
+        return 'flash' if wanted and flash_installed() else 'sdpa'
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

@@ -85,11 +85,11 @@ def load_model(
     """
     folder = _folder(str(source), revision)
     settings = read_json(folder / 'config.json')
-    kind = settings.get('model_type')
+    kind = str(settings.get('model_type'))
     if kind not in _LOADERS:
         raise CheckpointError(
             f'{folder} holds a model of type {kind!r}; supported: {", ".join(sorted(_LOADERS))}.'
-            + did_you_mean(str(kind), _LOADERS)
+            + did_you_mean(kind, _LOADERS)
         )
     model = _LOADERS[kind](folder)
     return model.to(device=device, dtype=_as_dtype(dtype)).eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,21 @@ def test_pickles_that_are_no_weights(tmp_path: Path) -> None:
     file.write_bytes(b'')
     with pytest.raises(CheckpointError, match='damaged or not a checkpoint'):
         read_pickle(file)
+    torch.save({1: torch.ones(2)}, file)
+    with pytest.raises(CheckpointError, match='not names and tensors'):
+        read_pickle(file)
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('as_zip', [True, False])
+def test_pickles_cut_short_anywhere_are_refused(tmp_path: Path, as_zip: bool) -> None:
+    file, dice = tmp_path / 'weights.pth', random.Random(0)
+    torch.save({'module': vit().state_dict()}, file, _use_new_zipfile_serialization=as_zip)
+    whole = file.read_bytes()
+    for length in [dice.randrange(end) for end in 30 * [len(whole), 3000]]:
+        file.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match='damaged or not a checkpoint|was refused'):
+            read_pickle(file)
 
 
 # loading
@@ -290,6 +306,24 @@ def test_a_deeper_file_is_used_only_when_the_config_says_how_deep_it_is(tmp_path
     assert_same(backbone.state_dict(), {name: source[name] for name in backbone.state_dict()})
     with pytest.raises(CheckpointError, match='has 5 blocks but the model asks for pretrained_depth=4'):
         load_vision_weights(vit(), file, file_depth=4)
+
+
+@pytest.mark.parametrize(
+    ('name', 'shape', 'message'),
+    [
+        ('embeddings.position_embedding', (1, 16, 32), 'has 15 patch slots, which is not a square'),
+        ('embeddings.position_embedding', (17, 32), r'other shape: .*file \(17, 32\), model \(1, 17, 32\)'),
+        ('embeddings.patch_embedding.weight', (32, 588), r'file \(32, 588\), model \(32, 3, 14, 14\)'),
+        ('embeddings.class_embedding', (32,), r'file \(32,\), model \(1, 1, 32\)'),
+    ],
+)
+def test_embeddings_of_impossible_shapes_are_refused(
+    tmp_path: Path, name: str, shape: tuple[int, ...], message: str
+) -> None:
+    file = tmp_path / 'model.safetensors'
+    save_file({**vit().state_dict(), name: torch.zeros(shape)}, file)
+    with pytest.raises(CheckpointError, match=message):
+        load_vision_weights(vit(), file)
 
 
 def test_a_shallower_file_is_refused_even_when_its_depth_is_named(tmp_path: Path) -> None:

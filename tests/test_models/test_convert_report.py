@@ -92,6 +92,25 @@ def test_a_config_that_contradicts_the_tensors_is_refused(tmp_path: Path) -> Non
         convert(tmp_path / 'source', tmp_path / 'out', 'hf')
 
 
+def test_a_remainder_of_a_patch_in_the_image_size_is_no_contradiction(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / 'vit_6b_tiny', tmp_path / 'source')
+    config = json.loads((tmp_path / 'source' / 'config.json').read_text())
+    (tmp_path / 'source' / 'config.json').write_text(json.dumps({**config, 'image_size': 60}))
+    assert convert(tmp_path / 'source', tmp_path / 'out', 'hf').exact
+    assert json.loads((tmp_path / 'out' / 'config.json').read_text())['image_size'] == 56
+
+
+def test_models_of_other_channels_are_compared_too(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / 'vit_6b_tiny', tmp_path / 'source')
+    config = json.loads((tmp_path / 'source' / 'config.json').read_text())
+    (tmp_path / 'source' / 'config.json').write_text(json.dumps({**config, 'num_channels': 1}))
+    tensors = load_file(tmp_path / 'source' / 'model.safetensors')
+    kernel = 'embeddings.patch_embedding.weight'
+    tensors[kernel] = tensors[kernel][:, :1].contiguous()
+    save_file(tensors, tmp_path / 'source' / 'model.safetensors')
+    assert convert(tmp_path / 'source', tmp_path / 'out.pth', 'pth').exact
+
+
 @pytest.mark.parametrize(('case', 'layout'), [('vit_6b_tiny', 'native'), ('vit_300m_tiny', 'timm')])
 def test_a_norm_floor_the_peer_cannot_express_is_refused(tmp_path: Path, case: str, layout: str) -> None:
     shutil.copytree(GOLDEN / case, tmp_path / 'source')

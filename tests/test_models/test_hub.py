@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, CLIPImageProcessor
 
 import internvl_mm
-from internvl_mm.models import hub
+from internvl_mm.models import hf_intern_vit, hub
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.hf_intern_vit import InternVisionConfig, InternVisionModel
+from internvl_mm.models.layers import attention
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden'
@@ -152,6 +153,12 @@ def test_settings_nobody_published_are_refused(setting: dict) -> None:
         InternVisionConfig(**setting)
 
 
+@pytest.mark.parametrize('setting', [dict(hidden_size='32'), dict(patch_size=0), dict(image_size=[56, 56])])
+def test_sizes_are_positive_numbers(setting: dict) -> None:
+    with pytest.raises(ConfigError, match='is not possible: it must be a whole number from 1'):
+        InternVisionConfig(**setting)
+
+
 def small_model(**settings) -> InternVisionModel:
     return InternVisionModel(InternVisionConfig(**SIZES, **settings)).eval()
 
@@ -214,9 +221,14 @@ def test_gradient_checkpointing_is_switched_as_everywhere_in_transformers() -> N
     ('use_flash_attn', 'implementation', 'kernel'),
     [(True, None, 'flash'), (False, None, 'sdpa'), (True, 'eager', 'eager'), (False, 'sdpa', 'sdpa')],
 )
+@pytest.mark.parametrize('installed', [True, False])
 def test_attention_kernel_follows_the_config(
-    use_flash_attn: bool, implementation: str | None, kernel: str
+    monkeypatch, use_flash_attn: bool, implementation: str | None, kernel: str, installed: bool
 ) -> None:
+    for module in (hf_intern_vit, attention):
+        monkeypatch.setattr(module, 'flash_installed', lambda: installed)
+    if kernel == 'flash' and not installed:
+        kernel = 'sdpa'  # without a warning: all published folders ask for it
     config = InternVisionConfig(**SIZES, use_flash_attn=use_flash_attn)
     model = AutoModel.from_config(
         config, **({'attn_implementation': implementation} if implementation else {})

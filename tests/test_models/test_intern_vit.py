@@ -192,6 +192,17 @@ def test_pixels_are_cast_to_the_weights() -> None:
     assert backbone(torch.randn(1, 3, 56, 56)).tokens.dtype == torch.bfloat16
 
 
+def test_the_residual_stream_is_not_rounded_under_autocast() -> None:
+    """Embeddings are summed in the dtype of the weights, as published; only the patches themselves are half."""
+    backbone, pixels = tiny(output_hidden_states=True).eval(), torch.randn(1, 3, 56, 56)
+    with torch.autocast('cpu', torch.bfloat16):
+        states = backbone(pixels).hidden_states
+    assert {state.dtype for state in states} == {torch.float32}
+    embeddings = backbone.embeddings
+    class_token = embeddings.class_embedding + embeddings.position_embedding[:, :1]
+    assert torch.equal(states[0][:, :1], class_token)
+
+
 def test_weights_from_scratch_are_drawn_as_published() -> None:
     backbone = InternViT(**TINY, initializer_factor=0.3)
     backbone.init_weights()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import sys
+import types
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,11 +17,12 @@ from internvl_mm.models.layers import (
     RMSNorm,
     WindowAttention,
     attend,
+    attention,
     build_norm,
     resize_patch_kernel,
     resize_position_embedding,
 )
-from internvl_mm.utils.errors import ConfigError
+from internvl_mm.utils.errors import CheckpointError, ConfigError
 
 
 def rms_formula(x: torch.Tensor, weight: torch.Tensor, *, fused: bool, eps: float = 1e-6) -> torch.Tensor:
@@ -84,7 +89,7 @@ def attention_formula(layer: Attention, x: torch.Tensor, *, per_head: bool = Fal
 
 
 def qk_normed(cls: type[Attention] = Attention, **options) -> Attention:
-    layer = cls(24, 3, qkv_bias=False, qk_norm_eps=1e-6, **options)
+    layer = cls(24, 3, qkv_bias=False, qk_norm=dict(norm_type='rms_norm', eps=1e-6), **options)
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return layer
@@ -102,9 +107,25 @@ def test_kernels_agree_with_eager(kernel: str) -> None:
     torch.testing.assert_close(attend(q, k, v, kernel), attend(q, k, v, 'eager'), rtol=1e-5, atol=1e-6)
 
 
+def test_flash_attn_is_picked_up_where_it_is_installed(monkeypatch) -> None:
+    def flash_attn_func(q, k, v):  # [B, N, H, d], as the package documents it
+        parts = (part.transpose(1, 2) for part in (q, k, v))
+        return F.scaled_dot_product_attention(*parts).transpose(1, 2)
+
+    with pytest.warns(UserWarning, match="flash-attn is not installed: using 'sdpa'"):
+        assert Attention(8, 2, qkv_bias=False, qk_norm=None, kernel='flash').kernel == 'sdpa'
+    package = types.ModuleType('flash_attn')
+    package.__spec__ = importlib.machinery.ModuleSpec('flash_attn', None)
+    package.flash_attn_func = flash_attn_func
+    monkeypatch.setitem(sys.modules, 'flash_attn', package)
+    assert Attention(8, 2, qkv_bias=False, qk_norm=None, kernel='flash').kernel == 'flash'
+    q, k, v = torch.randn(3, 2, 4, 10, 8)
+    torch.testing.assert_close(attention._flash(q, k, v), attend(q, k, v, 'eager'), rtol=1e-5, atol=1e-6)
+
+
 def test_attention_refuses_heads_that_do_not_divide() -> None:
     with pytest.raises(ConfigError, match='hidden_size=24 is not divisible by num_attention_heads=5'):
-        Attention(24, 5, qkv_bias=False, qk_norm_eps=None)
+        Attention(24, 5, qkv_bias=False, qk_norm=None)
     with pytest.raises(ConfigError, match='width 24 is not divisible by num_heads=5'):
         AttentionPool(24, num_heads=5, out_dim=8)
 
@@ -128,7 +149,7 @@ def test_windows_equal_attention_per_zero_padded_window(grid: tuple[int, int]) -
 
 def test_padded_tokens_join_the_softmax_with_value_zero() -> None:
     """One real token among four: its own value counts by its share of the softmax only, it is not copied."""
-    layer = WindowAttention(8, 1, window_size=2, qkv_bias=False, qk_norm_eps=None)
+    layer = WindowAttention(8, 1, window_size=2, qkv_bias=False, qk_norm=None)
     torch.nn.init.zeros_(layer.qkv.weight[:16].data)  # all logits 0
     layer.proj.weight.data, layer.proj.bias.data = torch.eye(8), torch.zeros(8)
     x = torch.randn(1, 1, 8)
@@ -185,7 +206,7 @@ def test_positions_resample_in_the_dtype_asked_for() -> None:
 
 
 def test_positions_that_form_no_square_are_refused() -> None:
-    with pytest.raises(ValueError, match=r'\(1, 18, 8\) has 17 patch slots'):
+    with pytest.raises(CheckpointError, match=r'\(1, 18, 8\) has 17 patch slots'):
         resize_position_embedding(torch.zeros(1, 18, 8), (4, 4))
 
 

@@ -108,6 +108,20 @@ def test_projector_tensors_of_the_original_file_are_left_aside_by_other_probes()
     assert isinstance(build_published_probe(ARGUMENTS, weights).neck, ClsPatchConcat)
 
 
+def test_layer_norms_of_blocks_are_also_those_of_queries_and_keys() -> None:
+    weights = published_weights()
+    tails = ('norm1.weight', 'norm2.weight', 'q_norm.weight', 'k_norm.weight')
+    norms = [name for name in weights if name.startswith('blocks.') and name.endswith(tails)]
+    assert len(norms) == 2 * 4
+    weights |= {name.replace('.weight', '.bias'): torch.randn(24) for name in norms}
+    probe = build_published_probe(ARGUMENTS | dict(norm_type='ln'), weights)
+    attention = probe.backbone.encoder.layers[0].attn
+    for norm, key in ((attention.q_norm, 'q_norm'), (attention.k_norm, 'k_norm')):
+        assert isinstance(norm, torch.nn.LayerNorm)
+        assert norm.eps == 1e-6
+        assert torch.equal(norm.bias, weights[f'blocks.0.attn.{key}.bias'])
+
+
 def test_arguments_without_effect_are_accepted() -> None:
     probe = build_published_probe(ARGUMENTS | dict(use_flash_attn=True, with_cp=False), published_weights())
     assert probe.num_classes == 5
@@ -118,7 +132,6 @@ def test_arguments_without_effect_are_accepted() -> None:
     [
         (dict(embed_dims=24), r"'embed_dims' is no argument .* Did you mean 'embed_dim'"),
         (dict(norm_type='layer'), r"norm_type='layer': .* rms and ln"),
-        (dict(norm_type='ln'), 'set qk_normalization=False'),
         (dict(cls_target='mean'), r"cls_target='mean' is unknown: use 'cls_patch_concat'"),
         (dict(head_norm_type='rms'), r"head_norm_type='rms': .* bn and ln"),
     ],

@@ -76,10 +76,12 @@ class VisionEmbeddings(nn.Module):
         """Embed ``[B, C, H, W]``; returns ``[B, 1+N, D]`` (``[B, N, D]`` without class token)."""
         grid = self.grid(pixel_values)
         patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
-        positions = resize_position_embedding(self.position_embedding, grid).to(patches.dtype)
+        # The dtype of the weight, as published: under autocast the patches are half, the residual stream is not.
+        dtype = self.patch_embedding.weight.dtype
+        positions = resize_position_embedding(self.position_embedding, grid).to(dtype)
         if not self.use_class_token:
             return patches + positions[:, 1:]
-        class_token = self.class_embedding.to(patches.dtype).expand(len(patches), -1, -1)
+        class_token = self.class_embedding.to(dtype).expand(len(patches), -1, -1)
         return torch.cat([class_token, patches], dim=1) + positions
 
 
@@ -181,7 +183,8 @@ class InternViT(BaseBackbone):
         num_channels: Input channels.
         norm_type: ``'rms_norm'`` (6B) or ``'layer_norm'`` (300M).
         layer_norm_eps: Floor of block and QK norms.
-        qk_normalization: Joint RMS norm over all heads of queries and keys (6B).
+        qk_normalization: Joint norm over all heads of queries and keys (6B).
+        qk_norm_type: Its kind: in published folders always ``'rms_norm'``; the ``.pth`` classes took ``norm_type``.
         qkv_bias: Bias of the joint projection (300M).
         initializer_factor: Initial layer scale (0.1 in 6B, 1.0 in 300M).
         drop_path_rate: Rate of the last block; grows linearly from 0.
@@ -215,6 +218,7 @@ class InternViT(BaseBackbone):
         norm_type: NormType = 'rms_norm',
         layer_norm_eps: float = 1e-6,
         qk_normalization: bool = True,
+        qk_norm_type: NormType = 'rms_norm',
         qkv_bias: bool = False,
         initializer_factor: float = 0.1,
         drop_path_rate: float = 0.0,
@@ -249,10 +253,10 @@ class InternViT(BaseBackbone):
             num_channels=num_channels,
             use_class_token=use_class_token,
         )
+        norm: dict[str, Any] = dict(norm_type=norm_type, eps=layer_norm_eps, rounding=rms_rounding)
         attention_options: dict[str, Any] = dict(
             qkv_bias=qkv_bias,
-            qk_norm_eps=layer_norm_eps if qk_normalization else None,
-            rounding=rms_rounding,
+            qk_norm=dict(norm, norm_type=qk_norm_type) if qk_normalization else None,
             kernel=attention,
         )
         global_blocks = self._checked_blocks('global_blocks', global_blocks)
@@ -269,7 +273,7 @@ class InternViT(BaseBackbone):
                 mixer,
                 hidden_size=hidden_size,
                 intermediate_size=intermediate_size,
-                norm=dict(norm_type=norm_type, eps=layer_norm_eps, rounding=rms_rounding),
+                norm=norm,
                 layer_scale=initializer_factor,
                 drop_path=rate,
             )

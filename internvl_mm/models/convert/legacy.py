@@ -7,6 +7,7 @@ rest. There is no fallback, and nothing else in this package calls ``torch.load`
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,18 @@ from internvl_mm.utils.errors import CheckpointError
 from internvl_mm.utils.hashing import hash_file
 
 SUFFIXES = ('.pth', '.pt', '.bin')
+# What torch.load raises for damaged files, beside its refusals; found by cutting and changing files at random.
+_DAMAGE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
 # What published files wrap their tensors in: DeepSpeed's, the probe's, everyone's.
 _WRAPPERS = ('module', 'model', 'state_dict')
 
@@ -41,14 +54,16 @@ def read_pickle(path: str | Path) -> dict[str, Tensor]:
             f'{path} was refused: it is not a pickle of tensors alone ({reason}). Nothing in it was executed. '
             'Get the weights as safetensors, or save the tensors alone: torch.save(model.state_dict(), ...)'
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(
             f'{path} is damaged or not a checkpoint ({error}): get the file again'
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
+    ):
         raise CheckpointError(
             f'{path} holds {type(loaded).__name__} data, not names and tensors, alone or under '
             f'{", ".join(map(repr, _WRAPPERS))}: it is not a file of weights'

@@ -106,7 +106,7 @@ def _front_blocks(
 def _check_width(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path) -> None:
     """One line for the wrong width, instead of a shape mismatch for every tensor."""
     file_shape, shape = tuple(tensors[_CLASS_TOKEN].shape), tuple(expected[_CLASS_TOKEN].shape)
-    if file_shape != shape:
+    if file_shape[-1:] != shape[-1:]:
         raise CheckpointError(
             f'{path} has width {file_shape[-1]} but the model has hidden_size={shape[-1]} '
             f'(class token: file {file_shape}, model {shape}): set hidden_size={file_shape[-1]} and the number of '
@@ -116,7 +116,8 @@ def _check_width(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
 
 def _fit_embeddings(tensors: dict[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype) -> None:
     """Resample positions and patch kernel to the sizes of the module, in place."""
-    if {_POSITIONS, _KERNEL} <= tensors.keys():
+    # What is missing or has another number of dimensions is told with all other differences.
+    if all(name in tensors and tensors[name].ndim == expected[name].ndim for name in (_POSITIONS, _KERNEL)):
         side = round((expected[_POSITIONS].shape[1] - 1) ** 0.5)
         tensors[_POSITIONS] = resize_position_embedding(tensors[_POSITIONS], (side, side), dtype=dtype)
         tensors[_KERNEL] = resize_patch_kernel(tensors[_KERNEL], expected[_KERNEL].shape[-1], dtype=dtype)

@@ -55,6 +55,12 @@ _IN_BLOCK = (
     # upstream's own script to native leaves these two unrenamed
     ('attn.q_norm.weight', 'attn.q_norm.weight', 'attention.q_norm.weight'),
     ('attn.k_norm.weight', 'attn.k_norm.weight', 'attention.k_norm.weight'),
+    (
+        'attn.q_norm.bias',
+        'attn.q_norm.bias',
+        'attention.q_norm.bias',
+    ),  # layer norms; no published weights have them
+    ('attn.k_norm.bias', 'attn.k_norm.bias', 'attention.k_norm.bias'),
     ('attn.proj.weight', 'attn.proj.weight', 'attention.projection_layer.weight'),
     ('attn.proj.bias', 'attn.proj.bias', 'attention.projection_layer.bias'),
     ('ls1', 'ls1.gamma', 'lambda_1'),

@@ -60,7 +60,7 @@ def convert(source: Path, target: Path, layout: Layout, *, num_heads: int | None
     """
     found = to_hf(open_weights(source))
     settings = vision_settings(source, found, num_heads)
-    pixels = _fixed_pixels(settings['image_size'])
+    pixels = _fixed_pixels(settings['num_channels'], settings['image_size'])
     with torch.no_grad():
         # One model at a time, so that a 6B model needs its memory once; and nothing is written when the source is bad.
         before = our_forward(found, settings, source)(pixels)
@@ -85,9 +85,9 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
     return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
 
-def _fixed_pixels(size: int) -> Tensor:
-    """Two random images ``[2, 3, size, size]``, the same in every conversion."""
-    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+def _fixed_pixels(channels: int, size: int) -> Tensor:
+    """Two random images ``[2, channels, size, size]``, the same in every conversion."""
+    return torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def _family(name: str) -> str:

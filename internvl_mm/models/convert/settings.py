@@ -51,6 +51,9 @@ def vision_settings(source: Path, found: VisionWeights, num_heads: int | None = 
             )
     elif 'architecture' in stored:
         stored = {'num_attention_heads': stored.get('model_args', {}).get('num_heads')}
+    side, patch_size = stored.get('image_size'), sizes['patch_size']
+    if isinstance(side, int) and side // patch_size == sizes['image_size'] // patch_size:
+        stored = {**stored, 'image_size': sizes['image_size']}  # a remainder of a patch has no position
     if wrong := {name: value for name, value in sizes.items() if stored.get(name, value) != value}:
         listed = ', '.join(
             f'{name} is {stored[name]!r} there, {value!r} in the tensors' for name, value in wrong.items()

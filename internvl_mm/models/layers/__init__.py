@@ -1,6 +1,6 @@
 """Layers shared by every architecture; each is defined once."""
 
-from .attention import Attention, AttentionKernel, WindowAttention, attend
+from .attention import Attention, AttentionKernel, WindowAttention, attend, flash_installed
 from .attention_pool import AttentionPool
 from .mlp import Mlp
 from .norm import NormType, RMSNorm, Rounding, build_norm
@@ -17,6 +17,7 @@ __all__ = [
     'WindowAttention',
     'attend',
     'build_norm',
+    'flash_installed',
     'resize_patch_kernel',
     'resize_position_embedding',
 ]

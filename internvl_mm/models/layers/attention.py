@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from functools import cache
 from typing import Literal
 
 import torch
@@ -16,19 +15,14 @@ from torch import Tensor, nn
 
 from internvl_mm.utils.errors import ConfigError
 
-from .norm import RMSNorm, Rounding
+from .norm import build_norm
 
 AttentionKernel = Literal['sdpa', 'flash', 'eager']
 
 
-@cache
-def _flash_installed() -> bool:
-    if importlib.util.find_spec('flash_attn') is not None:
-        return True
-    warnings.warn(
-        "attention kernel 'flash' was asked for but flash-attn is not installed: using 'sdpa'", stacklevel=3
-    )
-    return False
+def flash_installed() -> bool:
+    """Whether the flash-attn package can be imported."""
+    return importlib.util.find_spec('flash_attn') is not None
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, kernel: AttentionKernel) -> Tensor:
@@ -38,17 +32,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, kernel: AttentionKernel) -> Tensor:
         q: Queries ``[B, H, N, d]``; ``k`` and ``v`` alike.
         k: Keys.
         v: Values.
-        kernel: ``'sdpa'`` PyTorch's kernels; ``'flash'`` the flash-attn package for half precision on CUDA, falling
-            back to ``'sdpa'``; ``'eager'`` the published fallback: softmax in the compute dtype.
+        kernel: ``'sdpa'`` PyTorch's kernels; ``'flash'`` the flash-attn package for half precision on CUDA and
+            ``'sdpa'`` elsewhere; ``'eager'`` the published fallback: softmax in the compute dtype.
 
     Returns:
         ``[B, N, H·d]``.
     """
     batch, _, length, _ = q.shape
-    if kernel == 'flash' and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16) and _flash_installed():
-        from flash_attn import flash_attn_func
-
-        return flash_attn_func(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).flatten(2)
+    if kernel == 'flash' and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
+        return _flash(q, k, v)
     if kernel == 'eager':
         weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)
         out = weights @ v
@@ -57,8 +49,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, kernel: AttentionKernel) -> Tensor:
     return out.transpose(1, 2).reshape(batch, length, -1)
 
 
+def _flash(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    from flash_attn import flash_attn_func
+
+    # The package takes and gives [B, N, H, d]; its default scale is d ** -0.5.
+    return flash_attn_func(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).flatten(2)
+
+
 class Attention(nn.Module):
-    """Multi-head self-attention with an optional joint RMS norm on queries and keys.
+    """Multi-head self-attention with an optional joint norm on queries and keys.
 
     The QK norm spans all heads together: one mean square per token over D channels, not one per head.
 
@@ -66,9 +65,8 @@ class Attention(nn.Module):
         dim: Width D.
         num_heads: H; must divide ``dim``.
         qkv_bias: Whether the joint projection has a bias (300M: yes, 6B: no).
-        qk_norm_eps: Floor of the QK norm, ``None`` for no QK norm (300M).
-        rounding: See :class:`RMSNorm`.
-        kernel: See :func:`attend`.
+        qk_norm: Arguments of :func:`build_norm` after the width, ``None`` for no QK norm (300M).
+        kernel: See :func:`attend`; ``'flash'`` becomes ``'sdpa'``, with a warning, where flash-attn is not installed.
 
     Source: InternVL ``InternAttention``.
     """
@@ -79,8 +77,7 @@ class Attention(nn.Module):
         num_heads: int,
         *,
         qkv_bias: bool,
-        qk_norm_eps: float | None,
-        rounding: Rounding = 'pure',
+        qk_norm: dict | None,
         kernel: AttentionKernel = 'sdpa',
     ):
         super().__init__()
@@ -88,14 +85,19 @@ class Attention(nn.Module):
             raise ConfigError(
                 f'hidden_size={dim} is not divisible by num_attention_heads={num_heads}: choose a divisor of {dim}'
             )
+        if kernel == 'flash' and not flash_installed():
+            warnings.warn(
+                "attention='flash' was asked for but flash-attn is not installed: using 'sdpa'", stacklevel=2
+            )
+            kernel = 'sdpa'
         self.num_heads = num_heads
         self.kernel: AttentionKernel = kernel
         # Output rows are ordered [q of all heads | k of all heads | v of all heads].
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        if qk_norm_eps is not None:
-            self.q_norm = RMSNorm(dim, qk_norm_eps, rounding=rounding)
-            self.k_norm = RMSNorm(dim, qk_norm_eps, rounding=rounding)
-        self.has_qk_norm = qk_norm_eps is not None
+        if qk_norm is not None:
+            self.q_norm = build_norm(dim=dim, **qk_norm)
+            self.k_norm = build_norm(dim=dim, **qk_norm)
+        self.has_qk_norm = qk_norm is not None
         self.proj = nn.Linear(dim, dim)
 
     def mix(self, x: Tensor) -> Tensor:

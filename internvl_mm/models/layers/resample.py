@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from internvl_mm.utils.errors import CheckpointError
+
 
 def _bicubic(images: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
     return F.interpolate(images.to(dtype), size=size, mode='bicubic', align_corners=False).to(images.dtype)
@@ -30,12 +32,12 @@ def resize_position_embedding(
         ``[1, num_prefix + h·w, D]``; the input itself when the grid is unchanged.
 
     Raises:
-        ValueError: The patch slots do not form a square.
+        CheckpointError: The patch slots do not form a square, which only damaged or foreign weights do.
     """
     prefix, patches = embedding[:, :num_prefix], embedding[:, num_prefix:]
     side = round(patches.shape[1] ** 0.5)
     if side * side != patches.shape[1]:
-        raise ValueError(
+        raise CheckpointError(
             f'position embedding of shape {tuple(embedding.shape)} has {patches.shape[1]} patch slots, which is not a '
             f'square: is the number of prefix tokens {num_prefix} right?'
         )

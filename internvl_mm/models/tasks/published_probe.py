@@ -23,6 +23,7 @@ from .classify import ImageClassifier
 DEFAULTS = dict(
     img_size=224,
     patch_size=14,
+    in_chans=3,
     embed_dim=3200,
     num_heads=25,
     mlp_ratio=4,
@@ -41,7 +42,6 @@ DEFAULTS = dict(
 # How the published code ran, not what it computes: kernels, recomputation, freezing, where its weights came from.
 WITHOUT_EFFECT = (
     'freeze_vit',
-    'in_chans',
     'layerscale_force_fp32',
     'layerscale_no_force_fp32',
     'pretrain_size',
@@ -60,8 +60,7 @@ def build_published_probe(arguments: Mapping[str, Any], weights: Mapping[str, Te
 
     Args:
         arguments: Constructor arguments under their published names; those left out have the published defaults.
-        weights: The whole classifier in the original ``.pth`` layout. The stored positions decide the native image
-            size; other sizes resample them at run time.
+        weights: The whole classifier in the original ``.pth`` layout.
 
     Raises:
         ConfigError: An argument is unknown, or asks for what no published checkpoint has.
@@ -109,11 +108,6 @@ def _choice(probe: Mapping[str, Any], setting: str, ours: Mapping[str, str]) -> 
 
 def _backbone(probe: Mapping[str, Any]) -> InternViT:
     norm_type = _choice(probe, 'norm_type', dict(rms='rms_norm', ln='layer_norm'))
-    if probe['norm_type'] == 'ln' and probe['qk_normalization']:
-        # There the norm of queries and keys would be a LayerNorm; no published weights have one.
-        raise ConfigError(
-            "norm_type='ln' with qk_normalization=True was never published: set qk_normalization=False"
-        )
     return InternViT(
         hidden_size=probe['embed_dim'],
         num_hidden_layers=probe['depth'],
@@ -121,8 +115,10 @@ def _backbone(probe: Mapping[str, Any]) -> InternViT:
         intermediate_size=int(probe['embed_dim'] * probe['mlp_ratio']),
         image_size=probe['img_size'],
         patch_size=probe['patch_size'],
+        num_channels=probe['in_chans'],
         norm_type=norm_type,
         qk_normalization=probe['qk_normalization'],
+        qk_norm_type=norm_type,  # in this code queries and keys are normalised as the blocks are
         qkv_bias=probe['qkv_bias'],
         initializer_factor=probe['init_values'],
         drop_path_rate=probe['drop_path_rate'],
