@@ -34,6 +34,7 @@ from internvl_mm.engine.hooks import EMAHook
 from internvl_mm.engine.runner import Runner, build_runner
 from internvl_mm.registry import DATASETS
 from internvl_mm.utils.console import console, print_table
+from internvl_mm.utils.parameters import numel
 
 # torch refuses options of workers where there are none
 NO_WORKERS = dict(num_workers=0, persistent_workers=False, prefetch_factor=None)
@@ -229,11 +230,6 @@ def estimate_memory(
     if offload and zero_stage >= 3:
         host, weights = host + weights, 0.0
     return Memory(weights, gradients, optimizer, averaged, activations, host)
-
-
-def numel(parameter: Tensor) -> int:
-    """Values of a parameter, those that ZeRO-3 keeps on other processes included."""
-    return getattr(parameter, 'ds_numel', parameter.numel())
 
 
 def held_bytes(parameters: Iterable[Tensor]) -> int:

@@ -1,4 +1,4 @@
-"""Runs of the tiny config by several processes, as a launcher would start them: ``python -m … FOLDER STRATEGY…``."""
+"""Runs by several processes, as a launcher would start them: ``python -m … FOLDER STRATEGY…``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-STRATEGIES: dict[str, dict[str, Any]] = dict(
-    single=dict(type='SingleDeviceStrategy'),
-    ddp=dict(type='DDPStrategy'),
-    zero1=dict(type='DeepSpeedStrategy', zero_stage=1),
-    zero2=dict(type='DeepSpeedStrategy', zero_stage=2),
-    zero3=dict(type='DeepSpeedStrategy', zero_stage=3),
-    zero3_offload=dict(type='DeepSpeedStrategy', zero_stage=3, offload=True),
+BATCH_NORM = (
+    'batch_norm'  # the tiny config under DDP, instead of the shipped one with a strategy of this name
 )
+# The shipped fine-tuning, cut to 2 epochs of 3 iterations.
+SHORT = [
+    'train_dataloader.dataset.length=24',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'benchmarks.digits.dataloader.dataset.length=13',
+    'param_scheduler.0.warmup=1',
+    'param_scheduler.0.end=2',
+    'train_cfg.max_epochs=2',
+    'log_level=ERROR',
+]
 
 
 def launch(folder: Path, names: list[str], *, processes: int, repo: Path) -> None:
@@ -46,22 +52,32 @@ def launch(folder: Path, names: list[str], *, processes: int, repo: Path) -> Non
     assert all(process.returncode == 0 for process in started), outputs[0][-3000:]
 
 
-def config_for(name: str, work_dir: Path, *, processes: int, **changes: Any) -> dict[str, Any]:
-    """The tiny config with a global batch of 4, without random layers."""
-    from internvl_mm.engine import strategies
+def config_for(name: str, work_dir: Path, *, processes: int, **changes: Any) -> Any:
+    """The shipped fine-tuning with a shipped strategy; or the tiny config, whose head has batch norm, with DDP."""
+    from internvl_mm.engine.config import check_config, load_config
+    from internvl_mm.engine.strategies import DDPStrategy, SingleDeviceStrategy
     from tests.test_engine.tiny import tiny_config, tiny_model
 
-    strategy = dict(STRATEGIES[name])
-    strategy['type'] = getattr(strategies, strategy['type'])
-    launcher = 'none' if name == 'single' else 'pytorch'
-    config = tiny_config(
-        work_dir, strategy=strategy, launcher=launcher, model=tiny_model(drop_path=0.0), **changes
+    launcher = 'none' if processes == 1 else 'pytorch'
+    if name == BATCH_NORM:
+        kind = SingleDeviceStrategy if processes == 1 else DDPStrategy
+        # Random layers draw differently in each process.
+        model = tiny_model(drop_path=0.0)
+        config = tiny_config(work_dir, strategy=dict(type=kind), launcher=launcher, model=model, **changes)
+        config['train_dataloader']['batch_size'] = 4 // processes
+        return config
+    strategy = load_config(f'_base_/strategies/{name}.py').strategy
+    config = load_config('quickstart/finetune_intern_vit_tiny_digits.py', SHORT)
+    config.merge_from_dict(
+        dict(changes, strategy=strategy, launcher=launcher, work_dir=str(work_dir), visualizer=None)
     )
-    config['train_dataloader']['batch_size'] = 4 // processes
+    config.default_hooks.update(logger=None, pictures=None, report=None)
+    config.train_dataloader.batch_size = 8 // processes
+    check_config(config)
     return config
 
 
-def train(config: dict[str, Any], *hooks: Any) -> tuple[list[float], Any]:
+def train(config: Any, *hooks: Any) -> tuple[list[float], Any]:
     """Train; losses are means over the processes."""
     from mmengine.dist import all_gather_object
 
@@ -81,7 +97,7 @@ def train(config: dict[str, Any], *hooks: Any) -> tuple[list[float], Any]:
 
 
 def main(folder: Path, names: list[str]) -> None:
-    """Train with each strategy; then once more, interrupted and resumed."""
+    """Train with each strategy; then once more, interrupted in the middle of an epoch and resumed."""
     from mmengine.dist import get_rank
 
     from tests.test_engine.tiny import SaveAt
@@ -89,11 +105,11 @@ def main(folder: Path, names: list[str]) -> None:
     processes = int(os.environ.get('WORLD_SIZE', 1))
     for name in names:
         config = config_for(name, folder / name / 'whole', processes=processes)
-        losses, runner = train(config, SaveAt(4, stop=False))  # writing a state changes nothing
+        losses, runner = train(config, SaveAt(2, stop=False))  # writing a state changes nothing
         tensors = runner.strategy.model_state_dict()
         metrics = runner.test()
         split = folder / name / 'split'
-        first, _ = train(config_for(name, split, processes=processes), SaveAt(3))
+        first, _ = train(config_for(name, split, processes=processes), SaveAt(4))
         second, resumed = train(config_for(name, split, processes=processes, resume=True))
         again = resumed.strategy.model_state_dict()
         if get_rank() == 0:

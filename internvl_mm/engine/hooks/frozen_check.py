@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import FlexibleRunner
@@ -11,9 +9,11 @@ from torch import Tensor, nn
 
 from internvl_mm.registry import HOOKS
 from internvl_mm.utils.errors import ConfigError
+from internvl_mm.utils.parameters import numel
 
 from ._runner import task_of
 
+# Bytes per value to the integer type of that size: sums of floats would round, and NaN differs from itself.
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -68,18 +68,13 @@ def count_parameters(task: nn.Module) -> dict[str, tuple[int, int]]:
     """Trainable and frozen parameters of each part (direct child) of a task that has any."""
     counts = {}
     for name, part in task.named_children():
-        sizes = [(_size(p), p.requires_grad) for p in part.parameters()]
+        sizes = [(numel(p), p.requires_grad) for p in part.parameters()]
         if sizes:
             counts[name] = (
                 sum(n for n, trains in sizes if trains),
                 sum(n for n, trains in sizes if not trains),
             )
     return counts
-
-
-def _size(parameter: Any) -> int:
-    # ZeRO-3 leaves an empty tensor in place of a parameter and keeps its size aside.
-    return getattr(parameter, 'ds_numel', parameter.numel())
 
 
 def _bit_sums(task: nn.Module) -> dict[str, int]:

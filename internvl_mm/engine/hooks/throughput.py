@@ -13,6 +13,7 @@ from torch import nn
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.registry import HOOKS
 from internvl_mm.utils.flops import peak_flops, vit_flops
+from internvl_mm.utils.parameters import numel
 
 from ._runner import task_of
 
@@ -82,5 +83,6 @@ def training_flops(backbone: nn.Module | None, image_size: tuple[int, int]) -> f
         patch=backbone.patch_size,
     )
     parameters = list(backbone.parameters())
-    trains = sum(p.numel() for p in parameters if p.requires_grad) / sum(p.numel() for p in parameters)
+    trains = sum(numel(p) for p in parameters if p.requires_grad) / sum(map(numel, parameters))
+    # Backward is two products for each of forward's: by the inputs and by the weights.
     return forward * (1 + 2 * trains)
