@@ -3,7 +3,7 @@
 Command: torchrun --nproc_per_node 8 tools/train.py \
     configs/classification/attn_pool_intern_vit_6b_448px_v2_5_in1k_448.py --launcher pytorch
 Evaluation alone: tools/test.py with the same config and a checkpoint.
-Hardware: 64 × 80 GB with 16 images per process as published.
+Hardware: 8 × 80 GB with 128 images per process (estimated, not run); published: 64 with 16 each.
 Expected top-1 (InternVL 2.5 paper, table 14): IN-1K 88.3, ReaL 91.2, V2 81.3, A 86.9, R 92.4, Sketch 70.8 (mean 85.2).
 """
 

@@ -3,7 +3,7 @@
 Command: torchrun --nproc_per_node 8 tools/train.py \
     configs/classification/clip_projector_intern_vit_6b_224px_in1k_224.py --launcher pytorch
 Evaluation alone: tools/test.py with the same config and a checkpoint.
-Hardware: 64 × 80 GB with 16 images per process as published; on 8 processes use 128 if memory allows.
+Hardware: 8 × 80 GB with 128 images per process (estimated, not run); published: 64 with 16 each.
 Expected: no number was published for this probe.
 """
 

@@ -18,4 +18,5 @@ with read_base():
     from .._base_.schedules.finetune_adamw_layer_decay_20e import *
 
 model.update(backbone=dict(_backbone, drop_path_rate=0.1, gradient_checkpointing=True))
+train_dataloader.update(batch_size=16)
 default_hooks['checkpoint'].update(by_epoch=True, interval=1, save_best='in1k/top1')

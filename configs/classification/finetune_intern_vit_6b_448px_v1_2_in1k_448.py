@@ -3,7 +3,7 @@
 Command: torchrun --nproc_per_node 8 tools/train.py \
     configs/classification/finetune_intern_vit_6b_448px_v1_2_in1k_448.py --launcher pytorch
 Evaluation alone: tools/test.py with the same config and a checkpoint.
-Hardware: 64 × 80 GB with 16 images per process (estimated, not run); ZeRO-3.
+Hardware: 8 × 80 GB with 16 images per process and ZeRO-3 (estimated, not run).
 Expected: no number was published; the recipe is ours and was not run.
 """
 
@@ -20,4 +20,5 @@ with read_base():
 
 optim_wrapper['paramwise_cfg'].update(decay_rate=0.95)
 model.update(backbone=dict(_backbone, drop_path_rate=0.3, gradient_checkpointing=True))
+train_dataloader.update(batch_size=16)
 default_hooks['checkpoint'].update(by_epoch=True, interval=1, save_best='in1k/top1')

@@ -15,5 +15,5 @@ with read_base():
     from .._base_.probes.knn import *
     from .._base_.runtime import *
 
-model.update(backbone=dict(_backbone, frozen='all'))
+model.update(backbone=dict(_backbone, image_size=448, frozen='all'))
 train_dataloader['dataset'].update(transform=_transform_448)

@@ -3,7 +3,7 @@
 Command: torchrun --nproc_per_node 8 tools/train.py \
     configs/classification/linear_intern_vit_6b_224px_in1k_224to448.py --launcher pytorch
 Evaluation alone: tools/test.py with the same config and a checkpoint.
-Hardware: 64 × 80 GB with 16 images per process as published; on 8 processes use 128 if memory allows.
+Hardware: 8 × 80 GB with 128 images per process (estimated, not run); published: 64 with 16 each.
 Expected top-1 (InternVL 2.5 paper, table 14): IN-1K 87.8, ReaL 90.2, V2 79.8, A 77.2, R 87.1, Sketch 65.8 (mean 81.3).
 """
 
@@ -17,5 +17,5 @@ with read_base():
     from .._base_.runtime import *
     from .._base_.schedules.probe_sgd_10e import *
 
-model.update(backbone=dict(_backbone, frozen='all'))
+model.update(backbone=dict(_backbone, image_size=448, frozen='all'))
 default_hooks['checkpoint'].update(by_epoch=True, interval=1, save_best='in1k/top1', trainable_only=True)

@@ -3,7 +3,7 @@
 Command: torchrun --nproc_per_node 8 tools/train.py \
     configs/classification/linear_intern_vit_6b_448px_v2_5_in1k_448.py --launcher pytorch
 Evaluation alone: tools/test.py with the same config and a checkpoint.
-Hardware: 64 × 80 GB with 16 images per process as published; on 8 processes use 128 if memory allows.
+Hardware: 8 × 80 GB with 128 images per process (estimated, not run); published: 64 with 16 each.
 Expected top-1 (InternVL 2.5 paper, table 14): IN-1K 86.6, ReaL 90.1, V2 77.8, A 73.7, R 82.7, Sketch 60.0 (mean 78.5).
 """
 

@@ -14,7 +14,15 @@ from internvl_mm.models.backbones.intern_vit import Block, InternViT, VisionEmbe
 from internvl_mm.models.layers import AttentionKernel, NormType, flash_installed, resize_position_embedding
 from internvl_mm.utils.errors import ConfigError
 
-_COUNTS = 'num_channels patch_size image_size hidden_size num_attention_heads intermediate_size num_hidden_layers'.split()
+_COUNTS = (
+    'num_channels',
+    'patch_size',
+    'image_size',
+    'hidden_size',
+    'num_attention_heads',
+    'intermediate_size',
+    'num_hidden_layers',
+)
 _UNSUPPORTED = {'hidden_act': 'gelu', 'dropout': 0.0, 'attention_dropout': 0.0}  # the only published values
 
 

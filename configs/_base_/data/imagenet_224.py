@@ -1,4 +1,4 @@
-"""ImageNet-1K training images at 224: random resized crop, flip; 16 images per process, 1,024 on 64 as published.
+"""ImageNet-1K training images at 224: random resized crop, flip; 128 images per process, 1,024 on 8 as published.
 
 Expects data/imagenet-1k/train and data/imagenet-1k/meta_data/train.txt with lines "relative/path label".
 """
@@ -10,7 +10,7 @@ from internvl_mm.data.samplers import EpochSampler
 from internvl_mm.preprocess.image import RandomFlip, RandomResizedCrop
 
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=128,
     num_workers=8,
     persistent_workers=True,
     drop_last=True,

@@ -12,5 +12,6 @@ backbone = dict(
     num_attention_heads=25,
     intermediate_size=12800,
     image_size=224,
+    rms_rounding='fused',  # the published numbers were most likely made with apex installed
     pretrained='pretrained/intern_vit_6b_224px.pth',
 )
