@@ -1,6 +1,6 @@
 """Draw samples of a config's data exactly as the model gets them.
 
-python tools/browse.py classification/linear_probe.py --num 24 --out samples.png
+python tools/browse.py quickstart/finetune_intern_vit_tiny_digits.py --num 24 --out samples.png
 """
 
 from __future__ import annotations

@@ -28,15 +28,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Convert, print the report and return the exit status."""
     arguments = parse(argv)
-    from internvl_mm.models.convert.report import convert, print_report
-    from internvl_mm.utils.console import error_console
-    from internvl_mm.utils.errors import UserError
+    from internvl_mm.utils.door import run_door
 
-    try:
-        conversion = convert(arguments.source, arguments.target, arguments.to, num_heads=arguments.num_heads)
-    except UserError as error:
-        error_console.print(f'convert: {error}', style='red', highlight=False, markup=False)
-        return 2
+    return run_door(lambda: convert_weights(arguments))
+
+
+def convert_weights(arguments: argparse.Namespace) -> int:
+    """Do what the arguments say; 0 when nothing was lost, 1 otherwise.
+
+    Raises:
+        UserError: Weights that cannot be read, or a target that cannot be written.
+    """
+    from internvl_mm.models.convert.report import convert, print_report
+
+    conversion = convert(arguments.source, arguments.target, arguments.to, num_heads=arguments.num_heads)
     print_report(conversion, arguments.target)
     return 0 if conversion.exact else 1
 

@@ -1,6 +1,6 @@
 """Print a config as it will run: parents and options resolved.
 
-python tools/print_config.py classification/linear_probe.py --diff classification/finetune.py
+python tools/print_config.py quickstart/linear_intern_vit_tiny_digits --diff quickstart/knn_intern_vit_tiny_digits
 """
 
 from __future__ import annotations

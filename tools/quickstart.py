@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 
 DATA = 'data/digit_scenes'
@@ -28,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
         '--work-dir', default='work_dirs/quickstart', help='where runs and the report are kept'
     )
     args = parser.parse_args(argv)
+    # At this width a second thread waits more than it works, and the data worker needs the other core.
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
 
     from internvl_mm.utils.door import run_door
 

@@ -1,6 +1,6 @@
 """Evaluate a checkpoint on the benchmarks of a config.
 
-python tools/test.py classification/linear_probe.py work_dirs/linear_probe/last --benchmarks in1k,real
+python tools/test.py quickstart/finetune_intern_vit_tiny_digits work_dirs/finetune_intern_vit_tiny_digits --benchmarks digits
 """
 
 from __future__ import annotations

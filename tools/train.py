@@ -1,6 +1,6 @@
 """Train the model of a config.
 
-python tools/train.py classification/linear_probe.py --cfg-options train_dataloader.batch_size=32
+python tools/train.py quickstart/finetune_intern_vit_tiny_digits.py --cfg-options train_dataloader.batch_size=32
 """
 
 from __future__ import annotations

@@ -17,13 +17,14 @@ def run_door(job: Callable[[], object]) -> int:
     """Run a command and return its exit status.
 
     Args:
-        job: The command, its arguments bound.
+        job: The command, its arguments bound; a number it returns is its exit status.
 
     Returns:
-        0 when it finished, 2 after a :class:`UserError` or on a full disk, 130 after Ctrl-C.
+        The command's own status (0 without one) when it finished, 2 after a :class:`UserError` or on a full disk, 130
+        after Ctrl-C.
     """
     try:
-        job()
+        status = job()
     except UserError as error:
         return _mistake(_own_words(error))
     except OSError as error:
@@ -34,7 +35,7 @@ def run_door(job: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         error_console.print('interrupted', style='yellow')
         return INTERRUPTED
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 def _mistake(text: str) -> int:

@@ -377,7 +377,7 @@ def test_door_writes_and_reports(tmp_path, capsys):
     assert (tmp_path / 'sheet.png').is_file()
     capsys.readouterr()
     assert main([*arguments, '--seed', '4']) == 2
-    assert 'digit_scenes: out=' in capsys.readouterr().err
+    assert 'out=' in capsys.readouterr().err
     assert main([*arguments, '--preview', 'sheet.gif']) == 2
     assert 'must end in .png' in capsys.readouterr().err
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 from mmengine._strategy import BaseStrategy
+from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from safetensors.torch import load_file
 
+from internvl_mm.engine.hooks import EMAHook
 from internvl_mm.engine.runner import Runner
 from internvl_mm.engine.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from internvl_mm.engine.strategies.launch import choose_backend, join_group
@@ -123,6 +125,23 @@ def test_deepspeed_knows_its_batch_size_also_by_a_dotted_name(work_dir: Path) ->
     runner = Runner.from_cfg(tiny_config(work_dir, strategy=strategy))
     assert isinstance(runner.strategy, DeepSpeedStrategy)
     assert runner.strategy._batch_size == 4
+
+
+def test_averages_follow_the_updates_of_deepspeed_not_its_batches(work_dir: Path) -> None:
+    strategy = dict(type=DeepSpeedStrategy, zero_stage=1)
+    config = tiny_config(work_dir, strategy=strategy, custom_hooks=[dict(type=EMAHook)])
+    config['optim_wrapper'] = dict(config['optim_wrapper'], accumulative_counts=2)
+    updates = []
+
+    class Watch(Hook):
+        def after_train_iter(self, runner: Runner, batch_idx: int, **kwargs: Any) -> None:
+            updates.append(runner.optim_wrapper.should_update())
+
+    runner = Runner.from_cfg(config)
+    runner.register_hook(Watch())
+    runner.train()
+    assert updates == [False, True] * 5
+    assert runner.strategy.engine.global_steps == 5
 
 
 def test_deepspeed_settings_are_checked(work_dir: Path) -> None:

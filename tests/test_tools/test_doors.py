@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -109,6 +110,35 @@ def test_train_then_test(
     assert "Did you mean 'digits'?" in capsys.readouterr().err
     assert door('test')([DIGITS, 'no_such_checkpoint']) == 2
     assert 'load_from: no_such_checkpoint does not exist' in capsys.readouterr().err
+
+
+WITH_CHECKPOINTS = [DIGITS, '--cfg-options', 'default_hooks.checkpoint.type=CheckpointHook']
+
+
+def test_a_work_dir_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / 'file').write_text('')
+    assert door('train')([DIGITS, '--work-dir', f'{tmp_path}/file/below']) == 2
+    assert 'is not writable (Not a directory): choose another with --work-dir' in capsys.readouterr().err
+
+
+# At the beginning, in a checkpoint, at the end.
+@pytest.mark.parametrize('file', ['environment.json', 'meta.json', 'results.unfinished'])
+def test_a_full_disk_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, file: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text = Path.write_text
+
+    def write(path: Path, *args: object) -> int:
+        if path.name == file:
+            raise OSError(errno.ENOSPC, 'No space left on device')  # as write() fails, without a name
+        return write_text(path, *args)
+
+    monkeypatch.setattr(Path, 'write_text', write)
+    assert door('train')(WITH_CHECKPOINTS) == 2
+    told = capsys.readouterr().err
+    assert 'the disk is full' in told and 'Free space' in told
+    assert not list(tmp_path.rglob('.*unfinished'))
 
 
 def test_dry_run_writes_nothing(

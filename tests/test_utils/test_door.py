@@ -19,6 +19,7 @@ def fail(error: BaseException) -> None:
 
 def test_exit_statuses(capsys: pytest.CaptureFixture) -> None:
     assert run_door(lambda: 'anything') == 0
+    assert run_door(lambda: 1) == 1
     assert run_door(lambda: fail(DataError('[x] is missing'))) == 2
     assert run_door(lambda: fail(KeyboardInterrupt())) == 130
     printed = capsys.readouterr()

@@ -28,29 +28,29 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--preview', type=Path, metavar='PNG', help='also draw a contact sheet to this file')
     args = parser.parse_args(argv)
 
-    # After parsing, so that --help answers at once.
+    from internvl_mm.utils.door import run_door
+
+    return run_door(lambda: digit_scenes(args))
+
+
+def digit_scenes(args: argparse.Namespace) -> None:
+    """Write what the arguments say.
+
+    Raises:
+        UserError: An impossible setting, or a folder that holds something else.
+    """
     from internvl_mm.data.digit_scenes.preview import check_preview_path, draw_preview
     from internvl_mm.data.digit_scenes.settings import DigitSceneSettings
     from internvl_mm.data.digit_scenes.write import write_digit_scenes
-    from internvl_mm.utils.errors import UserError
 
-    try:
-        if args.preview:
-            check_preview_path(args.preview)
-        settings = DigitSceneSettings(
-            args.train_size,
-            args.test_size,
-            canvas=args.canvas,
-            digit_canvas=args.digit_canvas,
-            seed=args.seed,
-        )
-        write_digit_scenes(args.out, settings=settings)
-        if args.preview:
-            draw_preview(args.out, args.preview)
-    except UserError as error:
-        print(f'digit_scenes: {error}', file=sys.stderr)
-        return 2
-    return 0
+    if args.preview:
+        check_preview_path(args.preview)
+    settings = DigitSceneSettings(
+        args.train_size, args.test_size, canvas=args.canvas, digit_canvas=args.digit_canvas, seed=args.seed
+    )
+    write_digit_scenes(args.out, settings=settings)
+    if args.preview:
+        draw_preview(args.out, args.preview)
 
 
 if __name__ == '__main__':

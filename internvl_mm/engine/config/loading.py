@@ -45,7 +45,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     """Load an import-style config; every class and function it names has been imported when this returns.
 
     Args:
-        path: A file, or the name of a shipped config such as ``classification/linear_probe.py``.
+        path: A file, or the name of a shipped config such as ``quickstart/finetune_intern_vit_tiny_digits.py``.
         overrides: ``key=value`` pairs with dotted keys (lists by index: ``custom_hooks.0.interval=5``).
 
     Returns:

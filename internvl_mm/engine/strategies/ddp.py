@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -47,10 +48,13 @@ class DDPStrategy(StrategyMixin, MMDDPStrategy):
             return model  # nothing to average
         if self._sync_batch_norm:
             model = synchronise_batch_norms(model)
-        return MMDistributedDataParallel(
-            model,
-            device_ids=[torch.cuda.current_device()] if get_device() == 'cuda' else None,
-            # Synchronised statistics are the same on every process.
-            broadcast_buffers=not self._sync_batch_norm,
-            find_unused_parameters=self._find_unused_parameters,
-        )
+        with warnings.catch_warnings():
+            # torch 2.14 renames broadcast_buffers; mmengine's wrapper and our oldest torch know the old name alone.
+            warnings.filterwarnings('ignore', '`broadcast_buffers` is deprecated', FutureWarning)
+            return MMDistributedDataParallel(
+                model,
+                device_ids=[torch.cuda.current_device()] if get_device() == 'cuda' else None,
+                # Synchronised statistics are the same on every process.
+                broadcast_buffers=not self._sync_batch_norm,
+                find_unused_parameters=self._find_unused_parameters,
+            )

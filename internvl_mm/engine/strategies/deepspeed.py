@@ -41,6 +41,10 @@ class ZeroOptimWrapper(DeepSpeedOptimWrapper):
         if norm is not None:
             MessageHub.get_current_instance().update_scalar('train/grad_norm', float(norm))
 
+    def should_update(self) -> bool:
+        """Whether the last batch completed an update; asked after it, as of mmengine's wrappers."""
+        return self.model.micro_steps % self.model.gradient_accumulation_steps() == 0
+
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
         """DeepSpeed counts by itself."""
 
