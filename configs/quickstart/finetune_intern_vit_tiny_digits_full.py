@@ -1,0 +1,14 @@
+"""finetune_intern_vit_tiny_digits.py at full length: 200 epochs instead of 40.
+
+Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/finetune_intern_vit_tiny_digits_full.py
+Hardware: 2 CPU cores, fp32, about 10 minutes.
+Expected: TBD
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .finetune_intern_vit_tiny_digits import *
+
+param_scheduler[0].update(warmup=5, end=200)
+train_cfg.update(max_epochs=200, val_interval=20)
