@@ -1,6 +1,6 @@
 """Evaluate a checkpoint on the benchmarks of a config.
 
-python tools/test.py quickstart/finetune_intern_vit_tiny_digits work_dirs/finetune_intern_vit_tiny_digits --benchmarks digits
+python tools/test.py quickstart/finetune_intern_vit_tiny_digits work_dirs/finetune_intern_vit_tiny_digits
 """
 
 from __future__ import annotations

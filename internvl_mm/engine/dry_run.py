@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import OPTIMIZERS
 from torch import Tensor, nn
@@ -129,6 +130,8 @@ def dry_run(cfg: Config) -> None:
                 held_bytes(hook.average.values()) for hook in runner.hooks if isinstance(hook, EMAHook)
             ),
         )
+        if not is_main_process():
+            return
         _report(runner.strategy.task, probe, memory, batch_size=batch_size, world_size=runner.world_size)
         print_table('data', ['set', 'samples'], probe.sizes.items())
     ran = 'one batch ran forward and backward' if trains else 'one image ran forward'

@@ -74,6 +74,10 @@ class KNNProbe(BaseProbe):
     """
 
     def __init__(self, ks: Sequence[int] = (20,), *, temperature: float = 0.07, chunk: int = 1024):
+        if not ks or min(ks) < 1:
+            raise ConfigError(
+                f'probe.ks={list(ks)}: at least one number of neighbours is needed, each at least 1'
+            )
         self.ks, self.temperature, self.chunk = tuple(ks), temperature, chunk
 
     def run(
@@ -82,6 +86,11 @@ class KNNProbe(BaseProbe):
         """See :class:`BaseProbe`; all views of the training images join the bank."""
         bank = torch.cat([features for features, _ in train.views])
         labels = torch.cat([train.labels(view) for view in range(len(train.views))])
+        if max(self.ks) > len(bank):
+            raise ConfigError(
+                f'probe.ks={list(self.ks)}: only {len(bank)} training features can vote: lower it, or give more data '
+                'or features.views'
+            )
         rows = []
         for k in self.ks:
             metrics: dict[str, float] = {}

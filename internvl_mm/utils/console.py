@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -23,7 +24,12 @@ error_console = Console(stderr=True)
 
 
 def progress_bar(*, transient: bool = True) -> Progress:
-    """A progress display with count, elapsed and remaining time; silent when the terminal is not interactive."""
+    """A progress display with count, elapsed and remaining time, of the first process.
+
+    Silent when the terminal is not interactive.
+    """
+    # Every launcher's rank ends up in RANK. rich would print an empty line per bar into a file.
+    shown = console.is_interactive and os.environ.get('RANK', '0') == '0'
     return Progress(
         TextColumn('{task.description}'),
         BarColumn(),
@@ -32,6 +38,7 @@ def progress_bar(*, transient: bool = True) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=transient,
+        disable=not shown,
     )
 
 

@@ -152,7 +152,8 @@ def test_processes_share_the_work_as_the_first_one_sees_it(tmp_path, monkeypatch
     shards = sorted(tmp_path.rglob('*.safetensors'))
     shards[1].unlink()
 
-    def from_the_first(shared):  # which looked before its own first shard, and another's last one, were finished
+    # The first process looked before any of the other two files was finished.
+    def from_the_first(shared):
         shared[0] = [(path, 0, 4 * number) for number, path in enumerate(shards)]
 
     monkeypatch.setattr(features, 'broadcast_object_list', from_the_first)

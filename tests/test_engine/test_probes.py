@@ -41,6 +41,15 @@ def test_warmup_cosine_equals_timm():
         assert 0.2 * factor(step) == pytest.approx(optimizer.param_groups[0]['lr'], abs=1e-12)
 
 
+def test_numbers_of_neighbours_are_checked():
+    for ks in ([], [0, 5]):
+        with pytest.raises(ConfigError, match='at least one number of neighbours'):
+            KNNProbe(ks)
+    train = separable(20, 'train', 2 * WIDTH)
+    with pytest.raises(ConfigError, match=r'probe.ks=\[5, 21\]: only 20 training features can vote'):
+        KNNProbe([5, 21]).run(tiny_task(), train, {}, judge_of({}))
+
+
 def test_every_candidate_equals_its_own_run():
     task, train = tiny_task(), separable(80, 'train', 2 * WIDTH)
     tests = {'digits': separable(40, 'test', 2 * WIDTH)}
