@@ -38,6 +38,7 @@ def browse(cfg: Config, *, benchmark: str | None = None, num: int = 24) -> Image
     preprocessor = MODELS.build(cfg.get('data_preprocessor') or cfg.model.get('data_preprocessor'))
     batch = preprocessor(next(iter(dataloader)), training=benchmark is None)
     classes = getattr(dataloader.dataset, 'classes', None)
+    # Back to 0-1: (x - mean) / std undone.
     pixels = batch['inputs'] * preprocessor.std + preprocessor.mean
     return draw_samples(pixels, batch['data_samples'], classes)
 
@@ -53,6 +54,7 @@ def draw_samples(
         classes: Names to write instead of numbers.
     """
     height, width = pixels.shape[-2:]
+    # A whole number, so that pixels stay squares of equal size.
     scale = max(1, math.ceil(TILE / width))
     height, width = height * scale, width * scale
     columns = min(COLUMNS, len(samples))

@@ -57,12 +57,14 @@ def save_state(folder: str | Path, shared: dict[str, Any], own: dict[str, Any]) 
     Raises:
         CheckpointError: Disk full, not writable; on every process, whichever failed.
     """
+    # Beside the target, so that the rename stays on one file system; the dot hides it from find_states.
     folder = Path(folder)
     rank, scratch = get_rank(), folder.with_name(f'.{folder.name}.unfinished')
     try:
         _together(folder, lambda: _make_scratch(scratch) if rank == 0 else None)
         _together(
             folder,
+            # Whole tensors are the same everywhere: one process writes them.
             lambda: _write(scratch, shared if rank == 0 else {}, {f'{n}.rank{rank}': own[n] for n in own}),
         )
         _together(folder, lambda: _finish(scratch, folder) if rank == 0 else None)
@@ -77,6 +79,7 @@ def point_latest(folder: Path, *, name: str = LATEST) -> None:
     pointer = folder.with_name(name)
     scratch = folder.with_name(f'.{name}.unfinished')
     try:
+        # A name, not a path: the run folder can be moved.
         scratch.write_text(f'{folder.name}\n', 'utf-8')
         _sync(scratch)
         os.replace(scratch, pointer)
@@ -113,6 +116,7 @@ def _together(target: Path, action: Callable[[], None]) -> None:
         action()
     except (OSError, SafetensorError) as error:
         problem = _cannot_write(target, error)
+    # Also the point where processes wait for one another.
     messages = [message for message in all_gather_object(problem and str(problem)) if message]
     if messages:
         raise problem or CheckpointError(messages[0])
@@ -150,7 +154,9 @@ def _finish(scratch: Path, folder: Path) -> None:
     manifest = {path.name: dict(size=path.stat().st_size, sha256=hash_file(path)) for path in files}
     (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1), 'utf-8')
     _sync(scratch / MANIFEST)
+    # The names in the folder, too; without this a power cut could leave a manifest of files that are not there.
     _sync(scratch)
+    # A folder cannot be renamed onto one that has files.
     replaced = folder.with_name(f'.{folder.name}.replaced')
     if folder.exists():
         shutil.rmtree(replaced, ignore_errors=True)
@@ -195,6 +201,7 @@ def latest_state(path: str | Path) -> Path | None:
                 return state
         states = find_states(parent) if parent.is_dir() else []
         if states:
+            # Without a pointer (killed between a state and its pointer): the one written last.
             return max(states, key=lambda state: state.stat().st_mtime)
     return None
 
@@ -264,11 +271,13 @@ def load_state(state: Path) -> dict[str, Any]:
             f'and optimiser shards belong to a process. Start {meta["world_size"]} processes to resume, or begin a new '
             'run from its weights with load_from'
         )
+    # Hashing reads every byte; once is enough.
     if rank == 0:
         check_files(state)
     found: dict[str, Any] = {'model': load_tensors(state / MODEL)}
     for path in sorted(state.glob('*.json')):
         name, _, owner = path.stem.partition('.rank')
+        # Own parts only: random states and shards belong to one rank.
         if path.name != MANIFEST and owner in ('', str(rank)):
             found[name] = load_tree(state, path.stem)
     return found
@@ -336,10 +345,13 @@ def hash_named(tensors: dict[str, Tensor], names: Iterable[str]) -> str:
 def get_rng() -> dict[str, Any]:
     """States of all global generators of this process."""
     state = dict(
-        python=random.getstate(), numpy=np.random.get_state(legacy=False), torch=torch.get_rng_state()
+        # legacy=False: parts with names instead of a tuple.
+        python=random.getstate(),
+        numpy=np.random.get_state(legacy=False),
+        torch=torch.get_rng_state(),
     )
     if torch.cuda.is_available():
-        state['cuda'] = torch.cuda.get_rng_state()
+        state['cuda'] = torch.cuda.get_rng_state()  # the device of this process alone
     return state
 
 

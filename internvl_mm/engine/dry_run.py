@@ -102,8 +102,10 @@ class Probe(Hook):
         """Stop recording, count the operations of one image, and end the run."""
         self._recording.__exit__(None, None, None)
         self.images = len(data_batch['inputs'])
+        # Lists of one sample each: counting a batch would cost a batch.
         one = {key: value[:1] for key, value in data_batch.items() if key in ('inputs', 'data_samples')}
         self.flops = count_flops(runner.strategy.task, one)
+        # The only way out of mmengine's loop that skips evaluation and saving.
         raise _Enough
 
 
@@ -192,12 +194,14 @@ def state_per_value(optimizer: Mapping[str, Any]) -> float:
     Args:
         optimizer: Its config; it is built for one small parameter and stepped once.
     """
+    # A matrix: some optimisers (Adafactor, Muon) treat vectors otherwise.
     parameter = nn.Parameter(torch.zeros(64, 64))
     built = OPTIMIZERS.build({**optimizer, 'params': [parameter]})
     parameter.grad = torch.ones_like(parameter)
     built.step()
     state = built.state[parameter].values()
     return (
+        # Scalars such as Adam's step count are nothing beside the rest.
         sum(value.numel() for value in state if isinstance(value, Tensor) and value.ndim) / parameter.numel()
     )
 
@@ -226,6 +230,7 @@ def estimate_memory(
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
     weights = held_bytes(task.parameters()) / (world_size if zero_stage >= 3 else 1)
     gradients = held_bytes(trainable) / (world_size if zero_stage >= 2 else 1)
+    # 4 bytes: states are fp32 in every precision.
     optimizer = 4 * state_values * sum(map(numel, trainable)) / (world_size if zero_stage >= 1 else 1)
     host = 0.0
     if offload:

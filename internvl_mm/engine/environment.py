@@ -15,6 +15,7 @@ import torch
 
 import internvl_mm
 
+# Those that numbers or file formats depend on, by their names on PyPI.
 PACKAGES = (
     'torch',
     'torchvision',
@@ -62,6 +63,7 @@ def git_commit() -> str | None:
     folder = Path(internvl_mm.__file__).parent
 
     def git(*arguments: str) -> str:
+        # Seconds; a network file system may hang, and a run must not wait for a note about itself.
         done = subprocess.run(
             ['git', *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
         )
@@ -71,6 +73,7 @@ def git_commit() -> str | None:
         return git('rev-parse', 'HEAD') + (
             '+changes' if git('status', '--porcelain', '--untracked-files=no') else ''
         )
+    # No git, no checkout, or a folder of another owner, which git refuses.
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -84,6 +87,7 @@ def _version(package: str) -> str | None:
 
 def _cpu_name() -> str:
     try:
+        # platform.processor() is empty or only 'x86_64' on Linux.
         lines = Path('/proc/cpuinfo').read_text('utf-8').splitlines()
     except OSError:
         lines = []

@@ -51,6 +51,7 @@ class FeatureSet:
 
     def labels(self, view: int = 0) -> Tensor:
         """Class of each image of a view, ``LongTensor[n]``."""
+        # Labels follow the positions, which skip unreadable samples.
         return torch.from_numpy(self.dataset.targets)[self.views[view][1]]
 
 
@@ -97,11 +98,13 @@ class FeatureCache:
         if not trains_on_tokens(task):
             frozen['neck'] = task.neck
         return dict(
+            # By content: the same file under another name is the same, a retrained one is not.
             weights={name: hash_tensors(part.state_dict()) for name, part in frozen.items()},
             preprocessor=hash_tensors(task.data_preprocessor.state_dict()) if task.data_preprocessor else '',
             parts={name: type(part).__qualname__ for name, part in frozen.items()},
             compute=str(task.autocast_dtype),
             stored=str(self.dtype),
+            # Files are named by their first sample, which means nothing under another size.
             shard_size=self.shard_size,
             data=dataset.fingerprint(),
             length=len(dataset),
@@ -139,6 +142,7 @@ class FeatureCache:
         ledger = Ledger(folder / f'bad_samples_{os.getpid()}.jsonl')
         with progress_bar() as progress:
             bar = progress.add_task(f'features of {dataset.name}', total=len(missing))
+            # Every world_size-th, so that views and shards spread evenly.
             for path, view, start in missing[rank::world_size]:
                 stop = min(start + self.shard_size, len(dataset))
                 indices = [SampleIndex(index, view) for index in range(start, stop)]
@@ -170,7 +174,9 @@ class FeatureCache:
                 output = task.backbone(data['inputs'])
                 grid = output.grid
                 kept = output.tokens if trains_on_tokens(task) else task.neck(output)
+            # [b, C] or [b, 1+N, D]; the device holds one batch at a time.
             features.append(kept.to(self.dtype).cpu())
+            # Not the asked indices: samples left out shift them.
             positions += [sample.index for sample in data['data_samples']]
         return dict(features=torch.cat(features), positions=torch.tensor(positions), grid=torch.tensor(grid))
 
@@ -182,6 +188,7 @@ class FeatureCache:
             (torch.cat([s['features'] for s in shards]), torch.cat([s['positions'] for s in shards]))
             for shards in views.values()
         ]
+        # The same in every file: one data set, one transform.
         height, width = views[0][0]['grid'].tolist()
         return FeatureSet(views=joined, dataset=dataset, grid=(height, width), extracted=extracted)
 

@@ -63,8 +63,9 @@ class EpochTrainLoop(MMEpochLoop):
 
     def run_epoch(self) -> None:
         """Iterate over one epoch, or what is left of it."""
-        done = self._iter - self._epoch * len(self.dataloader)
+        done = self._iter - self._epoch * len(self.dataloader)  # 0 unless resumed in the middle of an epoch
         self.runner.call_hook('before_train_epoch')
+        # Evaluations leave the model in eval mode.
         self.runner.model.train()
         # After the hooks: those of an interrupted epoch already ran before its random states were saved.
         self.runner.restore_rng()
@@ -129,6 +130,7 @@ class BenchmarkLoop(BaseLoop):
             self.loaders[name] = runner.build_dataloader(parts['dataloader'], seed=runner.seed)
             self.evaluators[name] = runner.build_evaluator(list(parts['metrics']))
             self.evaluators[name].dataset_meta = getattr(self.loaders[name].dataset, 'metainfo', None)
+        # Hooks ask before the first benchmark runs.
         self.current = next(iter(self.loaders))
 
     @property
@@ -181,6 +183,7 @@ class BenchmarkLoop(BaseLoop):
                 self.runner.call_hook(
                     f'after_{self.stage}_iter', batch_idx=number, data_batch=batch, outputs=outputs
                 )
+        # The size bounds what padded samplers repeat.
         return self.evaluator.evaluate(len(self.dataloader.dataset))
 
     def _rows(self, results: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
@@ -188,6 +191,7 @@ class BenchmarkLoop(BaseLoop):
         rows = []
         for benchmark, values in results.items():
             for metric, value in values.items():
+                # A metric may carry a prefix with slashes; the last part is its name.
                 prefix, _, name = metric.rpartition('/')
                 if name == 'n':
                     continue
@@ -201,6 +205,7 @@ def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
     """Merge rows into a results file, atomically: the latest of each (benchmark, metric) stays."""
     old = json.loads(path.read_text('utf-8')) if path.exists() else []
     merged = {(row['benchmark'], row['metric']): row for row in [*old, *rows]}
+    # Readers (the report, a watching user) never see half a file.
     scratch = path.with_suffix('.unfinished')
     scratch.write_text(json.dumps(list(merged.values()), indent=1), 'utf-8')
     os.replace(scratch, path)

@@ -75,15 +75,18 @@ class LayerDecay:
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 inside = name.startswith('backbone.')
+                # Layer ids count names inside the backbone.
                 layer = backbone.layer_id(name.removeprefix('backbone.')) if inside else last
                 found[layer, parameter.ndim > 1 and not name.endswith('.bias')].append(parameter)
         return [
             dict(
                 params=parameters,
+                # The head has exponent 0, embeddings n + 1.
                 lr=lr * self.decay_rate ** (last - layer),
                 weight_decay=weight_decay if decays else 0.0,
                 name=f'layer_{layer}_{"decay" if decays else "no_decay"}',
             )
+            # Sorted: the order of groups is part of an optimiser's state.
             for (layer, decays), parameters in sorted(found.items())
         ]
 
@@ -132,13 +135,19 @@ class CosineAbsolute(_ParamScheduler):
         if not by_epoch:
             raise ConfigError('CosineAbsolute: convert_to_iter_based=True needs by_epoch=True')
         return cls(
-            *args, warmup=round(warmup * epoch_length), end=end * epoch_length, by_epoch=False, **kwargs
+            # A warm-up may be a fraction of an epoch.
+            *args,
+            warmup=round(warmup * epoch_length),
+            end=end * epoch_length,
+            by_epoch=False,
+            **kwargs,
         )
 
     def _get_value(self) -> list[float]:
         step = self.last_step
         if step < self.warmup:
             return [base * step / self.warmup for base in self.base_values]
+        # Beyond the end (a resumed, longer run) the cosine would rise again.
         if step >= self.total:
             return [self.eta_min for _ in self.base_values]
         cosine = 0.5 * (1 + math.cos(math.pi * step / self.total))

@@ -58,17 +58,21 @@ class ProbeRunner(Runner):
         loop = self._test_loop = self.build_test_loop(self._test_loop) if self._test_loop else None
         if loop is None:
             raise ConfigError('benchmarks is empty: a probe needs at least one to be scored on')
+        # No optimiser: the strategy places the model and chooses its precision.
         self.strategy.prepare(self.model, dispatch_kwargs={})
         self.model, task = self.strategy.model, self.strategy.task
         if not task.backbone.is_frozen:
             raise ConfigError("model.backbone.frozen must be 'all' for a probe on cached features")
+        # Before the extraction, which may take hours.
         task.check_data(self._train_dataset.metainfo)
         self.load_or_resume()
         self.call_hook('before_run')
         started = time.perf_counter()
         train = self.cache.extract(task, self._train_dataset)
         tests = {
-            name: self.cache.extract(task, loader.dataset, views=1) for name, loader in loop.loaders.items()
+            # Evaluation transforms are fixed: a second view would be the same.
+            name: self.cache.extract(task, loader.dataset, views=1)
+            for name, loader in loop.loaders.items()
         }
         extracted = time.perf_counter()
         rows = self.probe.run(task, train, tests, lambda name, logits: self._judge(name, tests[name], logits))
@@ -89,6 +93,7 @@ class ProbeRunner(Runner):
         for index, scores in zip(test.views[0][1].tolist(), logits.float().cpu(), strict=True):
             label = int(dataset.targets[index])
             sample = ImageSample.labelled(label, dataset=dataset.name, index=index, path=dataset.path(index))
+            # What metrics such as ReaL need besides the label.
             dataset.annotate(sample, index)
             sample.pred_logits = scores
             samples.append(sample)
@@ -96,6 +101,7 @@ class ProbeRunner(Runner):
         return {f'{name}/{metric}': value for metric, value in evaluator.evaluate(len(dataset)).items()}
 
     def _keep(self, rows: list[ProbeRow]) -> None:
+        # Dicts keep the order of the config: its first benchmark's first metric.
         chosen = next(iter(rows[0].metrics))
         best = max(rows, key=lambda row: row.metrics[chosen])
         plain = [dict(setting=row.setting, metrics=row.metrics, best=row is best) for row in rows]
@@ -108,6 +114,7 @@ class ProbeRunner(Runner):
                 row = dict(benchmark=benchmark, metric=metric, value=value, n=n)
                 results.append(dict(row, setting=best.setting, config_hash=self.config_hash))
         write_results(Path(self.log_dir, RESULTS), results)
+        # Counts are equal in all rows, and votes of neighbours are no logits to take a loss of.
         shown = [key for key in best.metrics if key.rpartition('/')[2] not in ('n', 'loss')]
         table = [
             [*row.setting.values(), *(row.metrics[key] for key in shown), '*' if row is best else '']

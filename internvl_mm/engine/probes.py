@@ -127,6 +127,7 @@ class FeatureProbe(nn.Module):
     @classmethod
     def of(cls, task: BaseTask, grid: tuple[int, int]) -> FeatureProbe:
         """Copy the trainable parts of a task, with the weights they have now."""
+        # A frozen neck was applied before storing.
         neck = copy.deepcopy(task.neck) if trains_on_tokens(task) else None
         return cls(neck, copy.deepcopy(task.head), grid)
 
@@ -139,6 +140,7 @@ def warmup_cosine(total: int, warmup: int) -> Callable[[int], float]:
     """Factor of the learning rate at a step: linear from 0, then the cosine at the absolute step (timm's rule)."""
 
     def factor(step: int) -> float:
+        # Absolute step: the cosine is already below 1 where the warm-up ends.
         return step / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
 
     return factor
@@ -159,6 +161,7 @@ class _Candidate:
         self.optimizer = torch.optim.SGD(
             [p for p in module.parameters() if p.requires_grad],
             lr=lr,
+            # As published for every InternViT probe; only rate and decay are swept.
             momentum=0.9,
             nesterov=True,
             weight_decay=weight_decay,
@@ -209,6 +212,7 @@ class SweepProbe(BaseProbe):
         self, task: BaseTask, train: FeatureSet, tests: dict[str, FeatureSet], judge: Judge
     ) -> list[ProbeRow]:
         """See :class:`BaseProbe`."""
+        # Rounded up: the last batch of an epoch may be smaller.
         steps = -(-len(train.views[0][1]) // self.batch_size)
         schedule = warmup_cosine(steps * self.epochs, round(steps * self.warmup_epochs))
         candidates = [
@@ -229,9 +233,11 @@ class SweepProbe(BaseProbe):
     def _epoch(
         self, candidates: list[_Candidate], train: FeatureSet, view: int, generator: torch.Generator
     ) -> None:
+        # [n, C] or [n, 1+N, D] on the CPU, and [n].
         features, labels = train.views[view][0], train.labels(view)
         device = _device(candidates[0].module)
         for batch in torch.randperm(len(labels), generator=generator).split(self.batch_size):
+            # One read for all candidates is what makes a sweep cheap; stored halves compute in fp32.
             inputs, targets = features[batch].to(device).float(), labels[batch].to(device)
             for candidate in candidates:
                 candidate.step(inputs, targets, self.label_smoothing)

@@ -109,6 +109,7 @@ class Runner(FlexibleRunner):
         check_writable(work_dir, setting='work_dir', way_out='choose another with --work-dir')
         # Before processes meet: afterwards the run folders of this start would be found, too.
         resume = self._resume_from(work_dir, resume, load_from)
+        # Held back until the first batch: building and hooks draw numbers, too.
         self._pending_rng: dict[str, Any] | None = None
         self._benchmarks = dict(benchmarks or {})
         super().__init__(
@@ -124,6 +125,7 @@ class Runner(FlexibleRunner):
             default_hooks=default_hooks,
             custom_hooks=custom_hooks,
             data_preprocessor=data_preprocessor,
+            # A state holds all weights: pretrained ones would be read for nothing.
             load_from=None if resume else load_from,
             resume=resume or False,
             launcher=launcher,
@@ -143,6 +145,7 @@ class Runner(FlexibleRunner):
     def from_cfg(cls, cfg: Config | dict) -> Runner:
         """Build a runner from a config; the keys are the constructor's arguments."""
         kinds = [kind for kind in cls.__mro__ if issubclass(kind, Runner)]
+        # cfg is given below; options only passes on what parents name.
         names = {name for kind in kinds for name in inspect.signature(kind).parameters} - {'cfg', 'options'}
         parts = cfg.to_dict() if isinstance(cfg, Config) else dict(cfg)
         filename = cfg.filename if isinstance(cfg, Config) else None
@@ -167,6 +170,7 @@ class Runner(FlexibleRunner):
     @property
     def config_hash(self) -> str:
         """Twelve hexadecimal digits of a hash over everything that decides what is computed."""
+        # 48 bits: enough to tell runs apart, short enough for a table.
         return hash_settings({name: self.cfg[name] for name in self.cfg if name not in _NOT_HASHED})[:12]
 
     def dump_config(self) -> None:
@@ -257,6 +261,7 @@ class Runner(FlexibleRunner):
     def load_or_resume(self) -> None:
         """Load what the config asks for; called after the model was built."""
         self._check_data()
+        # train() and then test() of one runner must not go back to the loaded weights.
         if self._has_loaded:
             return
         if self._resume and self._train_loop is not None:

@@ -60,6 +60,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     seen: set[int] = set()
     separate = {}
     for name, tensor in tensors.items():
+        # safetensors writes plain memory: no strides, no shared storage.
         tensor = tensor.detach().cpu().contiguous()
         memory = tensor.untyped_storage().data_ptr()
         separate[name] = tensor.clone() if memory in seen else tensor
@@ -82,6 +83,7 @@ def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         # numpy's floats are Python floats, too; JSON wants the plain ones.
         return float(value) if isinstance(value, np.floating) else value
+    # numpy's ints and bools are no Python ones, and JSON refuses them.
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (Tensor, np.ndarray)):
@@ -91,15 +93,18 @@ def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
         tensors[place] = torch.from_numpy(np.ascontiguousarray(value)) if array else value
         return {'$array' if array else '$tensor': place}
     if isinstance(value, HistoryBuffer):
+        # Arrays: values and how many each stands for, of the last max_length updates.
         values, counts = value.data
         return {'$history': encode([values, counts, value.max_length], place, tensors)}
     if isinstance(value, (list, tuple)):
+        # JSON has no tuples; random states and betas need them back.
         items = [encode(item, f'{place}.{number}', tensors) for number, item in enumerate(value)]
         return items if isinstance(value, list) else {'$tuple': items}
     if isinstance(value, dict):
         entries = {key: encode(item, f'{place}.{key}', tensors) for key, item in value.items()}
         if all(isinstance(key, str) and not key.startswith(_MARK) for key in entries):
             return entries
+        # JSON keys are text; optimiser states are keyed by numbers.
         return {'$items': [[encode(key, place, tensors), item] for key, item in entries.items()]}
     raise TypeError(
         f'{place} is a {type(value).__qualname__}, which cannot be written without pickle: '

@@ -19,6 +19,7 @@ from rich.table import Table
 
 Item = TypeVar('Item')
 
+# Both look up sys.stdout and sys.stderr when they write, so that redirection works.
 console = Console()
 error_console = Console(stderr=True)
 

@@ -29,5 +29,6 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
         word: What the user wrote.
         allowed: Words that would have been accepted.
     """
+    # 0.6 is difflib's default: one or two wrong letters in a usual name.
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ''

@@ -27,7 +27,9 @@ def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
+        # The header keeps [2, 3] and [3, 2] of equal bytes apart.
         digest.update(f'{name}|{tensor.dtype}|{tuple(tensor.shape)}|'.encode())
+        # As bytes: numpy has no bf16.
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
@@ -36,6 +38,7 @@ def hash_settings(settings: Any) -> str:
     """Return a sha256 of nested settings; classes and functions count by their qualified name."""
 
     def plain(value: Any) -> str:
+        # repr of a function holds its address, which changes with every process.
         if isinstance(value, type) or callable(value):
             return f'{value.__module__}.{value.__qualname__}'
         return str(value)

@@ -103,6 +103,7 @@ def _entry_problems(value: Any, path: slots.Keys) -> Iterator[Problem]:
 def _part_problems(part: dict, path: slots.Keys, given: frozenset[str]) -> Iterator[Problem]:
     target = part['type']
     if isinstance(target, str):
+        # Resolved configs and --cfg-options name classes by text.
         found = find_part(target)
         if found is None:
             hint = did_you_mean(target.rpartition('.')[2], _registered())
@@ -115,6 +116,7 @@ def _part_problems(part: dict, path: slots.Keys, given: frozenset[str]) -> Itera
     arguments = {key: value for key, value in part.items() if key not in ('type', '_scope_')}
     problems = list(_call_problems(target, arguments, path, given))
     yield from problems
+    # Only after its arguments fit, so that it may rely on them.
     check = getattr(target, 'check_config', None)
     if callable(check) and not problems:
         yield from (Problem(_dotted(path), text) for text in check(**arguments))
@@ -126,6 +128,7 @@ def _call_problems(
     """Compare the keys and values of one dict with the signature of what they will be given to."""
     signature = signature_of(target)
     taken = {key: kind for entry in slots.of(slots.TAKEN, target) for key, kind in entry.items()}
+    # By the class: every optimiser gets its parameters from the builder.
     given = given.union(*slots.of(slots.GIVEN, target))
     fills = getattr(target, 'fills', {})
     allowed = sorted({*signature.arguments, *taken} - given)

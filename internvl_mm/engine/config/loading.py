@@ -84,6 +84,7 @@ def set_option(cfg: Config, key: str, value: Any) -> None:
 
 def _find(path: str) -> Path:
     root = config_root()
+    # The user's own file wins over a shipped one of that name.
     for candidate in (Path(path), root / path, root / f'{path}.py'):
         if candidate.is_file() and candidate.suffix == '.py':
             return candidate.resolve()
@@ -105,6 +106,7 @@ def _find(path: str) -> Path:
 def _explain(error: BaseException, file: Path, sources: set[Path]) -> str:
     """Where in the user's files an error came from, and what it says."""
     frames = traceback.extract_tb(error.__traceback__)
+    # The innermost frame in a config; below it is mmengine or a library.
     frame = next((frame for frame in reversed(frames) if Path(frame.filename).resolve() in sources), None)
     where = f'{frame.filename}:{frame.lineno}' if frame else str(file)
     line = f'\n  {frame.line}' if frame and frame.line else ''
@@ -167,6 +169,7 @@ def _override(cfg: Config, overrides: Sequence[str]) -> None:
             raise ConfigError(f"option '{pair}' is not of the form key=value (train_dataloader.batch_size=8)")
         options = Namespace()
         try:
+            # mmengine's grammar of values (lists, tuples, quotes), which its users know.
             DictAction([], dest='options')(ArgumentParser(), options, [pair])
         except AssertionError as error:
             raise ConfigError(f"option '{pair}': the value cannot be read: {error}") from error

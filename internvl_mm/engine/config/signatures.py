@@ -40,6 +40,7 @@ class Signature:
     open: bool = False
 
 
+# Parsing sources takes milliseconds, and a config names the same classes again and again.
 @cache
 def signature_of(target: Callable) -> Signature:
     """The signature of a class (its constructor, and its parents' as far as ``**kwargs`` reach) or a function."""
@@ -100,6 +101,7 @@ def _add(signature: Signature, function: Callable, *, skip: int, taken: set[str]
             or name in signature.arguments
         ):
             continue
+        # The most derived constructor comes first, so its annotation counts.
         signature.arguments[name] = Argument(hints.get(name, EMPTY), parameter.default)
         if parameter.default is EMPTY:
             signature.required.add(name)

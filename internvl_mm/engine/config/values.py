@@ -155,6 +155,7 @@ def _sequence_problems(value: Any, annotation: Any, setting: str) -> list[Proble
 def _path_problems(value: Any, kind: str, setting: str) -> list[Problem]:
     path = Path(value).expanduser()
     if not path.exists():
+        # A misspelt file most often has its right name next to it.
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         looked = '' if path.is_absolute() else f' (looked in {Path.cwd()})'
         hint = did_you_mean(path.name, siblings)
@@ -185,6 +186,7 @@ def _is_dict_type(annotation: Any) -> bool:
 @cache
 def _adapter(annotation: Any) -> TypeAdapter | None:
     try:
+        # strict: pydantic would otherwise read '3' as 3 and 1 as True.
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, strict=True))
     except PydanticSchemaGenerationError:
         return None
@@ -209,6 +211,7 @@ def _mismatch(value: Any, annotation: Any, setting: str) -> Problem:
     words = [word for word in _literals(annotation) if isinstance(word, str)]
     hint = did_you_mean(value, words) if isinstance(value, str) else ''
     shown = repr(value) if not callable(value) else getattr(value, '__name__', repr(value))
+    # Characters; a long list would bury the message.
     shown = shown if len(shown) <= 80 else shown[:77] + '...'
     given = type(value).__name__ if value is not None else ''
     suffix = f' ({given})' if given and not callable(value) else ''

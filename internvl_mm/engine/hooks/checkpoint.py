@@ -62,6 +62,7 @@ class CheckpointHook(Hook):
         """Find a misspelt benchmark before hours of training."""
         if self.save_best is None:
             return
+        # Names of metrics are known only after an evaluation; that of the benchmark already now.
         known = list(runner.val_loop.loaders) if runner.val_loop else []
         benchmark = self.save_best.split('/')[0]
         if benchmark not in known:
@@ -102,6 +103,7 @@ class CheckpointHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Save the end of training."""
+        # The interval may have ended right here.
         if self._last != _name(runner.iter):
             self._save(runner, epoch=runner.epoch, iteration=runner.iter)
 
@@ -123,6 +125,7 @@ class CheckpointHook(Hook):
 
 
 def _name(iteration: int) -> str:
+    # Zeros in front, so that listings sort by time up to a million iterations.
     return f'iter_{iteration:06d}'
 
 

@@ -47,12 +47,14 @@ class EMAHook(Hook):
             )
         self.decay = decay
         self.average: dict[str, Tensor] = {}
+        # One fused kernel over all tensors on CUDA.
         self._blend = get_ema_multi_avg_fn(decay)
         self._resumed: dict[str, Tensor] | None = None
 
     def before_train(self, runner: FlexibleRunner) -> None:
         """Start from the present weights, or go on from the resumed average."""
         weights = averaged_tensors(task_of(runner))
+        # fp32: in bf16 a step of (1 - decay) of the difference would round away.
         self.average = {name: tensor.detach().float().clone() for name, tensor in weights.items()}
         if self._resumed is None:
             return
@@ -62,6 +64,7 @@ class EMAHook(Hook):
                 f'the average of the training state does not fit the model (differs in {", ".join(differing[:3])}): '
                 'resume with the config it was trained with, or start a new run with load_from'
             )
+        # Into the tensors of the model's device: states arrive on the CPU.
         for name, tensor in self._resumed.items():
             self.average[name].copy_(tensor)
 
@@ -78,6 +81,7 @@ class EMAHook(Hook):
     def applied(self, runner: FlexibleRunner) -> Iterator[None]:
         """Put the average into the model for the duration of a ``with`` block."""
         weights = averaged_tensors(task_of(runner))
+        # A copy of the trainable weights for the time of an evaluation; exact, unlike computing back.
         raw = {name: tensor.detach().clone() for name, tensor in weights.items()}
         try:
             _assign(weights, self.average)
@@ -112,6 +116,7 @@ def averaged_tensors(task: nn.Module) -> dict[str, Tensor]:
         raise ConfigError(
             'EMAHook needs whole parameters and ZeRO-3 partitions them: use zero2, or drop EMAHook'
         )
+    # keep_vars: the tensors themselves, so that no copy is made. Buffers outside it (caches) are not averaged.
     kept = task.state_dict(keep_vars=True)
     buffers = {name: b for name, b in task.named_buffers() if name in kept and b.is_floating_point()}
     return parameters | buffers

@@ -82,7 +82,9 @@ def _bit_sums(task: nn.Module) -> dict[str, int]:
     sums: dict[str, Tensor] = {}
     for name, parameter in task.named_parameters():
         if not parameter.requires_grad:
+            # ZeRO-3 keeps this process's slice here; the parameter itself is empty between uses.
             data = getattr(parameter, 'ds_tensor', parameter).detach().contiguous()
+            # int64 may wrap around, which changes nothing: equal bits give equal sums.
             sums[name] = data.view(-1).view(_INTEGERS[data.element_size()]).sum(dtype=torch.int64)
     # one transfer from the device instead of one per parameter
     return dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True)) if sums else {}

@@ -45,6 +45,7 @@ class NonFiniteHook(Hook):
         """Listen to the task's forward and to the optimiser's step."""
         self._handles = [task_of(runner).register_forward_hook(partial(self._check_losses, runner))]
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+        # DeepSpeed's optimisers are of their own kind.
         if isinstance(optimizer, torch.optim.Optimizer):
             self._handles.append(optimizer.register_step_pre_hook(partial(self._check_gradients, runner)))
 
@@ -78,7 +79,9 @@ class NonFiniteHook(Hook):
             for parameter in group['params']
             if parameter.grad is not None
         ]
+        # One fused norm and one transfer per step; which parameter it was is looked up only when it happened.
         if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)).item():
+            # DDP has averaged: every process sees the same and stops here, too.
             named = task_of(runner).named_parameters()
             bad = [name for name, p in named if p.grad is not None and not torch.isfinite(p.grad).all()]
             self._stop(runner, 'gradient', samples=self._samples, parameters=bad)

@@ -57,7 +57,10 @@ class ProgressHook(Hook):
         # An exception skips after_train; without this the terminal's cursor would stay hidden.
         atexit.register(self._progress.stop)
         self._handlers = [
-            handler for handler in runner.logger.handlers if type(handler) is logging.StreamHandler
+            # Exactly this class: its child FileHandler must keep every line.
+            handler
+            for handler in runner.logger.handlers
+            if type(handler) is logging.StreamHandler
         ]
         for handler in self._handlers:
             handler.addFilter(_is_news)
@@ -112,6 +115,7 @@ class ProgressHook(Hook):
 
 def _numbers(runner: FlexibleRunner) -> str:
     scalars = runner.message_hub.log_scalars
+    # Mean of 20 iterations, as the throughput: single batches jump.
     parts = [f'loss {scalars["train/loss"].mean(20):.4f}'] if 'train/loss' in scalars else []
     if 'train/lr' in scalars:
         parts.append(f'lr {scalars["train/lr"].current():.2e}')

@@ -43,8 +43,10 @@ class ReportHook(Hook):
         runner.logger.info(f'report: {Path(runner.log_dir) / "report.html"}')
 
     def _write(self, runner: FlexibleRunner) -> None:
+        # Everything it shows was gathered before, so no other process is needed.
         if not is_main_process():
             return
+        # Known once the model is built; a run stopped earlier has none.
         precision = getattr(runner.strategy, 'precision', None)
         facts = RunFacts(
             name=Path(runner.work_dir).name,

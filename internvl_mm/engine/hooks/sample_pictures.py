@@ -63,6 +63,7 @@ class SamplePicturesHook(Hook):
             return
         picture = _judge(sample, classes)
         if len(kept) < self.samples or (not picture.correct and len(kept) < self.samples + self.mistakes):
+            # uint8 [3, H, W], as collated; at most samples + mistakes of them are held.
             kept[sample.index] = picture, pixels.cpu()
 
     def _after_epoch(self, runner: FlexibleRunner, mode: str = 'train') -> None:
@@ -71,6 +72,7 @@ class SamplePicturesHook(Hook):
             return
         index = Path(runner.log_dir) / PICTURES
         index.parent.mkdir(exist_ok=True)
+        # Other samples may be wrong this time; their pictures would stay for ever.
         for old in index.parent.glob('*.png'):
             old.unlink()
         for picture, pixels in pictures:
@@ -83,6 +85,7 @@ def _judge(sample: ImageSample, classes: Sequence[str]) -> Picture:
     scores = sample.pred_logits.float().softmax(-1)
     predicted = int(scores.argmax())
     accepted = (sample.gt_labels if 'gt_labels' in sample else sample.gt_label).tolist()
+    # A metric may score a subset of the classes, whose names are not known here.
     names = classes if len(classes) == len(scores) else [str(index) for index in range(len(scores))]
     return Picture(
         file=f'{re.sub("[^A-Za-z0-9_-]", "_", sample.dataset)}_{sample.index:06d}.png',

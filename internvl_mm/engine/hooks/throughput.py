@@ -55,8 +55,10 @@ class ThroughputHook(Hook):
         self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Update both scalars."""
+        # Of this process times their number: uneven last batches do not matter over a window.
         self._images.append(len(data_batch['inputs']) * runner.world_size)
         self._seconds.append(runner.message_hub.get_scalar('train/time').current())
+        # images / s; train/time is one iteration in seconds, reading included.
         speed = sum(self._images) / sum(self._seconds)
         runner.message_hub.update_scalar('train/images_per_second', speed)
         if self.peak and self._flops:

@@ -82,6 +82,7 @@ class StrategyMixin(BaseStrategy):
                 'take ddp, zero1, zero2 or zero3 from configs/_base_/strategies'
             )
         super()._setup_env(launcher=launcher, **kwargs)
+        # The first process decides: clocks and file systems of several machines differ.
         names = [_unused_name(Path(self.work_dir), self._timestamp)]
         broadcast_object_list(names)
         self._timestamp = names[0]
@@ -95,6 +96,7 @@ class StrategyMixin(BaseStrategy):
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model and tell it the compute dtype."""
         model = super().build_model(model)
+        # On CPUs bf16 pays only in wide models.
         width = getattr(model, 'width', None)
         self.precision = resolve_precision(self._precision, device=get_device(), width=width)
         if hasattr(model, 'set_precision'):
@@ -114,12 +116,14 @@ class StrategyMixin(BaseStrategy):
         if isinstance(optim_wrapper, dict) and self.precision is not None:
             kind = optim_wrapper.get('type', OptimWrapper)
             kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+            # fp16 gradients underflow without loss scaling; a wrapper of the user's own is left alone.
             if self.precision.dtype == torch.float16 and kind is OptimWrapper:
                 optim_wrapper = dict(optim_wrapper, type=AmpOptimWrapper, dtype='float16')
         return super().build_optim_wrapper(optim_wrapper, model)
 
     def _accumulation(self) -> int:
         """Batches per update."""
+        # mmengine has no public name for it.
         return getattr(self.optim_wrapper, '_accumulative_counts', 1)
 
     def _scale_lr(self) -> None:
@@ -133,6 +137,7 @@ class StrategyMixin(BaseStrategy):
         self.logger.info(
             f'learning rates x {ratio:g}: global batch {global_batch}, base {rule["base_batch_size"]}'
         )
+        # Before schedulers are built, which take these as their base values.
         for group in self.optim_wrapper.optimizer.param_groups:
             group['lr'] *= ratio
 
@@ -198,6 +203,7 @@ class StrategyMixin(BaseStrategy):
     def _drop_frozen(self, checkpoint: dict[str, Any]) -> None:
         if self.rank != 0:
             return
+        # Whole tensors are with the first process only.
         names = frozen_names(self.task)
         tensors = checkpoint['state_dict']
         # Frozen weights do not change, so that hashing them once per run is enough.
@@ -235,6 +241,7 @@ class StrategyMixin(BaseStrategy):
             checkpoint = dict(state_dict=load_tensors(state / MODEL_FILE), meta=read_meta(state))
         else:
             tensors = open_weights(path)
+            # Not one name of the task: weights of a backbone alone, in somebody's layout.
             if not set(tensors) & set(self._shapes()):
                 return self._load_backbone(path)
             checkpoint = dict(state_dict=dict(tensors), meta={})
@@ -337,6 +344,7 @@ class StrategyMixin(BaseStrategy):
                 f'{state}: the optimiser differs from the one that was saved ({error}): resume with the same '
                 'optim_wrapper, or start from its weights with load_from'
             ) from error
+        # Where in an accumulation the run stopped, which mmengine counts by iterations.
         if self._accumulation() > 1:
             self.optim_wrapper.initialize_count_status(
                 self.model, checkpoint['meta']['iter'], self.dispatch_kwargs['max_iters']

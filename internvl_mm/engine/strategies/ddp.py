@@ -46,6 +46,7 @@ class DDPStrategy(StrategyMixin, MMDDPStrategy):
         model = model.to(get_device())
         if not any(parameter.requires_grad for parameter in model.parameters()):
             return model  # nothing to average
+        # Published probes normalise over the global batch; per-process statistics change the numbers.
         if self._sync_batch_norm:
             model = synchronise_batch_norms(model)
         with warnings.catch_warnings():

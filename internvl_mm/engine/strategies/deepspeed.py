@@ -135,6 +135,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
             )
         self._clip_norm = float(clip.get('max_norm', 0.0))
         self._accumulative_counts = settings.pop('accumulative_counts', 1)
+        # AmpOptimWrapper would scale losses a second time.
         settings['type'] = ZeroOptimWrapper
         return BaseStrategy.build_optim_wrapper(self, settings, model)
 
@@ -169,6 +170,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
             # Any torch optimiser works; DeepSpeed's own would have to be compiled.
             zero_allow_untested_optimizer=True,
             zero_force_ds_cpu_optimizer=False,
+            # Never: the runner logs.
             steps_per_print=2**62,
         )
         if self.precision.dtype != torch.float32:
@@ -200,6 +202,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         if self.rank != 0:
             return {}
         saved = self.task.state_dict(keep_vars=True)
+        # Buffers are never partitioned.
         return tensors | {name: buffer for name, buffer in self.task.named_buffers() if name in saved}
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -224,6 +227,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
     def _weights_changed(self) -> None:
         """Let the optimiser's own copies of the parameters follow."""
         optimizer = self.engine.optimizer
+        # In an evaluation there is no optimiser, hence no copy.
         if hasattr(optimizer, 'refresh_fp32_params'):
             optimizer.refresh_fp32_params()
 
@@ -272,6 +276,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
             )
         with self._inner_optimizer() as inner:
             inner.load_state_dict(shard['optimizer'])
+        # DeepSpeed decides by micro_steps when an accumulation is complete.
         for name, value in shard['counters'].items():
             setattr(self.engine, name, value)
         if shard['scaler'] is not None:

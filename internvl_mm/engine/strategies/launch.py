@@ -54,6 +54,7 @@ def join_group(launcher: str, *, backend: str = 'auto', timeout: float | None = 
     options: dict = dict(backend=choose_backend(backend))
     if timeout is not None:
         options['timeout'] = datetime.timedelta(seconds=timeout)
+    # In memory: no port to collide with another run on the machine.
     if launcher == 'none':
         dist.init_process_group(store=dist.HashStore(), rank=0, world_size=1, **options)
         return
@@ -70,5 +71,6 @@ def join_group(launcher: str, *, backend: str = 'auto', timeout: float | None = 
             "scripts in tools/launch, or set launcher='none' for a single process"
         )
     if options['backend'] == 'nccl':
+        # Before the group exists: nccl binds a process to the device that is current then.
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
     dist.init_process_group(**options)

@@ -53,14 +53,16 @@ class CollectiveBatchNorm(_BatchNorm):
                 eps=self.eps,
             )
         others = [dimension for dimension in range(input.dim()) if dimension != 1]
+        # Sums of half-precision squares lose the variance.
         x = input.float()
         # Processes may hold different numbers of samples, so sums and counts travel, not means.
         count = torch.tensor([x.numel() / x.shape[1]], device=x.device)
-        total = _Sum.apply(torch.cat([x.sum(others), count]))
+        total = _Sum.apply(torch.cat([x.sum(others), count]))  # [C + 1]: sums and the count in one message
         count = total[-1].detach()
         shape = (1, -1, *([1] * (x.dim() - 2)))
         mean = total[:-1] / count
         centred = x - mean.view(shape)
+        # Of centred values, in a second pass: E[x²] - E[x]² cancels for features far from 0.
         variance = _Sum.apply(centred.square().sum(others)) / count
         self._track(mean.detach(), variance.detach(), count)
         out = centred * torch.rsqrt(variance + self.eps).view(shape)
@@ -74,6 +76,7 @@ class CollectiveBatchNorm(_BatchNorm):
             return
         self.num_batches_tracked.add_(1)
         rate = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
+        # torch normalises with the biased variance and tracks the unbiased one.
         unbiased = variance * count / (count - 1).clamp(min=1)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), rate)
@@ -100,5 +103,6 @@ def _collective(norm: _BatchNorm) -> CollectiveBatchNorm:
         affine=norm.affine,
         track_running_stats=norm.track_running_stats,
     )
+    # The very objects: the optimiser may hold them already.
     new._parameters, new._buffers = norm._parameters, norm._buffers
     return new.train(norm.training)
