@@ -14,15 +14,6 @@ from internvl_mm.models.backbones.intern_vit import Block, InternViT, VisionEmbe
 from internvl_mm.models.layers import AttentionKernel, NormType, flash_installed, resize_position_embedding
 from internvl_mm.utils.errors import ConfigError
 
-_COUNTS = (
-    'num_channels',
-    'patch_size',
-    'image_size',
-    'hidden_size',
-    'num_attention_heads',
-    'intermediate_size',
-    'num_hidden_layers',
-)
 _UNSUPPORTED = {'hidden_act': 'gelu', 'dropout': 0.0, 'attention_dropout': 0.0}  # the only published values
 
 
@@ -54,7 +45,7 @@ class InternVisionConfig(PreTrainedConfig):
         **kwargs: What every transformers configuration takes.
 
     Raises:
-        ConfigError: An activation or dropout that no published model has, or a size that is no positive number.
+        ConfigError: An activation or dropout that no published model has.
 
     Source: InternVL ``configuration_intern_vit.py``.
     """
@@ -91,11 +82,6 @@ class InternVisionConfig(PreTrainedConfig):
             if settings[name] != only:
                 raise ConfigError(
                     f'{name}={settings[name]!r} is not supported: InternViT was published with {only!r} only'
-                )
-        for name in _COUNTS:
-            if not isinstance(settings[name], int) or settings[name] < 1:
-                raise ConfigError(
-                    f'{name}={settings[name]!r} is not possible: it must be a whole number from 1'
                 )
         for name, value in settings.items():
             setattr(self, name, value)

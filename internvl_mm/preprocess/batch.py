@@ -39,6 +39,10 @@ class ImageDataPreprocessor(BaseDataPreprocessor):
         non_blocking: bool = False,
     ):
         super().__init__(non_blocking)
+        if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
+            raise ConfigError(
+                f'mean={tuple(mean)}, std={tuple(std)}: both need three values (R, G, B), and those of std be above 0'
+            )
         # Not persistent: constants of the recipe do not belong into checkpoints.
         self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)

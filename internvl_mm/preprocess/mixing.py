@@ -10,7 +10,8 @@ from torch import Tensor
 from internvl_mm.data.seeding import seeded
 from internvl_mm.registry import TRANSFORMS
 from internvl_mm.structures import ImageSample, stack_field
-from internvl_mm.utils.errors import DataError
+from internvl_mm.utils.checks import check_shares
+from internvl_mm.utils.errors import ConfigError, DataError
 
 
 @TRANSFORMS.register_module()
@@ -28,6 +29,9 @@ class Mixing:
         smoothing: Label smoothing, spread over all classes.
         prob: Share of batches that are mixed.
 
+    Raises:
+        ConfigError: A number is out of its range.
+
     Source: Zhang et al. 2017 (Mixup), Yun et al. 2019 (CutMix).
     """
 
@@ -40,6 +44,12 @@ class Mixing:
         smoothing: float = 0.1,
         prob: float = 1.0,
     ):
+        if min(mixup, cutmix) < 0 or not 0 <= prob <= 1:
+            raise ConfigError(
+                f'mixup={mixup}, cutmix={cutmix}, prob={prob}: the first two must not be negative (0 turns them off), '
+                'the last is a share from 0 to 1'
+            )
+        check_shares(smoothing=smoothing)
         self.num_classes = num_classes
         self.smoothing = smoothing
         self._mix = Mixup(

@@ -160,3 +160,20 @@ def test_more_ranks_than_classes() -> None:
 def test_subset_needs_imagenet_logits() -> None:
     with pytest.raises(ConfigError, match="class_subset='imagenet_r' picks columns of 1000 .* gives 2"):
         evaluate(Accuracy((1,), class_subset='imagenet_r'), [predicted(0, [1.0, 0.0])])
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    """A NaN sorts first and would count as right where it stands at the label."""
+    with pytest.raises(DataError, match=r"scores of image 1 of 'toy' are not numbers \(NaN\).*precision"):
+        evaluate(Accuracy((1,)), [predicted(0, [0.0, 1.0]), predicted(1, [float('nan'), 1.0])])
+
+
+@pytest.mark.parametrize('topk', [(), (0,), (1, -5)])
+def test_impossible_k_are_refused(topk: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match='topk='):
+        Accuracy(topk)
+
+
+def test_real_needs_sets_of_classes() -> None:
+    with pytest.raises(ConfigError, match="images of 'toy' carry no sets of accepted classes"):
+        evaluate(ReaLAccuracy((1,)), [predicted(0, [0.0, 1.0])])

@@ -8,6 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from internvl_mm.models.heads import LinearClsHead
+from internvl_mm.utils.errors import ConfigError
 
 
 def test_batch_norm_then_linear_by_hand() -> None:
@@ -51,3 +52,8 @@ def test_stays_fp32_under_autocast() -> None:
     with torch.autocast('cpu', dtype=torch.bfloat16):
         assert_close(head(x), plain, rtol=0, atol=0)
     assert_close(head.norm.running_mean, statistics, rtol=0, atol=0)
+
+
+def test_an_unknown_norm_is_refused() -> None:
+    with pytest.raises(ConfigError, match="norm='bath' is unknown: use 'batch', 'layer' or None"):
+        LinearClsHead(4, 3, norm='bath')

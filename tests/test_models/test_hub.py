@@ -154,9 +154,10 @@ def test_settings_nobody_published_are_refused(setting: dict) -> None:
 
 
 @pytest.mark.parametrize('setting', [dict(hidden_size='32'), dict(patch_size=0), dict(image_size=[56, 56])])
-def test_sizes_are_positive_numbers(setting: dict) -> None:
+def test_a_damaged_config_is_told(folder: Path, setting: dict) -> None:
+    edit(folder, **setting)
     with pytest.raises(ConfigError, match='is not possible: it must be a whole number from 1'):
-        InternVisionConfig(**setting)
+        internvl_mm.load_model(folder)
 
 
 def small_model(**settings) -> InternVisionModel:

@@ -231,3 +231,21 @@ def test_image_sizes_off_the_patch_grid_are_refused() -> None:
         tiny()(torch.randn(1, 3, 56, 60))
     with pytest.raises(ConfigError, match='image_size=60 is not a multiple of patch_size=14'):
         tiny().resize_positions(60)
+
+
+@pytest.mark.parametrize(
+    ('setting', 'message'),
+    [
+        (
+            dict(num_attention_heads=0),
+            'num_attention_heads=0 is not possible: it must be a whole number from 1',
+        ),
+        (dict(patch_size=-14), 'patch_size=-14 is not possible'),
+        (dict(num_hidden_layers=2.0), r'num_hidden_layers=2\.0 is not possible'),
+        (dict(window_size=0, use_class_token=False), 'window_size=0 is not possible'),
+        (dict(drop_path_rate=1.0), r'drop_path_rate=1\.0 is not possible: it must be from 0 up to'),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        InternViT(**{**TINY, **setting})

@@ -63,3 +63,9 @@ def test_pictures_of_different_size_are_refused():
 def test_normalised_input_is_refused():
     with pytest.raises(ConfigError, match='inputs are torch.float32 instead of uint8'):
         ImageDataPreprocessor()(dict(inputs=torch.rand(2, 3, 4, 4)))
+
+
+@pytest.mark.parametrize('setting', [dict(mean=(0.5, 0.5)), dict(std=(1.0, 1.0)), dict(std=(0.0, 1.0, 1.0))])
+def test_impossible_statistics_are_refused(setting: dict):
+    with pytest.raises(ConfigError, match='both need three values'):
+        ImageDataPreprocessor(**setting)

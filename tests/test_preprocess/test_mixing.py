@@ -8,7 +8,7 @@ from timm.data import Mixup
 from internvl_mm.data.seeding import seeded
 from internvl_mm.preprocess import Mixing
 from internvl_mm.structures import ImageSample, stack_field
-from internvl_mm.utils.errors import DataError
+from internvl_mm.utils.errors import ConfigError, DataError
 
 
 def samples(size: int, epoch: int = 0) -> list[ImageSample]:
@@ -73,3 +73,9 @@ def test_labels_beyond_the_head_are_refused():
     batch = [ImageSample.labelled(label, dataset='toy', index=label) for label in (0, 7)]
     with pytest.raises(DataError, match="label 7 of sample 7 of data set 'toy' is outside num_classes=5"):
         Mixing(5)(pictures(2), batch)
+
+
+@pytest.mark.parametrize('setting', [dict(mixup=-0.1), dict(cutmix=-1), dict(prob=1.5), dict(smoothing=1.0)])
+def test_numbers_out_of_range_are_refused(setting: dict):
+    with pytest.raises(ConfigError, match=f'{next(iter(setting))}={next(iter(setting.values()))}'):
+        Mixing(num_classes=5, **setting)

@@ -107,6 +107,7 @@ def _load_table(source: Path) -> hf.Dataset:
 
 def _labels(table: hf.Dataset, column: str, path: str) -> np.ndarray:
     labels = np.asarray(table.with_format('numpy')[column][:])
-    if labels.dtype.kind not in 'iu':
-        raise DataError(f"{path}: column '{column}' holds {labels.dtype} instead of class indices")
+    if labels.dtype.kind not in 'iu' or labels.ndim != 1:
+        held = f'{labels.dtype}' + (' lists' if labels.ndim > 1 else '')
+        raise DataError(f"{path}: column '{column}' holds {held} instead of one class index per row")
     return labels

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from internvl_mm.evaluation.imagenet_subsets import ClassSubset, class_subset
 from internvl_mm.registry import METRICS
+from internvl_mm.utils.checks import check_counts
 from internvl_mm.utils.errors import ConfigError, DataError
 
 from .base import SampleMetric, Scores
@@ -39,6 +40,10 @@ class Accuracy(SampleMetric):
         prefix: str | None = None,
     ):
         super().__init__(prefix)
+        if not topk:
+            raise ConfigError('topk=(): name at least one k, such as topk=(1,)')
+        for k in topk:
+            check_counts(topk=k)
         self.topk = tuple(topk)
         self.class_subset = class_subset
 
@@ -61,6 +66,13 @@ class Accuracy(SampleMetric):
     def _logits(self, samples: Sequence[dict[str, Any]]) -> Tensor:
         """Scores ``[B, C]`` of the classes that take part, checked against the class list of the data set."""
         logits = torch.stack([sample['pred_logits'] for sample in samples]).float()
+        if len(broken := logits.isnan().any(dim=-1).nonzero()):
+            # Sorted first, NaN would even count as right where it stands at the label.
+            sample = samples[int(broken[0])]
+            raise DataError(
+                f"the scores of image {sample['index']} of '{sample['dataset']}' are not numbers (NaN): the weights "
+                "are broken, or the precision is too small for them; try precision='bf16' or 'fp32' of the strategy"
+            )
         if self.class_subset is not None:
             logits = self._subset_columns(logits)
         classes = (self.dataset_meta or {}).get('classes')
@@ -112,6 +124,11 @@ class ReaLAccuracy(Accuracy):
 
     def score(self, samples: Sequence[dict[str, Any]]) -> list[Scores | None]:
         """See :class:`SampleMetric`."""
+        if bare := [sample for sample in samples if 'gt_labels' not in sample]:
+            raise ConfigError(
+                f"images of '{bare[0]['dataset']}' carry no sets of accepted classes: ReaLAccuracy needs an "
+                'ImageNetReaLDataset; for one class per image use Accuracy'
+            )
         ranked = self._ranked(self._logits(samples)).cpu()
         accepted = [sample['gt_labels'].cpu() for sample in samples]
         return [

@@ -29,6 +29,7 @@ from internvl_mm.models.layers import (
 )
 from internvl_mm.registry import MODELS
 from internvl_mm.structures import VisionFeatures
+from internvl_mm.utils.checks import check_counts, check_shares
 from internvl_mm.utils.errors import ConfigError, DataError
 from internvl_mm.utils.paths import ExistingPath
 
@@ -235,6 +236,17 @@ class InternViT(BaseBackbone):
         pretrained_depth: int | None = None,
     ):
         super().__init__()
+        check_counts(
+            hidden_size=hidden_size,
+            num_hidden_layers=num_hidden_layers,
+            num_attention_heads=num_attention_heads,
+            intermediate_size=intermediate_size,
+            patch_size=patch_size,
+            image_size=image_size,
+            num_channels=num_channels,
+            window_size=1 if window_size is None else window_size,
+        )
+        check_shares(drop_path_rate=drop_path_rate)
         if window_size is not None and use_class_token:
             raise ConfigError(
                 'window_size needs use_class_token=False: a window has no place for the class token'

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from internvl_mm.models.convert.probes import HEAD_NAMES, load_probe_part
 from internvl_mm.registry import MODELS
+from internvl_mm.utils.errors import ConfigError
 from internvl_mm.utils.paths import ExistingPath
 
 
@@ -42,6 +43,8 @@ class LinearClsHead(nn.Module):
         super().__init__()
         self.in_dim, self.num_classes, self.pretrained = in_dim, num_classes, pretrained
         norms = {'batch': nn.BatchNorm1d, 'layer': nn.LayerNorm}
+        if norm is not None and norm not in norms:
+            raise ConfigError(f"norm={norm!r} is unknown: use 'batch', 'layer' or None")
         self.norm = norms[norm](in_dim, eps=eps) if norm else nn.Identity()
         if num_classes <= 0:
             self.linear = nn.Identity()

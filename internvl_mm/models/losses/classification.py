@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from internvl_mm.registry import MODELS
-from internvl_mm.utils.errors import ConfigError
+from internvl_mm.utils.checks import check_shares
 
 
 @MODELS.register_module()
@@ -22,10 +22,7 @@ class ClassificationLoss(nn.Module):
 
     def __init__(self, label_smoothing: float = 0.0):
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise ConfigError(
-                f'label_smoothing={label_smoothing}: allowed is 0 (none) up to, not including, 1'
-            )
+        check_shares(label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -69,8 +69,9 @@ def test_missing_columns_are_named_with_a_hint(tmp_path: Path):
 
 
 def test_columns_of_another_type_are_refused(tmp_path: Path):
-    with pytest.raises(DataError, match="column 'label' holds .* instead of class indices"):
-        TableDataset(write_columns(tmp_path, image=[image_bytes()], label=['cat']), num_classes=1)
+    for label in (['cat'], [0.5], [[0]]):
+        with pytest.raises(DataError, match="column 'label' holds .* instead of one class index per row"):
+            TableDataset(write_columns(tmp_path, image=[image_bytes()], label=label), num_classes=1)
     dataset = TableDataset(write_columns(tmp_path, image=['text'], label=[0]), num_classes=1)
     with pytest.raises(DataError, match=r"t.parquet\[0\]: column 'image' holds str, not an image"):
         dataset[0]
