@@ -173,6 +173,12 @@ def _override(cfg: Config, overrides: Sequence[str]) -> None:
             DictAction([], dest='options')(ArgumentParser(), options, [pair])
         except AssertionError as error:
             raise ConfigError(f"option '{pair}': the value cannot be read: {error}") from error
+        except RecursionError as error:
+            # mmengine's reader calls itself for ever on brackets inside words, as in dict(...).
+            raise ConfigError(
+                f"option '{pair}': the value cannot be read: options hold numbers, words, and lists or tuples of them; "
+                'set what a dict holds key by key (default_hooks.ema.type=EMAHook)'
+            ) from error
         try:
             cfg.merge_from_dict(options.options)
         except (AttributeError, TypeError, LookupError) as error:

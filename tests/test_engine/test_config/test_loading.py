@@ -141,6 +141,7 @@ def test_module_that_fails_to_import(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ('model..head=1', 'is not of the form key=value'),
         ('=1', 'is not of the form key=value'),
         ('log_level=[1,2', 'the value cannot be read'),
+        ('custom_hooks=[dict(type=EMAHook,decay=0.5)]', 'set what a dict holds key by key'),
         ('randomness.seed.x=1', 'randomness.seed is 0, which has no'),
         ('param_scheduler.5.end=1', "param_scheduler is a list of 1: '5' must be an index from 0"),
         ('param_scheduler.end=1', "'end' must be an index from 0"),
