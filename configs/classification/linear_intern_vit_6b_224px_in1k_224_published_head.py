@@ -9,6 +9,10 @@ A 77.479 / 92.737, R 89.777 / 97.023, Sketch 69.117 / 88.341. IN-1K should agree
 from mmengine.config import read_base
 
 with read_base():
-    from .linear_intern_vit_6b_224px_in1k_224 import *
+    from .._base_.benchmarks.imagenet_224 import *
+    from .._base_.models.intern_vit_6b_224px import backbone as _backbone
+    from .._base_.models.linear_probe import *
+    from .._base_.runtime import *
 
+model.update(backbone=dict(_backbone, frozen='all'))
 model['head'].update(pretrained='pretrained/intern_vit_6b_224px_head.pth')
