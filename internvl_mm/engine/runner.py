@@ -186,6 +186,10 @@ class Runner(FlexibleRunner):
 
     # ---- parts ----
 
+    def get_hooks_info(self) -> str:
+        """Names of the hooks, for the log, in the order they are called; mmengine's table takes sixty lines."""
+        return '  ' + ', '.join(type(hook).__name__ for hook in self.hooks)
+
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register the config's default hooks over mmengine's indispensable ones."""
         for hook in {**_DEFAULT_HOOKS, **(hooks or {})}.values():
