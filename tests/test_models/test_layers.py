@@ -66,6 +66,9 @@ def test_build_norm_names_what_it_knows() -> None:
     assert isinstance(build_norm('layer_norm', 4, 1e-6), torch.nn.LayerNorm)
     with pytest.raises(ConfigError, match=r"norm_type='batch_norm'.*'rms_norm'.*'layer_norm'"):
         build_norm('batch_norm', 4, 1e-6)
+    for eps in (0.0, None, '1e-6'):
+        with pytest.raises(ConfigError, match='eps=.* is not possible: it must be a number above 0'):
+            build_norm('rms_norm', 4, eps)
 
 
 def attention_formula(layer: Attention, x: torch.Tensor, *, per_head: bool = False) -> torch.Tensor:

@@ -55,11 +55,16 @@ def build_norm(norm_type: NormType, dim: int, eps: float, *, rounding: Rounding 
     """Make the norm a config names.
 
     Args:
-        norm_type: ``'rms_norm'`` (6B) or ``'layer_norm'`` (300M); any other raises a :class:`ConfigError`.
+        norm_type: ``'rms_norm'`` (6B) or ``'layer_norm'`` (300M).
         dim: Size of the last dimension.
         eps: Numerical floor.
         rounding: Only used by ``'rms_norm'``.
+
+    Raises:
+        ConfigError: Another ``norm_type``, or an ``eps`` that is no positive number.
     """
+    if not isinstance(eps, float) or eps <= 0:
+        raise ConfigError(f'eps={eps!r} of a norm is not possible: it must be a number above 0, such as 1e-6')
     if norm_type == 'rms_norm':
         return RMSNorm(dim, eps, rounding=rounding)
     if norm_type == 'layer_norm':
