@@ -182,7 +182,8 @@ class InternVisionModel(PreTrainedModel):
         """Compute features; nothing is normalised after the last block.
 
         Args:
-            pixel_values: Normalised pixels ``[B, 3, H, W]``, cast to the dtype of the weights.
+            pixel_values: Normalised pixels ``[B, 3, H, W]``, cast to the dtype of the weights; rows and columns beyond
+                a multiple of the patch are left out, as published.
             output_hidden_states: Also return the embeddings and the output of every block.
             return_dict: Return a tuple when false.
             pixel_embeds: Embedded tokens ``[B, 1+N, D]`` instead of pixels.
@@ -199,6 +200,10 @@ class InternVisionModel(PreTrainedModel):
                 raise ValueError(
                     f'pixel_values has shape {tuple(pixel_values.shape)}: it must be [B, 3, H, W]'
                 )
+            # The published class takes any size: its patch convolution leaves out what is less than a patch.
+            patch = self.config.patch_size
+            height, width = (side // patch * patch for side in pixel_values.shape[-2:])
+            pixel_values = pixel_values[..., :height, :width]
             pixel_embeds = self.embeddings(pixel_values.to(self.embeddings.patch_embedding.weight.dtype))
         keep_all = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         last = self.config.num_hidden_layers

@@ -78,6 +78,8 @@ def test_there_and_back_changes_nothing(layout: str, settings: dict, dtype: torc
         ('native', 'model.vision_tower.'),
         ('native', 'vision_tower.'),
         ('hf', 'backbone.'),
+        ('pth', 'module.'),
+        ('hf', 'module.backbone.'),
     ],
 )
 def test_the_vit_is_found_inside_a_larger_model(layout: str, prefix: str) -> None:

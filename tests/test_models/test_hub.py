@@ -179,6 +179,12 @@ def test_outputs_follow_the_published_class() -> None:
     torch.testing.assert_close(from_embeddings.last_hidden_state, output.last_hidden_state)
 
 
+def test_less_than_a_patch_at_the_border_is_left_out_as_published() -> None:
+    model, pixels = small_model(), torch.randn(1, 3, 60, 97)
+    whole_patches = model(pixels[..., :56, :84]).last_hidden_state
+    assert torch.equal(model(pixels).last_hidden_state, whole_patches)
+
+
 def test_the_model_and_the_backbone_are_one_definition() -> None:
     model, pixels = small_model(), torch.randn(1, 3, 56, 56)
     backbone = InternViT(**model.config.backbone_arguments()).eval()

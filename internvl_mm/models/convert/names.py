@@ -27,8 +27,17 @@ from internvl_mm.utils.errors import CheckpointError
 Layout = Literal['hf', 'pth', 'timm', 'native']
 LAYOUTS: tuple[Layout, ...] = ('hf', 'pth', 'timm', 'native')
 
-# Modules that hold an InternViT: chat checkpoints, transformers-native ones (new and old), our own tasks.
-PREFIXES = ('', 'vision_model.', 'model.vision_tower.', 'vision_tower.', 'backbone.')
+# Modules that hold an InternViT: chat checkpoints, transformers-native ones (new and old), our own tasks, and what
+# data-parallel wrappers put before the names.
+PREFIXES = (
+    '',
+    'vision_model.',
+    'model.vision_tower.',
+    'vision_tower.',
+    'backbone.',
+    'module.',
+    'module.backbone.',
+)
 
 _PTH, _NATIVE = 1, 2  # columns of the tables; timm shares the column of pth
 _COLUMN: dict[Layout, int] = {'hf': 0, 'pth': _PTH, 'timm': _PTH, 'native': _NATIVE}
