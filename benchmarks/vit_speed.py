@@ -138,7 +138,7 @@ def auto_precision(models: dict[str, nn.Module], pixels: Tensor, *, rounds: int)
 
 def run(quick: bool = False) -> list[Row]:
     """All cells."""
-    rounds = 3 if quick else 11
+    rounds = 3 if quick else 9
     models = build_models()
     pixels = torch.randn(BATCH, 3, SIDE, SIDE)
     gate(models, pixels)
