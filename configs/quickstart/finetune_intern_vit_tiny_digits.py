@@ -16,7 +16,7 @@ with read_base():
     from .._base_.models.finetune import *
     from .._base_.models.intern_vit_tiny import backbone as _backbone
     from .._base_.runtime import *
-    from .._base_.schedules.scratch_adamw_40e import *
+    from .._base_.schedules.scratch_adamw_60e import *
 
 model.update(
     backbone=_backbone,
