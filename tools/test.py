@@ -13,7 +13,9 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the arguments, check the config, evaluate; 0 on success, 2 after a mistake in what was given."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('config', help='a config file, or the name of a shipped one')
-    parser.add_argument('checkpoint', nargs='?', help='a checkpoint folder or file (default: what the config loads)')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='a checkpoint folder or file (default: what the config loads)'
+    )
     parser.add_argument('--work-dir', help='where results are kept (default: work_dirs/<name of the config>)')
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='replace settings: a.b.c=1'
