@@ -23,7 +23,8 @@ def collate_samples(items: list[dict[str, Any] | BadSample]) -> dict[str, Any]:
             taken instead, or a :class:`BadSample`.
 
     Returns:
-        ``dict(inputs=uint8 Tensor[B, 3, H, W] or list[Tensor], data_samples=list[ImageSample], bad_samples=list[BadSample])``.
+        ``dict(inputs=..., data_samples=list[ImageSample], bad_samples=list[BadSample])``, the inputs uint8
+        ``Tensor[B, 3, H, W]`` or, for several sizes, ``list[Tensor]``.
 
     Raises:
         DataError: No sample of the batch is usable.
