@@ -1,8 +1,8 @@
 """A tiny InternViT trained from scratch on DigitScenes, all parameters.
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/finetune_intern_vit_tiny_digits.py
-Hardware: 2 CPU cores, fp32; 163 s of processor time, 4 minutes on cores shared with other work.
-Expected: top-1 97.2 on 360 digits that were not trained on (measured, seed 0; seed 1 gave 96.4: see docs/log.md).
+Hardware: 2 CPU cores, fp32; two and a half minutes, partly shared with other work.
+Expected: top-1 97.8 on 360 digits that were not trained on (measured, seed 0: see docs/log.md).
 """
 
 from mmengine.config import read_base
@@ -16,7 +16,7 @@ with read_base():
     from .._base_.models.finetune import *
     from .._base_.models.intern_vit_tiny import backbone as _backbone
     from .._base_.runtime import *
-    from .._base_.schedules.scratch_adamw_40e import *
+    from .._base_.schedules.scratch_adamw_60e import *
 
 model.update(
     backbone=_backbone,

@@ -3,7 +3,7 @@
 Command: python tools/train.py configs/quickstart/linear_sweep_intern_vit_tiny_digits.py \
     --cfg-options model.backbone.pretrained=RUN/checkpoints/NAME
 Hardware: 2 CPU cores, seconds.
-Expected: top-1 97.2 on the test digits for the best setting (measured, backbone at 97.2), as end to end.
+Expected: top-1 98.1 on the test digits for the best of 12 settings (measured, backbone at 97.8).
 """
 
 from mmengine.config import read_base
