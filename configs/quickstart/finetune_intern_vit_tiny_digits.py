@@ -1,7 +1,7 @@
 """A tiny InternViT trained from scratch on DigitScenes, all parameters.
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/finetune_intern_vit_tiny_digits.py
-Hardware: 2 CPU cores, fp32; two and a half minutes, partly shared with other work.
+Hardware: 2 CPU cores, fp32; 150 s and 194 s in two runs on a noisy machine.
 Expected: top-1 97.8 on 360 digits that were not trained on (measured, seed 0: see docs/log.md).
 """
 
