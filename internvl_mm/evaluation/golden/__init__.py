@@ -13,17 +13,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
-from internvl_mm.models.convert import open_weights
-from internvl_mm.models.convert.files import read_json
-from internvl_mm.models.hub import load_model
-from internvl_mm.models.tasks.published_probe import build_published_probe
 from internvl_mm.utils.errors import DataError
 
-# What a checker yields: name of an output, what we computed, what was recorded.
-Comparison = tuple[str, Tensor, Tensor]
+from .comparison import Comparison, difference
+from .probe import check_probe
+from .vit import check_vit
 
 
 @dataclass(frozen=True)
@@ -42,28 +37,6 @@ class CaseResult:
 
     def __str__(self) -> str:
         return f'{self.verdict} {self.name} {self.detail}'
-
-
-def check_vit(folder: Path) -> Iterator[Comparison]:
-    """InternViT: last hidden state, pooler output and every hidden state, at each recorded image size."""
-    model, golden = load_model(folder), load_file(folder / 'golden.safetensors')
-    for name in golden:
-        if not name.startswith('pixel_values_'):
-            continue
-        size = name.removeprefix('pixel_values_')
-        output = model(golden[name], output_hidden_states=True)
-        yield f'last_hidden_state_{size}', output.last_hidden_state, golden[f'last_hidden_state_{size}']
-        yield f'pooler_output_{size}', output.pooler_output, golden[f'pooler_output_{size}']
-        for index, hidden in enumerate(output.hidden_states):
-            yield f'hidden_{index}_{size}', hidden, golden[f'hidden_{index}_{size}']
-
-
-def check_probe(folder: Path) -> Iterator[Comparison]:
-    """Published classification probe: logits."""
-    golden = load_file(folder / 'golden.safetensors')
-    probe = build_published_probe(read_json(folder / 'case.json')['arguments'], open_weights(folder))
-    pixels = golden['pixel_values']
-    yield 'logits', probe.head(probe(pixels, mode='tensor')), golden['logits']
 
 
 CHECKERS: dict[str, Callable[[Path], Iterator[Comparison]]] = {'vit': check_vit, 'probe': check_probe}
@@ -86,7 +59,7 @@ def check_case(folder: Path, tolerance: float) -> CaseResult:
         )
     try:
         with torch.no_grad():
-            errors = {name: _difference(ours, recorded) for name, ours, recorded in checker(folder)}
+            errors = {name: difference(ours, recorded) for name, ours, recorded in checker(folder)}
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         # A case that breaks must not keep the others from being checked.
         return CaseResult(folder.name, 'FAIL', f'{type(error).__name__}: {error}')
@@ -98,14 +71,6 @@ def check_case(folder: Path, tolerance: float) -> CaseResult:
     return CaseResult(
         folder.name, 'FAIL', f'{worst} differs by {errors[worst]:.2e}, tolerance {tolerance:.0e}'
     )
-
-
-def _difference(ours: Tensor, recorded: Tensor) -> float:
-    """Largest absolute difference; infinite for another shape or a NaN."""
-    if ours.shape != recorded.shape:
-        return float('inf')
-    difference = float((ours - recorded).abs().max())
-    return difference if difference == difference else float('inf')
 
 
 def check_folder(folder: Path, *, tolerance: float = 1e-4, only: Iterable[str] = ()) -> Iterator[CaseResult]:
