@@ -1,8 +1,9 @@
-"""Data sets: index to one labelled image."""
+"""Data sets: index to one sample."""
 
 from .base import BaseDataset
 from .digit_scenes import DigitSceneDataset
 from .few_shot import FewShotDataset
+from .guarded import GuardedDataset
 from .image_folder import ImageFolderDataset
 from .image_list import ImageListDataset, ImageNetReaLDataset
 from .table import TableDataset
@@ -12,6 +13,7 @@ __all__ = [
     'BaseDataset',
     'DigitSceneDataset',
     'FewShotDataset',
+    'GuardedDataset',
     'ImageFolderDataset',
     'ImageListDataset',
     'ImageNetReaLDataset',

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch.utils.data import Dataset
 
 from internvl_mm.data.decode import ImageDecoder
 from internvl_mm.data.pipeline import Pipeline, Transform
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.data.seeding import seeded
 from internvl_mm.registry import TRANSFORMS
-from internvl_mm.structures import BadSample, ImageSample
-from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
+from internvl_mm.structures import ImageSample
+from internvl_mm.utils.errors import DataError
 from internvl_mm.utils.hashing import hash_settings
 
-OnError = Literal['fail', 'skip', 'replace']
-POLICIES = ('fail', 'skip', 'replace')
-MAX_REPLACEMENTS = 10  # tries before a sample counts as bad for good
-
-Item = dict[str, Any]
+from .guarded import GuardedDataset, Item, OnError
 
 
-class BaseDataset(Dataset, ABC):
+class BaseDataset(GuardedDataset):
     """Index to one labelled image.
 
     A subclass finds its samples in ``__init__``, hands their labels to this class, and implements :meth:`read` and
     :meth:`path`. Everything else (decoding, transforms, bad samples, reproducible randomness) happens here.
 
-    ``dataset[index]`` is ``dict(inputs=uint8 Tensor[3, H, W], data_samples=ImageSample)``, or a :class:`BadSample`
-    under ``on_error='skip'``. What random transforms do is a function of (seed, epoch, index): our samplers yield
-    :class:`SampleIndex`, which carries all three; for a plain ``int`` the epoch is that of :meth:`set_epoch`.
+    ``dataset[index]`` is ``dict(inputs=uint8 Tensor[3, H, W], data_samples=ImageSample)``, or a :class:`BadSample`; see
+    :class:`GuardedDataset`.
 
     Args:
         targets: Class index of every sample.
@@ -44,8 +38,7 @@ class BaseDataset(Dataset, ABC):
         name: Name in results, ledgers and reports; the class's name by default.
         transform: From PIL image to PIL image or uint8 tensor, see :class:`Pipeline`.
         decoder: An :class:`ImageDecoder` or its config.
-        on_error: What a bad sample does: ``'fail'`` stops, ``'skip'`` leaves it out of its batch, ``'replace'`` takes
-            another one, always the same for the same sample. The last two leave a line in the run's ledger.
+        on_error: What a bad sample does, see :class:`GuardedDataset`.
 
     Attributes:
         targets: int64 array ``[len]``.
@@ -66,17 +59,12 @@ class BaseDataset(Dataset, ABC):
         decoder: ImageDecoder | dict | None = None,
         on_error: OnError = 'fail',
     ):
-        if on_error not in POLICIES:
-            hint = did_you_mean(on_error, POLICIES)
-            raise ConfigError(f"on_error='{on_error}' is no policy: use 'fail', 'skip' or 'replace'.{hint}")
+        super().__init__(name=name, on_error=on_error)
         # Arrays rather than lists: worker processes share their memory, while lists are copied by reference counting.
         self.targets = np.asarray(targets, np.int64)
         self.classes = tuple(classes)
-        self.name = name or type(self).__name__
         self.transform = Pipeline(transform)
         self.decoder = TRANSFORMS.build(decoder) if isinstance(decoder, dict) else decoder or ImageDecoder()
-        self.on_error = on_error
-        self.epoch = 0
         if len(self) == 0:
             raise DataError(f"data set '{self.name}' has no samples")
         if on_error == 'fail':
@@ -125,27 +113,11 @@ class BaseDataset(Dataset, ABC):
     def _identity(self) -> Any:
         """What else decides the samples of a data set, where paths and labels do not say it all."""
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of plain integer indices, in this process."""
-        self.epoch = epoch
-
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, index: int) -> Item | BadSample:
-        if not 0 <= index < len(self):
-            raise IndexError(f"index {index} is outside data set '{self.name}' of {len(self)} samples")
-        if not isinstance(index, SampleIndex):
-            index = SampleIndex(index, self.epoch)
-        try:
-            return self._load(index)
-        except DataError as error:
-            if self.on_error == 'fail':
-                raise
-            bad = BadSample(self.name, int(index), self.path(index), str(error))
-        return bad if self.on_error == 'skip' else self._replace(index, bad)
-
-    def _load(self, index: SampleIndex) -> Item:
+    def load(self, index: SampleIndex) -> Item:
+        """See :class:`GuardedDataset`."""
         self._check_label(index)
         source = self.read(index)
         image = source if isinstance(source, Image.Image) else self.decoder(source, self.path(index))
@@ -157,16 +129,6 @@ class BaseDataset(Dataset, ABC):
         sample.set_metainfo(dict(epoch=index.epoch))
         self.annotate(sample, index)
         return dict(inputs=inputs, data_samples=sample)
-
-    def _replace(self, index: SampleIndex, bad: BadSample) -> Item | BadSample:
-        """Another sample in place of a bad one, chosen by (seed, index); gives up after a few that are bad too."""
-        choices = np.random.default_rng([index.seed, index]).integers(len(self), size=MAX_REPLACEMENTS)
-        for choice in choices.tolist():
-            try:
-                return dict(self._load(index.to(choice)), bad_samples=[bad])
-            except DataError:
-                continue
-        return bad
 
     def _check_label(self, index: int) -> None:
         label = int(self.targets[index])
