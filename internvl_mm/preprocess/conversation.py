@@ -139,7 +139,7 @@ RELEASE_SYSTEM_MESSAGES = {
 
 
 def _chat_ml(
-    name: str, system_message: str, *, end: str = '<|im_end|>', **more: tuple[str, ...]
+    name: str, system_message: str, *, end: str = '<|im_end|>', extra_stops: tuple[str, ...] = ()
 ) -> ChatTemplate:
     return ChatTemplate(
         name=name,
