@@ -38,6 +38,8 @@ LATEST = 'latest'
 MANIFEST = 'manifest.json'
 MODEL = 'model.safetensors'
 _SHOWN = 6  # names listed in an error
+# Trees the runner itself writes; others come from hooks.
+_OWN_TREES = frozenset({'meta', 'optimizer', 'param_schedulers', 'message_hub'})
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -281,6 +283,12 @@ def load_state(state: Path) -> dict[str, Any]:
         if path.name != MANIFEST and owner in ('', str(rank)):
             found[name] = load_tree(state, path.stem)
     return found
+
+
+def load_hook_states(state: Path) -> dict[str, Any]:
+    """What hooks added to a training state, such as ``'ema'``, name to tree; evaluations need nothing else of it."""
+    names = {path.stem for path in state.glob('*.json') if '.rank' not in path.name and path.name != MANIFEST}
+    return {name: load_tree(state, name) for name in sorted(names - _OWN_TREES)}
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------

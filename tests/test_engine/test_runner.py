@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from internvl_mm.engine.hooks import EMAHook
 from internvl_mm.engine.runner import Runner
 from internvl_mm.utils.errors import CheckpointError, ConfigError, DataError, UserError
 from tests.test_engine.tiny import LossRecorder, TinyImages, tiny_config, tiny_model
@@ -124,3 +125,18 @@ def test_resuming_nothing_and_from_nowhere(work_dir: Path, tmp_path: Path) -> No
     assert Runner.from_cfg(tiny_config(work_dir, resume=True))._resume is False
     with pytest.raises(CheckpointError, match='it does not exist. Give a folder such as'):
         Runner.from_cfg(tiny_config(work_dir, resume=str(tmp_path / 'nowhere')))
+
+
+def test_the_average_of_a_training_state_is_evaluated_in_another_process_too(work_dir: Path) -> None:
+    def run(**changes: object) -> Runner:
+        hooks = [dict(type=EMAHook, decay=0.9)]
+        return Runner.from_cfg(tiny_config(work_dir, custom_hooks=hooks, **changes))
+
+    trained = run()
+    trained.train()
+    expected = trained.test()
+    trained.save_checkpoint(str(trained.checkpoint_dir), 'iter_000010')
+    loaded = run(load_from=str(trained.checkpoint_dir)).test()
+    assert loaded == expected
+    assert {'tiny/top1', 'tiny/ema/top1'} <= loaded.keys()
+    assert loaded['tiny/loss'] != loaded['tiny/ema/loss']

@@ -27,8 +27,9 @@ class EMAHook(Hook):
     """Averages trainable parameters and float buffers: ``average = decay · average + (1 − decay) · weights``.
 
     The average starts at the initial weights, without warm-up, and moves with every optimiser step. It is kept in fp32.
-    Every evaluation measures the raw weights and then the average, whose metrics begin with ``ema/``. Frozen parameters
-    equal their average and are not copied.
+    Every evaluation measures the raw weights and then the average, whose metrics begin with ``ema/``; ``tools/test.py``
+    does, too, when the training state it loads holds an average. Frozen parameters equal their average and are not
+    copied.
 
     Args:
         decay: Weight of the past.
@@ -49,23 +50,34 @@ class EMAHook(Hook):
         self.average: dict[str, Tensor] = {}
         # One fused kernel over all tensors on CUDA.
         self._blend = get_ema_multi_avg_fn(decay)
-        self._resumed: dict[str, Tensor] | None = None
+        self._loaded: dict[str, Tensor] | None = None
+        self._resumes = False
 
     def before_train(self, runner: FlexibleRunner) -> None:
         """Start from the present weights, or go on from the resumed average."""
         weights = averaged_tensors(task_of(runner))
         # fp32: in bf16 a step of (1 - decay) of the difference would round away.
         self.average = {name: tensor.detach().float().clone() for name, tensor in weights.items()}
-        if self._resumed is None:
-            return
-        if {n: t.shape for n, t in self._resumed.items()} != {n: t.shape for n, t in self.average.items()}:
-            differing = sorted(self._resumed.keys() ^ self.average.keys()) or ['shapes']
+        if self._resumes:
+            self._take_loaded()
+
+    def before_test(self, runner: FlexibleRunner) -> None:
+        """Without training before it: evaluate the average of the loaded training state, too."""
+        if self._loaded is not None and not self.average:
+            weights = averaged_tensors(task_of(runner))
+            self.average = {name: torch.empty_like(tensor).float() for name, tensor in weights.items()}
+            self._take_loaded()
+
+    def _take_loaded(self) -> None:
+        assert self._loaded is not None
+        if {n: t.shape for n, t in self._loaded.items()} != {n: t.shape for n, t in self.average.items()}:
+            differing = sorted(self._loaded.keys() ^ self.average.keys()) or ['shapes']
             raise CheckpointError(
                 f'the average of the training state does not fit the model (differs in {", ".join(differing[:3])}): '
                 'resume with the config it was trained with, or start a new run with load_from'
             )
         # Into the tensors of the model's device: states arrive on the CPU.
-        for name, tensor in self._resumed.items():
+        for name, tensor in self._loaded.items():
             self.average[name].copy_(tensor)
 
     def after_train_iter(
@@ -106,7 +118,9 @@ class EMAHook(Hook):
 
     def after_load_checkpoint(self, runner: FlexibleRunner, checkpoint: dict[str, Any]) -> None:
         """Take the average out of a training state; before training starts, the model may not be built yet."""
-        self._resumed = checkpoint.get(STATE)
+        self._loaded = checkpoint.get(STATE)
+        # Loaded without its position, a state is a start: a run from there begins an average of its own.
+        self._resumes = self._loaded is not None and 'message_hub' in checkpoint
 
 
 def averaged_tensors(task: nn.Module) -> dict[str, Tensor]:

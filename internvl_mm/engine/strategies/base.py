@@ -29,6 +29,7 @@ from internvl_mm.engine.checkpoint import (
     get_rng,
     hash_named,
     latest_state,
+    load_hook_states,
     load_state,
     point_latest,
     read_meta,
@@ -238,7 +239,9 @@ class StrategyMixin(BaseStrategy):
         state = path if (path / MANIFEST).is_file() else path.is_dir() and latest_state(path)
         if state:
             check_files(state)
-            checkpoint = dict(state_dict=load_tensors(state / MODEL_FILE), meta=read_meta(state))
+            checkpoint = dict(
+                load_hook_states(state), state_dict=load_tensors(state / MODEL_FILE), meta=read_meta(state)
+            )
         else:
             tensors = open_weights(path)
             # Not one name of the task: weights of a backbone alone, in somebody's layout.

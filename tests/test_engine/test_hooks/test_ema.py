@@ -63,7 +63,7 @@ def test_applied_puts_the_average_in_and_the_weights_back(make_runner):
 def test_state_goes_through_a_checkpoint(make_runner):
     hook = EMAHook(decay=0.9)
     make_runner(hook).train()
-    checkpoint = {}
+    checkpoint = dict(message_hub={})
     hook.before_save_checkpoint(None, checkpoint)
     saved = {name: tensor.clone() for name, tensor in checkpoint['ema'].items()}
 
@@ -77,7 +77,7 @@ def test_state_goes_through_a_checkpoint(make_runner):
 
 def test_average_of_another_model(make_runner):
     hook = EMAHook()
-    hook.after_load_checkpoint(None, dict(ema={'head.other': torch.zeros(1)}))
+    hook.after_load_checkpoint(None, dict(ema={'head.other': torch.zeros(1)}, message_hub={}))
     with pytest.raises(CheckpointError, match=r'does not fit the model \(differs in backbone'):
         hook.before_train(make_runner())
 
@@ -93,3 +93,10 @@ def test_partitioned_parameters():
     task.head.linear.weight.ds_tensor = torch.zeros(1)
     with pytest.raises(ConfigError, match='ZeRO-3 partitions them: use zero2'):
         averaged_tensors(task)
+
+
+def test_a_run_that_only_loads_weights_begins_its_own_average(make_runner):
+    hook, runner = EMAHook(decay=0.9), make_runner()
+    hook.after_load_checkpoint(runner, dict(ema={'head.other': torch.zeros(1)}))
+    hook.before_train(runner)
+    assert hook.average.keys() == averaged_tensors(runner.model).keys()
