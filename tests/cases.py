@@ -25,7 +25,16 @@ from internvl_mm.evaluation.metrics import Accuracy, ReaLAccuracy
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.heads import LinearClsHead
 from internvl_mm.models.losses import ClassificationLoss
-from internvl_mm.models.necks import AttentionPooling, ClipProjector, ClsPatchConcat, ClsToken, MeanPatch
+from internvl_mm.models.necks import (
+    AttentionPooling,
+    BackboneMaps,
+    ClipProjector,
+    ClsPatchConcat,
+    ClsToken,
+    MeanPatch,
+    MultiScaleNeck,
+    SimpleFeaturePyramid,
+)
 from internvl_mm.models.tasks import ImageClassifier
 
 # ---------------------------------------------------------------- datasets
@@ -91,6 +100,33 @@ def few_shot(folder: Path) -> dict:
     return dict(dataset=full, shots=1, subset_file=str(folder / 'subset.json'))
 
 
+SEG_CLASSES = ('a', 'b', 'c')
+
+
+def write_seg_folder(folder: Path) -> Path:
+    """Three pictures of 20×28 pixels (height × width) and their label maps, with label 2 in the last one only."""
+    for number in range(3):
+        mask = np.zeros((20, 28), np.uint8)
+        mask[4:12, 6:20] = number
+        for name, content, kind in (
+            ('images', image_bytes(number, size=(28, 20), kind='JPEG'), 'jpg'),
+            ('masks', None, 'png'),
+        ):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            file = folder / name / f'{number}.{kind}'
+            Image.fromarray(mask).save(file) if content is None else file.write_bytes(content)
+    return folder
+
+
+def seg_dataset(folder: Path, *, pipeline: list, **options) -> dict:
+    """Config of mmseg's data set of the files of :func:`write_seg_folder`."""
+    from mmseg.datasets import BaseSegDataset  # two seconds that most tests do not need
+
+    prefix = dict(img_path='images', seg_map_path='masks')
+    defaults = dict(data_root=str(folder), data_prefix=prefix, metainfo=dict(classes=SEG_CLASSES))
+    return dict(type=BaseSegDataset, **{**defaults, **options}, pipeline=pipeline)
+
+
 DATASET_CASES: dict[type, Callable[[Path], dict]] = {
     DigitSceneDataset: lambda folder: dict(split='test', length=3),
     FewShotDataset: few_shot,
@@ -121,10 +157,13 @@ BACKBONE_CASES: dict[type, dict] = {
 }
 NECK_CASES: dict[type, dict] = {
     AttentionPooling: dict(num_heads=2),
+    BackboneMaps: dict(strides=(14.0,) * 4),
     ClipProjector: dict(num_heads=2, out_dim=8),
     ClsPatchConcat: dict(),
     ClsToken: dict(),
     MeanPatch: dict(),
+    MultiScaleNeck: dict(norm='layer'),
+    SimpleFeaturePyramid: dict(out_channels=6, stride=14.0),
 }
 HEAD_CASES: dict[type, dict] = {LinearClsHead: dict(num_classes=CLASSES)}
 LOSS_CASES: dict[type, dict] = {ClassificationLoss: dict(label_smoothing=0.1)}

@@ -29,6 +29,39 @@ def collate_samples(items: list[dict[str, Any] | BadSample]) -> dict[str, Any]:
     Raises:
         DataError: No sample of the batch is usable.
     """
+    good, bad = _sorted_out(items)
+    pictures = [item['inputs'] for item in good]
+    one_size = len({picture.shape for picture in pictures}) == 1
+    return dict(
+        inputs=torch.stack(pictures) if one_size else pictures,
+        data_samples=[item['data_samples'] for item in good],
+        bad_samples=bad,
+    )
+
+
+@FUNCTIONS.register_module()
+def collate_lists(items: list[dict[str, Any] | BadSample]) -> dict[str, Any]:
+    """The same with pictures always in a list, as the data preprocessors of mmseg and mmdet want them.
+
+    Args:
+        items: See :func:`collate_samples`.
+
+    Returns:
+        ``dict(inputs=list[Tensor], data_samples=list, bad_samples=list[BadSample])``.
+
+    Raises:
+        DataError: No sample of the batch is usable.
+    """
+    good, bad = _sorted_out(items)
+    return dict(
+        inputs=[item['inputs'] for item in good],
+        data_samples=[item['data_samples'] for item in good],
+        bad_samples=bad,
+    )
+
+
+def _sorted_out(items: list[dict[str, Any] | BadSample]) -> tuple[list[dict[str, Any]], list[BadSample]]:
+    """Usable items, and all bad samples among and inside of them."""
     good = [item for item in items if not isinstance(item, BadSample)]
     bad = [item for item in items if isinstance(item, BadSample)]
     if not good:
@@ -37,10 +70,4 @@ def collate_samples(items: list[dict[str, Any] | BadSample]) -> dict[str, Any]:
             f'all {len(bad)} samples of a batch are bad, the first ones:{reasons}\n'
             "Check the root folder of the data set; on_error='replace' only helps where bad samples are rare"
         )
-    pictures = [item['inputs'] for item in good]
-    one_size = len({picture.shape for picture in pictures}) == 1
-    return dict(
-        inputs=torch.stack(pictures) if one_size else pictures,
-        data_samples=[item['data_samples'] for item in good],
-        bad_samples=bad + [sample for item in good for sample in item.get('bad_samples', ())],
-    )
+    return good, bad + [sample for item in good for sample in item.get('bad_samples', ())]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from internvl_mm.data.collate import collate_samples
+from internvl_mm.data.collate import collate_lists, collate_samples
 from internvl_mm.structures import BadSample
 from internvl_mm.utils.errors import DataError
 
@@ -27,6 +27,14 @@ def test_pictures_of_several_sizes_stay_apart():
     pictures = [torch.zeros(3, 2, 2), torch.zeros(3, 4, 2)]
     batch = collate_samples([dict(inputs=picture, data_samples=None) for picture in pictures])
     assert [picture.shape for picture in batch['inputs']] == [(3, 2, 2), (3, 4, 2)]
+
+
+def test_lists_stay_lists():
+    black = torch.zeros(3, 2, 2)
+    items = [dict(inputs=black, data_samples='s0', bad_samples=[OTHER]), BAD]
+    assert collate_lists(items) == dict(inputs=[black], data_samples=['s0'], bad_samples=[BAD, OTHER])
+    with pytest.raises(DataError, match='all 1 samples of a batch are bad'):
+        collate_lists([BAD])
 
 
 def test_a_batch_without_good_samples_says_why():

@@ -6,6 +6,7 @@ from .few_shot import FewShotDataset
 from .guarded import GuardedDataset
 from .image_folder import ImageFolderDataset
 from .image_list import ImageListDataset, ImageNetReaLDataset
+from .openmmlab import OpenMMLabDataset
 from .table import TableDataset
 from .tar_shards import TarShardDataset
 
@@ -17,6 +18,7 @@ __all__ = [
     'ImageFolderDataset',
     'ImageListDataset',
     'ImageNetReaLDataset',
+    'OpenMMLabDataset',
     'TableDataset',
     'TarShardDataset',
 ]
