@@ -139,6 +139,17 @@ class InternVisionModel(PreTrainedModel):
         wanted = asked == 'flash_attention_2' or config.use_flash_attn
         return 'flash' if wanted and flash_installed() else 'sdpa'
 
+    def set_attn_implementation(self, attn_implementation: str | dict, **options: Any) -> None:
+        """Choose the attention kernel of a model that exists, as for every transformers model.
+
+        Args:
+            attn_implementation: ``'eager'``, ``'sdpa'`` or ``'flash_attention_2'``.
+            **options: Passed on.
+        """
+        super().set_attn_implementation(attn_implementation, **options)
+        for block in self.encoder.layers:
+            block.attn.kernel = self._kernel(self.config)
+
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, VisionEmbeddings):

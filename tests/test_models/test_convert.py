@@ -230,6 +230,8 @@ def test_pickles_that_are_no_weights(tmp_path: Path) -> None:
     torch.save({1: torch.ones(2)}, file)
     with pytest.raises(CheckpointError, match='not names and tensors'):
         read_pickle(file)
+    with pytest.raises(CheckpointError, match='cannot be read'):
+        read_pickle(tmp_path)
 
 
 @pytest.mark.filterwarnings('ignore')

@@ -243,6 +243,14 @@ def test_attention_kernel_follows_the_config(
     assert {layer.attn.kernel for layer in model.encoder.layers} == {kernel}
 
 
+def test_attention_kernel_of_a_loaded_model_can_be_changed(folder: Path) -> None:
+    model, pixels = internvl_mm.load_model(folder), torch.randn(1, 3, 28, 28)
+    before = model(pixels).last_hidden_state
+    model.set_attn_implementation('eager')
+    assert {layer.attn.kernel for layer in model.encoder.layers} == {'eager'}
+    torch.testing.assert_close(model(pixels).last_hidden_state, before)
+
+
 def test_new_weights_follow_the_published_initialisation() -> None:
     model = small_model(initializer_factor=0.7)
     assert model.embeddings.position_embedding.std().item() == pytest.approx(1.0, abs=0.1)

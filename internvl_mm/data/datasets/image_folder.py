@@ -41,7 +41,10 @@ class ImageFolderDataset(BaseDataset):
         **options: Any,
     ):
         folder = check_folder(root, 'one folder of images per class')
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        # Hidden folders (.ipynb_checkpoints, .git) are no classes.
+        names = sorted(
+            entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith('.')
+        )
         if not names:
             raise DataError(f"folder '{root}' holds no class folders; expected root/<class>/<image>")
         if labels == 'integer':

@@ -43,7 +43,11 @@ def read_pickle(path: str | Path) -> dict[str, Tensor]:
         CheckpointError: The file holds more than tensors (nothing of it was run), is damaged, or is no checkpoint.
     """
     path = Path(path)
-    print_log(f'{path}: pickled weights, {path.stat().st_size:,} bytes, sha256 {hash_file(path)}', 'current')
+    try:
+        facts = f'{path.stat().st_size:,} bytes, sha256 {hash_file(path)}'
+    except OSError as error:
+        raise CheckpointError(f'{path} cannot be read ({error.strerror}): check its permissions') from error
+    print_log(f'{path}: pickled weights, {facts}', 'current')
     try:
         # Only zip archives (torch 1.6 and later) can stay on disk until they are needed.
         loaded = torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path))

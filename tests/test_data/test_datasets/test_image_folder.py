@@ -25,6 +25,11 @@ def test_order_and_labels_are_torchvisions(tmp_path: Path):
     assert list(ours.classes) == theirs.classes
 
 
+def test_hidden_folders_are_no_classes(tmp_path: Path):
+    write(tmp_path, 'a/0.png', 'b/1.png', '.ipynb_checkpoints/2.png')
+    assert ImageFolderDataset(str(tmp_path)).classes == ('a', 'b')
+
+
 def test_integer_folders_are_class_numbers(tmp_path: Path):
     write(tmp_path, '10/a.png', '2/b.png', '0/c.png')
     dataset = ImageFolderDataset(str(tmp_path), labels='integer', num_classes=1000)
