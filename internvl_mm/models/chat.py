@@ -1,0 +1,165 @@
+"""The chat architecture: vision tower, connector, language model, and how their tokens come together.
+
+Shape letters: B batch, L text length, M tiles of the whole batch, T tokens per tile, H language model width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from internvl_mm.utils.errors import DataError
+
+from .connectors import BaseConnector
+
+IGNORED = -100  # label of tokens that are not learned, as everywhere in transformers
+
+
+def place_visual_tokens(embeddings: Tensor, visual: Tensor, places: Tensor) -> Tensor:
+    """Write visual tokens where the text has placeholders.
+
+    Args:
+        embeddings: Embedded text ``[B, L, H]``.
+        visual: Visual tokens ``[M, T, H]``, in the order of the text.
+        places: Where the placeholders are, ``[B, L]`` of bool.
+
+    Raises:
+        DataError: There are more or fewer placeholders than visual tokens (the published code learns from neither:
+            it multiplies the loss by 0).
+    """
+    wanted, given = int(places.sum()), visual.shape[0] * visual.shape[1]
+    if wanted != given:
+        raise DataError(
+            f'the text has {wanted} image placeholders, the {visual.shape[0]} tiles have {given} visual tokens '
+            f'({visual.shape[1]} each): give pixel_values of exactly the tiles the text was made for'
+        )
+    # Out of place, so that placeholders keep a gradient path of value 0 to their embedding.
+    return embeddings.masked_scatter(places.unsqueeze(-1), visual.to(embeddings.device, embeddings.dtype))
+
+
+def token_loss(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Cross-entropy of the next token, in fp32.
+
+    Args:
+        logits: ``[B, L, V]``.
+        labels: ``[B, L]``, -100 where nothing is learned.
+        weight: Of every token, ``[B, L]``; the loss is then the weighted mean.
+    """
+    logits, labels = logits[:, :-1].float(), labels[:, 1:].to(logits.device)
+    losses = functional.cross_entropy(
+        logits.transpose(1, 2),
+        labels,
+        ignore_index=IGNORED,
+        reduction='none' if weight is not None else 'mean',
+    )
+    if weight is None:
+        return losses
+    kept = weight[:, 1:].to(losses) * (labels != IGNORED)
+    return (losses * kept).sum() / kept.sum()
+
+
+class ChatParts:
+    """What every chat model does with its three parts; classes that hold them inherit from it.
+
+    Attributes:
+        vision_model: Pixels to tokens; has ``embeddings`` and ``encoder``.
+        mlp1: The connector, under its published name.
+        language_model: A transformers model with a language-modelling head.
+        select_layer: Hidden state the connector reads: -1 the last; 0 are the embeddings.
+        img_context_token_id: The placeholder token; set by ``chat`` or the caller.
+    """
+
+    vision_model: nn.Module
+    mlp1: BaseConnector
+    language_model: PreTrainedModel
+    select_layer: int
+    img_context_token_id: int | None
+
+    @property
+    def num_image_token(self) -> int:
+        """Visual tokens of a tile."""
+        return self.mlp1.tokens_per_tile
+
+    def vision_tokens(self, pixel_values: Tensor) -> Tensor:
+        """The selected hidden state of tiles ``[M, 3, S, S]``: ``[M, 1+N, C]``, class token first."""
+        embeddings = self.vision_model.embeddings
+        tokens = embeddings(pixel_values.to(embeddings.patch_embedding.weight.dtype))
+        depth = len(self.vision_model.encoder.layers)
+        selected = range(depth + 1)[self.select_layer]
+        return self.vision_model.encoder(tokens, (0, 0), keep=(selected,))[selected]
+
+    def extract_feature(self, pixel_values: Tensor) -> Tensor:
+        """Visual tokens ``[M, T, H]`` of tiles ``[M, 3, S, S]``, as the language model reads them."""
+        tokens = self.vision_tokens(pixel_values)
+        return self.mlp1(tokens.to(next(self.mlp1.parameters()).device))
+
+    def embed(self, input_ids: Tensor, visual: Tensor | None) -> Tensor:
+        """Embedded text ``[B, L, H]`` with visual tokens ``[M, T, H]`` in their places."""
+        embedding = self.language_model.get_input_embeddings()
+        embeddings = embedding(input_ids.to(embedding.weight.device))
+        if visual is None:
+            return embeddings
+        if self.img_context_token_id is None:
+            raise DataError(
+                'img_context_token_id is not set: model.img_context_token_id = '
+                "tokenizer.convert_tokens_to_ids('<IMG_CONTEXT>')"
+            )
+        places = input_ids.to(embeddings.device) == self.img_context_token_id
+        return place_visual_tokens(embeddings, visual, places)
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        image_flags: Tensor | None = None,
+        past_key_values: Any = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        loss_weight: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast | tuple:
+        """Logits of the next tokens, and the loss when there are labels.
+
+        Args:
+            pixel_values: Tiles ``[M, 3, S, S]``; left out for text alone.
+            input_ids: ``[B, L]`` with placeholders.
+            attention_mask: Passed to the language model.
+            position_ids: Passed to the language model.
+            image_flags: 0 for tiles that are only there so that the vision tower runs, ``[M]`` or ``[M, 1]``.
+            past_key_values: Passed to the language model.
+            labels: ``[B, L]``, -100 where nothing is learned.
+            use_cache: Passed to the language model.
+            output_hidden_states: Passed to the language model.
+            return_dict: Return a tuple when false.
+            loss_weight: Weight of every token, ``[B, L]``.
+            inputs_embeds: Embedded text instead of ``input_ids`` and ``pixel_values``.
+            **kwargs: Passed to the language model.
+        """
+        if inputs_embeds is None:
+            visual = None if pixel_values is None else self.extract_feature(pixel_values)
+            if visual is not None and image_flags is not None:
+                visual = visual[image_flags.reshape(-1).to(visual.device) == 1]
+            inputs_embeds = self.embed(input_ids, visual)
+        outputs = self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            **kwargs,
+        )
+        if labels is not None:
+            outputs.loss = token_loss(outputs.logits, labels, loss_weight)
+        return outputs if return_dict in (None, True) else outputs.to_tuple()

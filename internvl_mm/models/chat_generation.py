@@ -1,0 +1,271 @@
+"""The published way to talk to a chat model: ``chat``, ``batch_chat`` and ``generate``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from internvl_mm.preprocess.conversation import ChatTemplate, Turn
+from internvl_mm.utils.console import console
+from internvl_mm.utils.errors import ConfigError, DataError
+
+from .chat import ChatParts
+from .chat_prompt import (
+    IMAGE,
+    IMG_CONTEXT,
+    IMG_END,
+    IMG_START,
+    ImageTokens,
+    answer_of,
+    build_prompt,
+    tiles_of,
+    token_id,
+    with_image,
+)
+
+# What a caller gives: settings of ``generate``, a streamer among them.
+Settings = dict[str, Any]
+
+
+class ChatGeneration(ChatParts):
+    """``chat``, ``batch_chat`` and ``generate`` of the published class.
+
+    Answers are the published ones; what differs is that nothing the caller gives is changed, that a sample of
+    ``batch_chat`` may have any number of images, and that mistakes are told.
+
+    Attributes:
+        conv_template: The model's template; ``None`` when its config names none.
+        system_message: Said first; read once at the start of a chat, so that threads may use one model.
+    """
+
+    conv_template: ChatTemplate | None
+    system_message: str
+
+    def _template(self) -> ChatTemplate:
+        if self.conv_template is None:
+            raise ConfigError(
+                'this model has no template: its config needs template=..., one of '
+                'internvl_mm.preprocess.conversation.CHAT_TEMPLATES'
+            )
+        return self.conv_template
+
+    def chat(
+        self,
+        tokenizer: Any,
+        pixel_values: Tensor | None,
+        question: str,
+        generation_config: Settings,
+        history: Sequence[Turn] | None = None,
+        return_history: bool = False,
+        num_patches_list: Sequence[int] | None = None,
+        IMG_START_TOKEN: str = IMG_START,
+        IMG_END_TOKEN: str = IMG_END,
+        IMG_CONTEXT_TOKEN: str = IMG_CONTEXT,
+        verbose: bool = False,
+    ) -> str | tuple[str, list[Turn]]:
+        """Answer a question about images, given what was said before.
+
+        Args:
+            tokenizer: The model's tokenizer.
+            pixel_values: Tiles ``[M, 3, S, S]`` of all images of the conversation, in order; ``None`` for text alone.
+            question: May hold ``<image>``, one per new image; a first question about one image needs none.
+            generation_config: Settings of :meth:`generate`, such as ``dict(max_new_tokens=512, do_sample=False)``; a
+                ``streamer`` may be among them.
+            history: Earlier turns, as returned; with a history nothing is put in front of the question.
+            return_history: Also return the history with this turn.
+            num_patches_list: Tiles of each image; left out, all belong to one.
+            IMG_START_TOKEN: Before an image.
+            IMG_END_TOKEN: After an image.
+            IMG_CONTEXT_TOKEN: Placeholder of a visual token.
+            verbose: Print the prompt and the answer.
+
+        Returns:
+            The answer, or answer and history.
+
+        Raises:
+            DataError: Images, tiles and ``<image>`` do not agree.
+        """
+        template, system_message = self._template(), self.system_message
+        image_tokens = (IMG_START_TOKEN, IMG_END_TOKEN, IMG_CONTEXT_TOKEN)
+        tiles = tiles_of(pixel_values, num_patches_list)
+        if history is None and pixel_values is not None and IMAGE not in question:
+            question = f'{IMAGE}\n{question}'
+        turns = [*(history or []), (question, None)]
+        prompt = build_prompt(
+            template,
+            turns,
+            tiles,
+            self.num_image_token,
+            system_message=system_message,
+            image_tokens=image_tokens,
+        )
+        [text] = self._answer(tokenizer, pixel_values, [prompt], generation_config, image_tokens)
+        answer = answer_of(text, template)
+        if verbose:
+            shown = prompt.replace(IMG_CONTEXT_TOKEN, '').replace(IMG_START_TOKEN + IMG_END_TOKEN, IMAGE)
+            console.print(f'{shown} {answer}', markup=False)
+        return (answer, [*turns[:-1], (question, answer)]) if return_history else answer
+
+    def batch_chat(
+        self,
+        tokenizer: Any,
+        pixel_values: Tensor | None,
+        questions: Sequence[str],
+        generation_config: Settings,
+        num_patches_list: Sequence[int | Sequence[int]] | None = None,
+        history: Sequence[Sequence[Turn]] | None = None,
+        return_history: bool = False,
+        IMG_START_TOKEN: str = IMG_START,
+        IMG_END_TOKEN: str = IMG_END,
+        IMG_CONTEXT_TOKEN: str = IMG_CONTEXT,
+        verbose: bool = False,
+        image_counts: Sequence[int | Sequence[int]] | None = None,
+    ) -> list[str] | tuple[list[str], list[list[Turn]]]:
+        """Answer several questions at once, each with images of its own.
+
+        Args:
+            tokenizer: The model's tokenizer.
+            pixel_values: Tiles ``[M, 3, S, S]`` of all samples, in order; ``None`` for text alone.
+            questions: One per sample.
+            generation_config: Settings of :meth:`generate`.
+            num_patches_list: Per sample the tiles of its image, or a list with the tiles of each of its images (an
+                empty one for text); left out, every sample has one image of equally many tiles.
+            history: Earlier turns of every sample.
+            return_history: Also return the histories with this turn.
+            IMG_START_TOKEN: Before an image.
+            IMG_END_TOKEN: After an image.
+            IMG_CONTEXT_TOKEN: Placeholder of a visual token.
+            verbose: Print the answers.
+            image_counts: Earlier name of ``num_patches_list``.
+
+        Returns:
+            The answers, or answers and histories.
+
+        Raises:
+            DataError: Images, tiles and ``<image>`` do not agree, or the lists have different lengths.
+        """
+        template, system_message = self._template(), self.system_message
+        image_tokens = (IMG_START_TOKEN, IMG_END_TOKEN, IMG_CONTEXT_TOKEN)
+        given = image_counts if num_patches_list is None else num_patches_list
+        tiles = _tiles_of_samples(pixel_values, given, len(questions))
+        histories = [[] for _ in questions] if history is None else [list(turns) for turns in history]
+        if len(histories) != len(questions):
+            raise DataError(f'history has {len(histories)} entries for {len(questions)} questions')
+        asked = [
+            question if turns else with_image(question, counts)
+            for question, turns, counts in zip(questions, histories, tiles, strict=True)
+        ]
+        prompts = [
+            build_prompt(
+                template,
+                [*turns, (question, None)],
+                counts,
+                self.num_image_token,
+                system_message=system_message,
+                image_tokens=image_tokens,
+            )
+            for question, turns, counts in zip(asked, histories, tiles, strict=True)
+        ]
+        texts = self._answer(tokenizer, pixel_values, prompts, generation_config, image_tokens)
+        answers = [answer_of(text, template) for text in texts]
+        if verbose:
+            for question, answer in zip(asked, answers, strict=True):
+                console.print(f'{question} {answer}', markup=False)
+        if not return_history:
+            return answers
+        together = zip(histories, asked, answers, strict=True)
+        return answers, [[*turns, (question, answer)] for turns, question, answer in together]
+
+    def _answer(
+        self,
+        tokenizer: Any,
+        pixel_values: Tensor | None,
+        prompts: list[str],
+        settings: Settings,
+        image_tokens: ImageTokens,
+    ) -> list[str]:
+        """Decoded continuations of the prompts."""
+        settings = {**settings, 'eos_token_id': self._stop_id(tokenizer)}
+        settings.setdefault('pad_token_id', tokenizer.pad_token_id)
+        self.img_context_token_id = token_id(tokenizer, image_tokens[2])
+        if len(prompts) == 1:
+            inputs = tokenizer(prompts, return_tensors='pt')
+        else:
+            inputs = tokenizer(prompts, return_tensors='pt', padding=True, padding_side='left')
+        output = self.generate(
+            pixel_values=pixel_values,
+            input_ids=inputs['input_ids'],
+            attention_mask=inputs['attention_mask'],
+            **settings,
+        )
+        cleaned = getattr(tokenizer, 'clean_up_tokenization_spaces', False)
+        texts = tokenizer.batch_decode(output, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        if cleaned:
+            # transformers 5 ignores this setting of a folder for BPE, where published answers were made with it.
+            texts = [tokenizer.clean_up_tokenization(text) for text in texts]
+        return texts
+
+    def _stop_id(self, tokenizer: Any) -> int:
+        stop = self._template().stop
+        return token_id(tokenizer, stop) if stop else tokenizer.eos_token_id
+
+    @torch.no_grad()
+    def generate(
+        self,
+        pixel_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        visual_features: Tensor | None = None,
+        generation_config: Any = None,
+        output_hidden_states: bool | None = None,
+        **settings: Any,
+    ) -> Any:
+        """Continue a prompt with placeholders.
+
+        Args:
+            pixel_values: Tiles ``[M, 3, S, S]``.
+            input_ids: ``[B, L]``; ``img_context_token_id`` marks the places.
+            attention_mask: ``[B, L]``.
+            visual_features: What :meth:`extract_feature` gave, ``[M, T, H]``, instead of pixels.
+            generation_config: A transformers ``GenerationConfig``.
+            output_hidden_states: Passed on.
+            **settings: Of transformers' ``generate``.
+
+        Returns:
+            The new ids alone, ``[B, new]``, or what ``return_dict_in_generate`` asks for.
+        """
+        if visual_features is None and pixel_values is not None:
+            visual_features = self.extract_feature(pixel_values)
+        embeddings = self.embed(input_ids, visual_features)
+        if attention_mask is not None:
+            attention_mask = attention_mask.to(embeddings.device)
+        settings.setdefault('use_cache', True)
+        return self.language_model.generate(
+            inputs_embeds=embeddings,
+            attention_mask=attention_mask,
+            generation_config=generation_config,
+            output_hidden_states=output_hidden_states,
+            **settings,
+        )
+
+
+def _tiles_of_samples(
+    pixel_values: Tensor | None, given: Sequence[int | Sequence[int]] | None, samples: int
+) -> list[list[int]]:
+    """Tiles of each image of each sample."""
+    total = 0 if pixel_values is None else len(pixel_values)
+    if given is None or not total:
+        if total % max(samples, 1):
+            raise DataError(f'{total} tiles cannot be shared by {samples} questions: give num_patches_list')
+        return [[total // samples] if total else [] for _ in range(samples)]
+    tiles = [([entry] if entry else []) if isinstance(entry, int) else list(entry) for entry in given]
+    counted = sum(map(sum, tiles))
+    if len(tiles) != samples or counted != total:
+        raise DataError(
+            f'num_patches_list={list(given)} is about {len(tiles)} samples and {counted} tiles; there are {samples} '
+            f'questions and {total} tiles'
+        )
+    return tiles

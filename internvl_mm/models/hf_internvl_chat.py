@@ -1,0 +1,219 @@
+"""InternVL-Chat as transformers knows it: the published configuration and model class around our own parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
+
+from internvl_mm.preprocess.conversation import chat_template
+from internvl_mm.utils.errors import CheckpointError, ConfigError
+
+from .chat_generation import ChatGeneration
+from .connectors import PixelShuffleMlp, ShuffleVersion
+from .hf_intern_vit import InternVisionConfig, InternVisionModel
+from .language import family_of, language_config
+from .language.families import published_settings
+
+
+class InternVLChatConfig(PreTrainedConfig):
+    """The published ``config.json`` of a chat model; defaults are those of the published class.
+
+    Args:
+        vision_config: Of the InternViT.
+        llm_config: Of the language model; ``architectures[0]`` says which it is.
+        use_backbone_lora: Rank of adapters beside the vision weights; must be merged before loading.
+        use_llm_lora: The same for the language model.
+        pad2square: Pad images to squares before resizing.
+        select_layer: Hidden state the connector reads: -1 the last one, -4 in V1-1.
+        force_image_size: Side of a tile in pixels, when it is not the vision tower's own.
+        downsample_ratio: One over the patches on the side of a token.
+        template: Key of the conversation template.
+        dynamic_image_size: Images become several tiles.
+        use_thumbnail: A small view of the whole image follows its tiles.
+        ps_version: Order of the tokens of a tile, see :func:`~internvl_mm.models.connectors.pixel_shuffle`.
+        min_dynamic_patch: Fewest tiles of an image.
+        max_dynamic_patch: Most tiles of an image, without the thumbnail.
+        **kwargs: What every transformers configuration takes; ``system_message`` replaces the template's.
+
+    Source: InternVL ``configuration_internvl_chat.py``.
+    """
+
+    model_type = 'internvl_chat'
+    sub_configs = {'vision_config': InternVisionConfig, 'llm_config': AutoConfig}
+
+    def __init__(
+        self,
+        vision_config: Mapping[str, Any] | InternVisionConfig | None = None,
+        llm_config: Mapping[str, Any] | PreTrainedConfig | None = None,
+        use_backbone_lora: int = 0,
+        use_llm_lora: int = 0,
+        pad2square: bool = False,
+        select_layer: int = -1,
+        force_image_size: int | None = None,
+        downsample_ratio: float = 0.5,
+        template: str | None = None,
+        dynamic_image_size: bool = False,
+        use_thumbnail: bool = False,
+        ps_version: ShuffleVersion = 'v1',
+        min_dynamic_patch: int = 1,
+        max_dynamic_patch: int = 6,
+        **kwargs: Any,
+    ):
+        settings = {
+            name: value for name, value in locals().items() if name not in ('self', 'kwargs', '__class__')
+        }
+        for name, value in settings.items():
+            setattr(self, name, value)
+        if not isinstance(vision_config, InternVisionConfig):
+            self.vision_config = InternVisionConfig(**_plain(vision_config or {}))
+        self.llm_config = language_config(llm_config or {'architectures': ['InternLM2ForCausalLM']})
+        kwargs.pop('auto_map', None)
+        # DeepSpeed sizes its buckets by it.
+        kwargs.setdefault('hidden_size', self.llm_config.hidden_size)
+        # Never tied, see language_config.
+        super().__init__(**{**kwargs, 'tie_word_embeddings': False})
+
+    @property
+    def image_size(self) -> int:
+        """Side of a tile in pixels."""
+        return self.force_image_size or self.vision_config.image_size
+
+    @property
+    def grid(self) -> int:
+        """Patches on the side of a tile."""
+        return self.image_size // self.vision_config.patch_size
+
+    def get_text_config(self, *args: Any, **kwargs: Any) -> PreTrainedConfig:
+        """The language model's part, which transformers asks for lengths and caches."""
+        del args, kwargs
+        return self.llm_config
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, with the language model's as older readers expect them."""
+        settings = super().to_dict()
+        settings['llm_config'] = published_settings(self.llm_config)
+        return settings
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """All settings: a reader's defaults are not always ours, least of all the language models'."""
+        return self.to_dict()
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != 'model_type'}
+
+
+class InternVLChatModel(ChatGeneration, PreTrainedModel):
+    """The published model class: same names, same outputs, same answers; our parts.
+
+    Args:
+        config: Sizes, template and layout.
+        vision_model: Used instead of a new one.
+        language_model: Used instead of a new one.
+        use_flash_attn: Overrides the vision tower's setting.
+
+    Raises:
+        ConfigError: A template that is unknown, or parts that do not fit each other.
+        CheckpointError: The config is about weights with unmerged adapters.
+
+    Source: InternVL ``modeling_internvl_chat.py``.
+    """
+
+    config_class = InternVLChatConfig
+    config: InternVLChatConfig
+    main_input_name = 'pixel_values'
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _no_split_modules = ['Block']
+
+    def __init__(
+        self,
+        config: InternVLChatConfig,
+        vision_model: nn.Module | None = None,
+        language_model: PreTrainedModel | None = None,
+        use_flash_attn: bool | None = None,
+    ):
+        super().__init__(config)
+        if config.use_backbone_lora or config.use_llm_lora:
+            raise CheckpointError(
+                f'this folder has adapters beside its weights (use_backbone_lora={config.use_backbone_lora}, '
+                f'use_llm_lora={config.use_llm_lora}): merge them with tools/convert.py SRC DST --to published, or load it '
+                'with internvl_mm.load_model, which merges them'
+            )
+        if use_flash_attn is not None:
+            config.vision_config.use_flash_attn = use_flash_attn
+        depth = config.vision_config.num_hidden_layers
+        if not -depth - 1 <= config.select_layer <= depth:
+            raise ConfigError(
+                f'select_layer={config.select_layer}: the vision tower has {depth} blocks and so hidden states 0 to '
+                f'{depth}'
+            )
+        self.vision_model = vision_model or InternVisionModel(config.vision_config)
+        self.language_model = language_model or family_of(config.llm_config).model_class(config.llm_config)
+        self.mlp1 = PixelShuffleMlp(
+            config.vision_config.hidden_size,
+            config.llm_config.hidden_size,
+            grid=config.grid,
+            downsample_ratio=config.downsample_ratio,
+            version=config.ps_version,
+        )
+        self.template = config.template
+        self.conv_template = chat_template(config.template) if config.template else None
+        stored = getattr(config, 'system_message', None)
+        if stored is None:
+            stored = self.conv_template.system_message if self.conv_template else ''
+        self.system_message = stored
+        self.img_context_token_id = None
+        self.post_init()
+
+    @property
+    def select_layer(self) -> int:
+        """See :class:`~internvl_mm.models.chat.ChatParts`."""
+        return self.config.select_layer
+
+    @property
+    def ps_version(self) -> str:
+        """Order of the tokens of a tile."""
+        return self.mlp1.version
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The language model's."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's."""
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The language model's."""
+        return self.language_model.get_output_embeddings()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *args: Any,
+        load_in_8bit: bool = False,
+        load_in_4bit: bool = False,
+        **kwargs: Any,
+    ) -> InternVLChatModel:
+        """transformers' own, which also takes the arguments of model cards of the time.
+
+        Args:
+            pretrained_model_name_or_path: Folder or name on the hub.
+            *args: Passed on.
+            load_in_8bit: Short for a ``BitsAndBytesConfig`` as ``quantization_config``.
+            load_in_4bit: The same with 4 bits.
+            **kwargs: Passed on.
+        """
+        if load_in_8bit or load_in_4bit:
+            kwargs['quantization_config'] = BitsAndBytesConfig(
+                load_in_8bit=load_in_8bit, load_in_4bit=load_in_4bit
+            )
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
