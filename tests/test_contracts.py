@@ -8,11 +8,12 @@ import pkgutil
 import pytest
 import torch
 from mmengine.registry import Registry
+from torch import Tensor
 
 import internvl_mm
 from internvl_mm.evaluation.metrics import SampleMetric
 from internvl_mm.models.backbones import BaseBackbone
-from internvl_mm.models.necks import BaseNeck
+from internvl_mm.models.necks import BaseNeck, PoolingNeck, PyramidNeck
 from internvl_mm.models.tasks import BaseTask
 from internvl_mm.registry import METRICS, MODELS
 from internvl_mm.structures import ImageSample, VisionFeatures
@@ -136,7 +137,11 @@ def test_backbone_resizes_its_positions(part: tuple[type, dict]) -> None:
 # necks, heads, losses
 
 
-@each(cases.NECK_CASES)
+def test_every_neck_pools_or_gives_a_pyramid() -> None:
+    assert all(issubclass(part, (PoolingNeck, PyramidNeck)) for part in cases.NECK_CASES)
+
+
+@each({part: case for part, case in cases.NECK_CASES.items() if issubclass(part, PoolingNeck)})
 def test_neck_gives_one_vector_per_image_of_the_width_it_says(part: tuple[type, dict]) -> None:
     neck = part[0](cases.WIDTH, **part[1])
     features = VisionFeatures(tokens=torch.randn(2, 7, cases.WIDTH), grid=(2, 3))
@@ -145,6 +150,32 @@ def test_neck_gives_one_vector_per_image_of_the_width_it_says(part: tuple[type, 
     # images of a batch do not mix
     alone = neck(VisionFeatures(tokens=features.tokens[:1], grid=(2, 3)))
     torch.testing.assert_close(pooled[:1], alone)
+
+
+def four_taps(images: Tensor) -> VisionFeatures:
+    """Features as a patch-14 backbone gives them: random tokens and the ``images`` [B, 4, D, h, w] as its maps."""
+    maps, grid = images.unbind(1), (images.shape[3], images.shape[4])
+    tokens = torch.randn(len(images), 1 + grid[0] * grid[1], images.shape[2])
+    return VisionFeatures(tokens=tokens, grid=grid, maps=maps, strides=(14.0,) * 4)
+
+
+@each({part: case for part, case in cases.NECK_CASES.items() if issubclass(part, PyramidNeck)})
+def test_neck_gives_maps_of_the_strides_it_says(part: tuple[type, dict]) -> None:
+    neck = part[0](cases.WIDTH, **part[1])
+    neck.init_weights()
+    images = torch.randn(2, 4, cases.WIDTH, 4, 8, requires_grad=True)
+    maps = neck(four_taps(images))
+    assert isinstance(maps, tuple) and len(maps) == len(neck.strides) > 1
+    for map_, stride in zip(maps, neck.strides, strict=True):
+        # below one cell a level keeps one
+        assert map_.shape == (2, neck.out_channels, max(1, 4 * 14 / stride), max(1, 8 * 14 / stride))
+        assert map_.dtype == torch.float32
+    assert list(neck.strides) == sorted(neck.strides)
+    alone = neck(four_taps(images[:1]))
+    torch.testing.assert_close(maps[0][:1], alone[0])
+    sum(map_.square().sum() for map_ in maps).backward()
+    assert images.grad is not None
+    assert all(parameter.grad is not None for parameter in neck.parameters())
 
 
 @each(cases.HEAD_CASES)

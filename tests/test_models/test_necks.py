@@ -8,11 +8,11 @@ from torch.testing import assert_close
 
 from internvl_mm.models.necks import (
     AttentionPooling,
-    BaseNeck,
     ClipProjector,
     ClsPatchConcat,
     ClsToken,
     MeanPatch,
+    PoolingNeck,
 )
 from internvl_mm.registry import MODELS
 from internvl_mm.structures import VisionFeatures
@@ -25,13 +25,13 @@ def features(dim: int = 12, dtype: torch.dtype = torch.float32) -> VisionFeature
     return VisionFeatures(tokens=torch.randn(2, 1 + 6, dim, generator=generator).to(dtype), grid=(2, 3))
 
 
-def make(neck: type[BaseNeck], dim: int = 12) -> BaseNeck:
+def make(neck: type[PoolingNeck], dim: int = 12) -> PoolingNeck:
     options = dict(num_heads=4) if issubclass(neck, AttentionPooling) else {}
     return neck(dim, **options)
 
 
 @pytest.mark.parametrize('neck', NECKS)
-def test_every_neck_keeps_the_contract(neck: type[BaseNeck]) -> None:
+def test_every_neck_keeps_the_contract(neck: type[PoolingNeck]) -> None:
     built = make(neck)
     assert built(features()).shape == (2, built.out_dim)
     assert MODELS.get(neck.__name__) is neck
@@ -46,7 +46,7 @@ def test_concat_is_the_class_token_then_the_mean_without_it() -> None:
 
 
 @pytest.mark.parametrize('neck', [ClsToken, MeanPatch, ClsPatchConcat])
-def test_half_precision_tokens_are_averaged_in_fp32(neck: type[BaseNeck]) -> None:
+def test_half_precision_tokens_are_averaged_in_fp32(neck: type[PoolingNeck]) -> None:
     half = features(dtype=torch.bfloat16)
     exact = VisionFeatures(tokens=half.tokens.float(), grid=half.grid)
     pooled = neck(12)(half)

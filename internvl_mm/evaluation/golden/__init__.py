@@ -18,6 +18,7 @@ from internvl_mm.utils.errors import DataError
 
 from .comparison import Comparison, difference
 from .probe import check_probe
+from .seg_fpn import check_seg_fpn
 from .vit import check_vit
 
 
@@ -39,9 +40,13 @@ class CaseResult:
         return f'{self.verdict} {self.name} {self.detail}'
 
 
-CHECKERS: dict[str, Callable[[Path], Iterator[Comparison]]] = {'vit': check_vit, 'probe': check_probe}
+CHECKERS: dict[str, Callable[[Path], Iterator[Comparison]]] = {
+    'vit': check_vit,
+    'probe': check_probe,
+    'seg_fpn': check_seg_fpn,
+}
 # Kinds without a checker yet. Named, because 'vit_adapter_x' would otherwise pass for a 'vit'.
-_PENDING = ('chat', 'internvl_14b', 'seg_fpn', 'vit_adapter', 'text')
+_PENDING = ('chat', 'internvl_14b', 'vit_adapter', 'text')
 
 
 def kind_of(name: str) -> str:

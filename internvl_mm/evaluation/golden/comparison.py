@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -21,3 +22,10 @@ def difference(ours: Any, recorded: Any) -> float:
         return 0.0 if bool((ours == recorded).all()) else float('inf')
     largest = float((ours - recorded).abs().max())
     return largest if largest == largest else float('inf')
+
+
+def feature_maps(ours: Sequence[Tensor], golden: Mapping[str, Tensor]) -> Iterator[Comparison]:
+    """Every recorded ``feature_<i>`` beside our map i; too few or too many of ours fail, too."""
+    recorded = [name for name in golden if name.startswith('feature_')]
+    yield 'number of maps', len(ours), len(recorded)
+    yield from ((f'feature_{index}', map_, golden[f'feature_{index}']) for index, map_ in enumerate(ours))

@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from internvl_mm.models.layers import resize_patch_kernel, resize_position_embedding
 from internvl_mm.utils.errors import CheckpointError
 
+from .dense import DENSE_PARTS
 from .files import open_weights
 from .names import VisionWeights, block_index, to_hf
 
 _CLASS_TOKEN = 'embeddings.class_embedding'
 _POSITIONS = 'embeddings.position_embedding'
 _KERNEL = 'embeddings.patch_embedding.weight'
-# Beside the ViT in the original 224px file: the image projector of the contrastive model, 14 tensors.
-_KNOWN_EXTRAS = ('clip_projector.',)
+# Beside the ViT in the original 224px file: the image projector of the contrastive model, 14 tensors; in segmentation
+# and detection files: the neck or the adapter.
+_KNOWN_EXTRAS = ('clip_projector.', *DENSE_PARTS)
 # A mismatch that one setting explains: tail of the tensor, setting, value when the file has it, when it has not.
 _SETTINGS = (
     ('attn.q_norm.weight', 'qk_normalization', True, False),
@@ -73,8 +75,9 @@ def fill_module(
 
 def _check_others(found: VisionWeights, path: str | Path) -> None:
     """Tensors that are not the ViT's: fine when they belong to another part of a known model, and then reported."""
+    start = len(found.prefix)
     inside = [name for name in found.others if name.startswith(found.prefix)]
-    if unknown := [name for name in inside if not name.startswith(_KNOWN_EXTRAS)]:
+    if unknown := [name for name in inside if not name[start:].startswith(_KNOWN_EXTRAS)]:
         raise CheckpointError(
             f'{path}: {_listed(unknown)} is no part of InternViT. A final norm or a head means another architecture; '
             'a wrong name means an incomplete conversion'

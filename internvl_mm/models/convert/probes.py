@@ -24,13 +24,13 @@ def rename(name: str, prefixes: Mapping[str, str]) -> str | None:
     return None
 
 
-def load_probe_part(module: nn.Module, path: str | Path, prefixes: Mapping[str, str]) -> None:
+def load_part(module: nn.Module, path: str | Path, prefixes: Mapping[str, str]) -> None:
     """Load a neck or head from a published checkpoint; tensors of other parts in the file are left aside.
 
     Args:
         module: Takes every renamed tensor, no more and no less.
         path: A folder or file, see :func:`~internvl_mm.models.convert.open_weights`.
-        prefixes: :data:`POOL_NAMES` or :data:`HEAD_NAMES`.
+        prefixes: Published beginnings of names and ours, such as :data:`POOL_NAMES` or :data:`HEAD_NAMES`.
 
     Raises:
         CheckpointError: The file has no such part, or one of another shape.
@@ -60,6 +60,6 @@ def check_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], sour
     if any(differences.values()):
         listed = '; '.join(f'{what}: {names[:4]}' for what, names in differences.items() if names)
         raise CheckpointError(
-            f'{source}: these are not the weights of this probe. {listed}. Are its kind and its sizes '
+            f'{source}: the weights do not fit. {listed}. Are its kind and its sizes '
             '(depth, widths, heads, classes) those of the weights?'
         )

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from internvl_mm.models.convert.probes import HEAD_NAMES, load_probe_part
+from internvl_mm.models.convert.probes import HEAD_NAMES, load_part
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import ConfigError
 from internvl_mm.utils.paths import ExistingPath
@@ -56,7 +56,7 @@ class LinearClsHead(nn.Module):
     def init_weights(self) -> None:
         """Load ``pretrained``, if given."""
         if self.pretrained is not None:
-            load_probe_part(self, self.pretrained, HEAD_NAMES)
+            load_part(self, self.pretrained, HEAD_NAMES)
 
     def forward(self, features: Tensor) -> Tensor:
         """Classify ``[B, in_dim]``."""

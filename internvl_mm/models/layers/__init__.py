@@ -3,13 +3,14 @@
 from .attention import Attention, AttentionKernel, WindowAttention, attend, flash_installed
 from .attention_pool import AttentionPool
 from .mlp import Mlp
-from .norm import NormType, RMSNorm, Rounding, build_norm
+from .norm import ChannelLayerNorm, NormType, RMSNorm, Rounding, build_norm
 from .resample import resize_patch_kernel, resize_position_embedding
 
 __all__ = [
     'Attention',
     'AttentionKernel',
     'AttentionPool',
+    'ChannelLayerNorm',
     'Mlp',
     'NormType',
     'RMSNorm',

@@ -51,6 +51,34 @@ class RMSNorm(nn.Module):
         return f'{self.weight.numel()}, eps={self.eps}, rounding={self.rounding!r}'
 
 
+class ChannelLayerNorm(nn.Module):
+    """Layer norm of maps ``[B, C, h, w]`` over C at every cell, computed in fp32; not a group norm with one group.
+
+    Args:
+        dim: Channels C.
+        eps: Added to the (biased) variance.
+
+    Source: InternVL's segmentation backbone; Detectron2's ``LayerNorm`` in ViTDet.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-6):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.eps = eps
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Normalise ``[B, C, h, w]``; the result has the dtype of the input."""
+        cells = maps.float().permute(0, 2, 3, 1)
+        # autocast leaves layer norms in fp32
+        normalised = F.layer_norm(cells, self.weight.shape, self.weight.float(), self.bias.float(), self.eps)
+        return normalised.permute(0, 3, 1, 2).to(maps.dtype)
+
+    def extra_repr(self) -> str:
+        """Shown in ``print(module)``."""
+        return f'{self.weight.numel()}, eps={self.eps}'
+
+
 def build_norm(norm_type: NormType, dim: int, eps: float, *, rounding: Rounding = 'pure') -> nn.Module:
     """Make the norm a config names.
 

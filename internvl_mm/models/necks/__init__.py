@@ -1,6 +1,19 @@
 """Features of a backbone to what a head eats."""
 
-from .base import BaseNeck
+from .base import BaseNeck, PoolingNeck, PyramidNeck
+from .multi_scale import BackboneMaps, MultiScaleNeck, SimpleFeaturePyramid
 from .pooling import AttentionPooling, ClipProjector, ClsPatchConcat, ClsToken, MeanPatch
 
-__all__ = ['AttentionPooling', 'BaseNeck', 'ClipProjector', 'ClsPatchConcat', 'ClsToken', 'MeanPatch']
+__all__ = [
+    'AttentionPooling',
+    'BackboneMaps',
+    'BaseNeck',
+    'ClipProjector',
+    'ClsPatchConcat',
+    'ClsToken',
+    'MeanPatch',
+    'MultiScaleNeck',
+    'PoolingNeck',
+    'PyramidNeck',
+    'SimpleFeaturePyramid',
+]

@@ -9,17 +9,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from internvl_mm.models.convert.probes import POOL_NAMES, load_probe_part
+from internvl_mm.models.convert.probes import POOL_NAMES, load_part
 from internvl_mm.models.layers import AttentionPool
 from internvl_mm.registry import MODELS
 from internvl_mm.structures import VisionFeatures
 from internvl_mm.utils.paths import ExistingPath
 
-from .base import BaseNeck
+from .base import PoolingNeck
 
 
 @MODELS.register_module()
-class ClsToken(BaseNeck):
+class ClsToken(PoolingNeck):
     """The class token, ``[B, D]``.
 
     Args:
@@ -31,12 +31,12 @@ class ClsToken(BaseNeck):
         self.out_dim = dim
 
     def forward(self, features: VisionFeatures) -> Tensor:
-        """See :class:`BaseNeck`."""
+        """See :class:`PoolingNeck`."""
         return features.pooled.float()
 
 
 @MODELS.register_module()
-class MeanPatch(BaseNeck):
+class MeanPatch(PoolingNeck):
     """The mean of the patch tokens, class token excluded, ``[B, D]``.
 
     Args:
@@ -48,12 +48,12 @@ class MeanPatch(BaseNeck):
         self.out_dim = dim
 
     def forward(self, features: VisionFeatures) -> Tensor:
-        """See :class:`BaseNeck`."""
+        """See :class:`PoolingNeck`."""
         return features.patches.mean(dim=1, dtype=torch.float32)
 
 
 @MODELS.register_module()
-class ClsPatchConcat(BaseNeck):
+class ClsPatchConcat(PoolingNeck):
     """Class token, then the mean of the patch tokens, ``[B, 2D]``: the published ``cls_patch_concat``.
 
     Args:
@@ -65,13 +65,13 @@ class ClsPatchConcat(BaseNeck):
         self.out_dim = 2 * dim
 
     def forward(self, features: VisionFeatures) -> Tensor:
-        """See :class:`BaseNeck`."""
+        """See :class:`PoolingNeck`."""
         mean = features.patches.mean(dim=1, dtype=torch.float32)
         return torch.cat([features.pooled.float(), mean], dim=-1)
 
 
 @MODELS.register_module()
-class AttentionPooling(BaseNeck):
+class AttentionPooling(PoolingNeck):
     """A trainable attention-pooling block over all tokens, ``[B, out_dim]``: the published ``attention_pooling``.
 
     Args:
@@ -86,7 +86,7 @@ class AttentionPooling(BaseNeck):
         self.pool = AttentionPool(dim, num_heads=num_heads, out_dim=self.out_dim)
 
     def forward(self, features: VisionFeatures) -> Tensor:
-        """See :class:`BaseNeck`."""
+        """See :class:`PoolingNeck`."""
         return self.pool(features.tokens)
 
 
@@ -113,9 +113,9 @@ class ClipProjector(AttentionPooling):
     def init_weights(self) -> None:
         """Load ``pretrained``, if given."""
         if self.pretrained is not None:
-            load_probe_part(self, self.pretrained, POOL_NAMES)
+            load_part(self, self.pretrained, POOL_NAMES)
 
     @torch.no_grad()
     def forward(self, features: VisionFeatures) -> Tensor:
-        """See :class:`BaseNeck`; no gradient reaches the backbone."""
+        """See :class:`PoolingNeck`; no gradient reaches the backbone."""
         return super().forward(features)

@@ -1,0 +1,21 @@
+"""Golden cases of the published segmentation backbone with its multi-scale neck."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from internvl_mm.models.convert import open_weights
+from internvl_mm.models.convert.files import read_json
+from internvl_mm.models.published_dense import build_published_segmentation
+
+from .comparison import Comparison, feature_maps
+
+
+def check_seg_fpn(folder: Path) -> Iterator[Comparison]:
+    """Segmentation backbone: the map of every scale."""
+    golden = load_file(folder / 'golden.safetensors')
+    model = build_published_segmentation(read_json(folder / 'case.json')['arguments'], open_weights(folder))
+    yield from feature_maps(model(golden['pixel_values']), golden)
