@@ -16,6 +16,7 @@ from mmengine.runner import IterBasedTrainLoop as MMIterLoop
 from torch.utils.data import DataLoader
 
 from internvl_mm.data.samplers import EpochSampler, StreamSampler
+from internvl_mm.evaluation.figures import write_figures
 from internvl_mm.registry import LOOPS
 from internvl_mm.utils.console import print_table, progress_bar
 from internvl_mm.utils.errors import ConfigError
@@ -156,6 +157,7 @@ class BenchmarkLoop(BaseLoop):
         if is_main_process():
             rows = self._rows(results)
             write_results(Path(self.runner.log_dir) / RESULTS, rows)
+            write_figures(self.runner.log_dir, self._figures())
             header = ('benchmark', 'metric', 'value', 'n')
             print_table('Results', header, [[row[column] for column in header] for row in rows])
         hook(f'after_{self.stage}_epoch', metrics=flat)
@@ -185,6 +187,13 @@ class BenchmarkLoop(BaseLoop):
                 )
         # The size bounds what padded samplers repeat.
         return self.evaluator.evaluate(len(self.dataloader.dataset))
+
+    def _figures(self) -> dict[str, list[Any]]:
+        """What metrics left for the report; those of other libraries leave nothing."""
+        return {
+            name: [figure for metric in evaluator.metrics for figure in getattr(metric, 'figures', ())]
+            for name, evaluator in self.evaluators.items()
+        }
 
     def _rows(self, results: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
         """One row per number; metrics that count their samples as ``n`` (or ``prefix/n``) give the n of their rows."""

@@ -9,6 +9,8 @@ from typing import Any
 from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
 
+from internvl_mm.evaluation.figures import MetricFigure
+
 SampleKey = tuple[str, int]
 Scores = dict[str, float]
 
@@ -24,12 +26,16 @@ class SampleMetric(BaseMetric):
 
     Args:
         prefix: Put before each name as ``prefix/``; needed when two metrics of a benchmark share names.
+
+    Attributes:
+        figures: What :meth:`compute_metrics` leaves for the report; of the first process only.
     """
 
     default_prefix = ''
 
     def __init__(self, prefix: str | None = None):
         super().__init__(prefix=prefix)
+        self.figures: list[MetricFigure] = []
 
     @abstractmethod
     def score(self, samples: Sequence[dict[str, Any]]) -> list[Scores | None]:
