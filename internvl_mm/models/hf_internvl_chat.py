@@ -143,8 +143,8 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
         if config.use_backbone_lora or config.use_llm_lora:
             raise CheckpointError(
                 f'this folder has adapters beside its weights (use_backbone_lora={config.use_backbone_lora}, '
-                f'use_llm_lora={config.use_llm_lora}): merge them with tools/convert.py SRC DST --to published, or load it '
-                'with internvl_mm.load_model, which merges them'
+                f'use_llm_lora={config.use_llm_lora}): load it with internvl_mm.load_model, which merges them, '
+                'or write a merged folder with tools/convert.py SRC DST --to chat'
             )
         if use_flash_attn is not None:
             config.vision_config.use_flash_attn = use_flash_attn
@@ -203,7 +203,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
         load_in_4bit: bool = False,
         **kwargs: Any,
     ) -> InternVLChatModel:
-        """transformers' own, which also takes the arguments of model cards of the time.
+        """Load with transformers and take the arguments of model cards of the time too.
 
         Args:
             pretrained_model_name_or_path: Folder or name on the hub.

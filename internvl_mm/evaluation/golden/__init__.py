@@ -16,9 +16,11 @@ from safetensors import SafetensorError
 
 from internvl_mm.utils.errors import DataError
 
+from .chat import check_chat
 from .comparison import Comparison, difference
 from .probe import check_probe
 from .seg_fpn import check_seg_fpn
+from .text import check_text
 from .vit import check_vit
 
 
@@ -43,10 +45,12 @@ class CaseResult:
 CHECKERS: dict[str, Callable[[Path], Iterator[Comparison]]] = {
     'vit': check_vit,
     'probe': check_probe,
+    'text': check_text,
+    'chat': check_chat,
     'seg_fpn': check_seg_fpn,
 }
 # Kinds without a checker yet. Named, because 'vit_adapter_x' would otherwise pass for a 'vit'.
-_PENDING = ('chat', 'internvl_14b', 'vit_adapter', 'text')
+_PENDING = ('internvl_14b', 'vit_adapter')
 
 
 def kind_of(name: str) -> str:

@@ -1,0 +1,55 @@
+"""A published chat folder as a model, strictly: every tensor has its place, adapters are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from internvl_mm.models.hf_internvl_chat import InternVLChatConfig, InternVLChatModel
+from internvl_mm.utils.errors import CheckpointError
+
+from .files import find_weights, open_weights
+from .lora import merge_published_lora
+
+_SHOWN = 6  # names listed in an error before '...'
+# Tables that files of transformers before 4.32 still hold; computed, never learned.
+_COMPUTED = 'rotary_emb.inv_freq'
+
+
+def load_chat(folder: Path) -> InternVLChatModel:
+    """Load a published chat folder in the dtype it is stored in.
+
+    Raises:
+        CheckpointError: Tensors are missing, unknown or of another shape.
+    """
+    config = InternVLChatConfig.from_pretrained(folder)
+    ranks = dict(vision_model=config.use_backbone_lora, language_model=config.use_llm_lora)
+    config.use_backbone_lora = config.use_llm_lora = 0
+    settings = dict(config=config, dtype='auto', output_loading_info=True)
+    if any(ranks.values()) or find_weights(folder).suffix == '.bin' or 'bin' in find_weights(folder).suffixes:
+        # Pickles are read by our own reader, which runs none of them.
+        weights: Mapping[str, Tensor] = merge_published_lora(open_weights(folder), ranks)
+        model, found = InternVLChatModel.from_pretrained(None, state_dict=dict(weights), **settings)
+    else:
+        model, found = InternVLChatModel.from_pretrained(folder, use_safetensors=True, **settings)
+    unexpected = [name for name in found['unexpected_keys'] if not name.endswith(_COMPUTED)]
+    for problem, names in (('missing', found['missing_keys']), ('unknown', unexpected)):
+        if names:
+            raise CheckpointError(
+                f'{folder}: {len(names)} tensors are {problem}: {_listed(names)}. The weights do not belong to this '
+                'config.json, or the download is incomplete'
+            )
+    if found['mismatched_keys']:
+        name, stored, wanted = sorted(found['mismatched_keys'])[0]
+        raise CheckpointError(
+            f'{folder}: {len(found["mismatched_keys"])} tensors have another shape than config.json says, such as '
+            f'{name}: {tuple(stored)} in the file, {tuple(wanted)} by the config'
+        )
+    return model
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return ', '.join(names[:_SHOWN]) + (' …' if len(names) > _SHOWN else '')
