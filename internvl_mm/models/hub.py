@@ -15,13 +15,17 @@ import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from packaging.version import Version
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from internvl_mm.utils.errors import CheckpointError, did_you_mean
 
 from .convert import load_vision_weights
+from .convert.chat import load_chat
 from .convert.files import read_json
 from .hf_intern_vit import InternVisionConfig, InternVisionModel
+from .hf_internvl_chat import InternVLChatConfig, InternVLChatModel
+from .language.internlm2 import InternLM2Config, InternLM2ForCausalLM
+from .language.tokenizer import register_tokenizers
 
 # Everything a model needs; Python files are not even downloaded.
 _DOWNLOADED = ['*.json', '*.safetensors', '*.bin', '*.txt', '*.model']
@@ -34,6 +38,12 @@ def register() -> None:
     """
     AutoConfig.register(InternVisionConfig.model_type, InternVisionConfig, exist_ok=True)
     AutoModel.register(InternVisionConfig, InternVisionModel, exist_ok=True)
+    AutoConfig.register(InternVLChatConfig.model_type, InternVLChatConfig, exist_ok=True)
+    AutoModel.register(InternVLChatConfig, InternVLChatModel, exist_ok=True)
+    AutoModelForCausalLM.register(InternVLChatConfig, InternVLChatModel, exist_ok=True)
+    AutoConfig.register(InternLM2Config.model_type, InternLM2Config, exist_ok=True)
+    AutoModelForCausalLM.register(InternLM2Config, InternLM2ForCausalLM, exist_ok=True)
+    register_tokenizers()
     if Version(transformers.__version__) < Version('5.5'):
         _prefer_registered_config()
 
@@ -54,7 +64,7 @@ def _prefer_registered_config() -> None:
             if name not in ('trust_remote_code', 'code_revision')
         }
         settings, _ = PreTrainedConfig.get_config_dict(path, **lookup)
-        if settings.get('model_type') == InternVisionConfig.model_type:
+        if settings.get('model_type') in _LOADERS:
             kwargs['trust_remote_code'] = False
         return published(path, **kwargs)
 
@@ -105,7 +115,10 @@ def _load_vision(folder: Path) -> PreTrainedModel:
 
 
 # Model type in config.json to loader.
-_LOADERS: dict[str, Callable[[Path], PreTrainedModel]] = {InternVisionConfig.model_type: _load_vision}
+_LOADERS: dict[str, Callable[[Path], PreTrainedModel]] = {
+    InternVisionConfig.model_type: _load_vision,
+    InternVLChatConfig.model_type: load_chat,
+}
 
 
 def _as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
