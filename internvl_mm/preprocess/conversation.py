@@ -7,7 +7,7 @@ other text before and after the messages, so a template is a row of strings and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from internvl_mm.utils.errors import ConfigError, did_you_mean
 
@@ -43,6 +43,7 @@ class ChatTemplate:
         assistant_open: Text before an answer that is still to come, where that differs (published templates with a
             colon end a prompt without the space).
         first_user: Text before the first question, where that differs.
+        strip_messages: Training removes white space around every message, as the published code does for InternLM2.
         extra_stops: Tokens that releases of the time ended answers at besides ``stop``; not used unless asked for.
     """
 
@@ -54,6 +55,7 @@ class ChatTemplate:
     sep: str
     assistant_open: str | None = None
     first_user: str | None = None
+    strip_messages: bool = False
     extra_stops: tuple[str, ...] = ()
 
     @property
@@ -168,7 +170,10 @@ def _colon(name: str, system_message: str, roles: tuple[str, str], *, sep: str =
 _TEMPLATES = (
     # No line break after <|im_end|>, unlike ChatML elsewhere, except in internvl2_5.
     _chat_ml('Hermes-2', INTERNVL2_SYSTEM, extra_stops=('<|endoftext|>',)),
-    _chat_ml('internlm2-chat', INTERNVL2_SYSTEM, extra_stops=('</s>', '<|im_start|>')),
+    replace(
+        _chat_ml('internlm2-chat', INTERNVL2_SYSTEM, extra_stops=('</s>', '<|im_start|>')),
+        strip_messages=True,
+    ),
     _chat_ml('internvl2_5', INTERNVL2_5_SYSTEM, end='<|im_end|>\n'),
     _chat_ml('mpt', MPT_SYSTEM),
     ChatTemplate(

@@ -1,0 +1,246 @@
+"""Pictures to square tiles, bit for bit as the published models were trained and measured.
+
+Everything here gives uint8 ``[T, 3, S, S]``: the same code cuts pictures for training, evaluation and serving, and
+:func:`normalise` (or the data preprocessor, on the device) makes floats of them.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from internvl_mm.preprocess.image import IMAGENET_MEAN, IMAGENET_STD
+from internvl_mm.registry import TRANSFORMS
+from internvl_mm.utils.checks import check_counts
+from internvl_mm.utils.errors import ConfigError
+
+TILE = 448  # side in pixels of every release's tiles
+Grid = tuple[int, int]  # columns, rows
+
+
+@lru_cache(maxsize=64)
+def candidate_grids(min_num: int, max_num: int) -> tuple[Grid, ...]:
+    """All grids of ``min_num`` to ``max_num`` tiles in the published order.
+
+    Grids of equal area come in the order in which CPython's set gives them, which decides between equally good ones.
+    That order follows from the order of insertion, so the loops (and the set) have to be these.
+    """
+    found = {
+        (columns, rows)
+        for number in range(min_num, max_num + 1)
+        for columns in range(1, number + 1)
+        for rows in range(1, number + 1)
+        if min_num <= columns * rows <= max_num
+    }
+    return tuple(sorted(found, key=lambda grid: grid[0] * grid[1]))
+
+
+@lru_cache(maxsize=65_536)
+def choose_grid(width: int, height: int, *, max_num: int, min_num: int = 1, size: int = TILE) -> Grid:
+    """Return (columns, rows) of the grid whose shape is nearest to the picture's.
+
+    Of grids of exactly equal shape, the largest is taken of which the picture covers more than half in pixels.
+
+    Args:
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+        max_num: Most tiles.
+        min_num: Fewest tiles.
+        size: Side of a tile in pixels.
+    """
+    aspect, area = width / height, width * height
+    best, distance = (1, 1), float('inf')
+    for columns, rows in candidate_grids(min_num, max_num):
+        difference = abs(aspect - columns / rows)
+        if difference < distance:
+            best, distance = (columns, rows), difference
+        elif difference == distance and area > 0.5 * size * size * columns * rows:
+            best = (columns, rows)
+    return best
+
+
+class Tiling(ABC):
+    """Picture to tiles.
+
+    Args:
+        size: Side of a tile in pixels.
+    """
+
+    def __init__(self, size: int = TILE):
+        check_counts(size=size)
+        self.size = size
+
+    @abstractmethod
+    def count(self, width: int, height: int, *, num_images: int = 1) -> int:
+        """Number of tiles of a picture, without reading it.
+
+        Args:
+            width: In pixels.
+            height: In pixels.
+            num_images: Images of the sample, which share its tiles.
+        """
+
+    @abstractmethod
+    def __call__(self, image: Image.Image, *, num_images: int = 1) -> Tensor:
+        """Cut an RGB picture: uint8 ``[T, 3, S, S]``."""
+
+
+@TRANSFORMS.register_module()
+class DynamicTiling(Tiling):
+    """A grid of tiles in the shape of the picture, then the whole picture as a thumbnail (InternVL 1.5 and later).
+
+    Args:
+        max_num: Most tiles of a sample, the thumbnails not counted; several images share it evenly, each gets one.
+        min_num: Fewest tiles of an image.
+        size: Side of a tile in pixels.
+        thumbnail: Add the whole picture as the last tile where there is more than one.
+
+    Raises:
+        ConfigError: A number is out of its range.
+    """
+
+    def __init__(self, max_num: int = 12, *, min_num: int = 1, size: int = TILE, thumbnail: bool = True):
+        super().__init__(size)
+        check_counts(max_num=max_num, min_num=min_num)
+        if min_num > max_num:
+            raise ConfigError(f'min_num={min_num} is more than max_num={max_num}: no grid has so many tiles')
+        self.max_num, self.min_num, self.thumbnail = max_num, min_num, thumbnail
+
+    def __repr__(self) -> str:
+        options = f'{self.max_num}, min_num={self.min_num}, size={self.size}, thumbnail={self.thumbnail}'
+        return f'DynamicTiling({options})'
+
+    def grid(self, width: int, height: int, *, num_images: int = 1) -> Grid:
+        """(columns, rows) of one of ``num_images`` pictures."""
+        share = max(1, self.max_num // num_images)
+        # A share below min_num has no grid of its own in the published code, which then takes one tile.
+        return choose_grid(width, height, max_num=share, min_num=self.min_num, size=self.size)
+
+    def count(self, width: int, height: int, *, num_images: int = 1) -> int:
+        """See :meth:`Tiling.count`."""
+        columns, rows = self.grid(width, height, num_images=num_images)
+        return columns * rows + (self.thumbnail and columns * rows != 1)
+
+    def __call__(self, image: Image.Image, *, num_images: int = 1) -> Tensor:
+        """See :meth:`Tiling.__call__`; tiles in raster order."""
+        size = self.size
+        columns, rows = self.grid(*image.size, num_images=num_images)
+        count = columns * rows
+        tiles = np.empty((count + (self.thumbnail and count != 1), 3, size, size), np.uint8)
+        # One resize for the whole grid; Pillow's filter is bicubic unless told otherwise.
+        canvas = image.resize((size * columns, size * rows), Image.Resampling.BICUBIC)
+        grid = tiles[:count].reshape(rows, columns, 3, size, size)
+        for channel, plane in enumerate(cv2.split(np.asarray(canvas))):
+            grid[:, :, channel] = plane.reshape(rows, size, columns, size).swapaxes(1, 2)
+        if len(tiles) > count:
+            _planes(image.resize((size, size), Image.Resampling.BICUBIC), tiles[count])
+        return torch.from_numpy(tiles)
+
+
+@TRANSFORMS.register_module()
+class SquashTiling(Tiling):
+    """The whole picture squeezed into one tile (V1.1, V1.2, and every frame of a video).
+
+    Args:
+        size: Side of the tile in pixels.
+    """
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.size})'
+
+    def count(self, width: int, height: int, *, num_images: int = 1) -> int:
+        """See :meth:`Tiling.count`."""
+        return 1
+
+    def __call__(self, image: Image.Image, *, num_images: int = 1) -> Tensor:
+        """See :meth:`Tiling.__call__`."""
+        tile = np.empty((1, 3, self.size, self.size), np.uint8)
+        resized = image.resize((self.size, self.size), Image.Resampling.BICUBIC)
+        _planes(resized, tile[0])
+        return torch.from_numpy(tile)
+
+
+@TRANSFORMS.register_module()
+class PadTiling(SquashTiling):
+    """The picture padded to a square with the mean colour, as one tile (``pad2square`` of the published configs).
+
+    Args:
+        size: Side of the tile in pixels.
+    """
+
+    COLOUR = tuple(int(value * 255) for value in IMAGENET_MEAN)  # (123, 116, 103): cut off, not rounded
+
+    def __call__(self, image: Image.Image, *, num_images: int = 1) -> Tensor:
+        """See :meth:`Tiling.__call__`."""
+        width, height = image.size
+        side = max(width, height)
+        square = Image.new('RGB', (side, side), self.COLOUR)
+        square.paste(image, ((side - width) // 2, (side - height) // 2))
+        return super().__call__(square)
+
+
+@TRANSFORMS.register_module()
+class JpegNoise:
+    """Write and read every tile as JPEG of random quality: the one augmentation of the published chat training.
+
+    Draws from Python's global generator, which data sets seed for each sample.
+
+    Args:
+        quality: Lowest and highest quality, both possible.
+    """
+
+    def __init__(self, quality: tuple[int, int] = (75, 100)):
+        low, high = quality
+        if not 1 <= low <= high <= 100:
+            raise ConfigError(
+                f'quality={quality} is not possible: it must be two numbers from 1 to 100, in order'
+            )
+        self.quality = quality
+
+    def __repr__(self) -> str:
+        return f'JpegNoise({self.quality})'
+
+    def __call__(self, tiles: Tensor) -> Tensor:
+        """Degrade uint8 ``[T, 3, S, S]``; each tile with its own quality."""
+        noisy = np.empty(tiles.shape, np.uint8)
+        for tile, target in zip(tiles.numpy(), noisy):
+            file = io.BytesIO()
+            picture = Image.fromarray(np.ascontiguousarray(tile.transpose(1, 2, 0)))
+            picture.save(file, 'JPEG', quality=random.randint(*self.quality))
+            _planes(Image.open(file), target)
+        return torch.from_numpy(noisy)
+
+
+def normalise(
+    tiles: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> Tensor:
+    """Make fp32 of uint8 ``[T, 3, S, S]``: (x / 255 − mean) / std, rounded as torchvision rounds.
+
+    Args:
+        tiles: What a :class:`Tiling` gives.
+        mean: Per channel, of pixels in 0–1.
+        std: Per channel, of pixels in 0–1.
+    """
+    # The three operations of ToTensor and Normalize, on all 256 values of a pixel instead of on every pixel.
+    values = torch.arange(256, dtype=torch.float32).div_(255)
+    table = values[None].sub(torch.tensor(mean)[:, None]).div_(torch.tensor(std)[:, None]).numpy()
+    source, pixels = tiles.numpy(), np.empty(tiles.shape, np.float32)
+    for tile, target in zip(source, pixels):
+        for channel in range(3):
+            cv2.LUT(tile[channel], table[channel], dst=target[channel])
+    return torch.from_numpy(pixels)
+
+
+def _planes(picture: Image.Image, target: np.ndarray) -> None:
+    """Copy a picture to ``[3, S, S]``."""
+    for channel, plane in enumerate(cv2.split(np.asarray(picture))):
+        target[channel] = plane
