@@ -42,6 +42,7 @@ if not torch.cuda.is_available():
     # Else DeepSpeed, which mmengine imports, warns at every start that it found no accelerator.
     os.environ.setdefault('DS_ACCELERATOR', 'cpu')
 
+from . import ops  # noqa: E402, F401 (before anything imports mmdet or mmseg, which ask for mmcv.ops)
 from .models.hub import load_model, register  # noqa: E402
 
 register()
