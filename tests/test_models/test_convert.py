@@ -92,7 +92,7 @@ def test_the_vit_is_found_inside_a_larger_model(layout: str, prefix: str) -> Non
 
 def test_a_checkpoint_without_vit_is_refused() -> None:
     with pytest.raises(
-        CheckpointError, match=r"none of 'embeddings.class_embedding', 'cls_token'.*begins with lm_head"
+        CheckpointError, match=r"none of 'embeddings.position_embedding', 'pos_embed'.*begins with lm_head"
     ):
         to_hf({'lm_head.weight': torch.ones(1)})
 
@@ -343,7 +343,7 @@ def test_another_width_is_named_with_both_shapes(tmp_path: Path) -> None:
     file = tmp_path / 'wide.safetensors'
     save_file(vit(hidden_size=48).state_dict(), file)
     with pytest.raises(
-        CheckpointError, match=r'has width 48 but.*hidden_size=32.*file \(1, 1, 48\), model \(1, 1, 32\)'
+        CheckpointError, match=r'has width 48 but.*hidden_size=32.*file \(1, 17, 48\), model \(1, 17, 32\)'
     ):
         load_vision_weights(vit(), file)
 

@@ -143,13 +143,17 @@ def test_gradient_checkpointing_changes_no_gradient(frozen: int | None) -> None:
             torch.testing.assert_close(a.grad, b.grad)
 
 
-def test_gradient_checkpointing_recomputes_blocks_in_training_only() -> None:
+def test_gradient_checkpointing_recomputes_blocks_where_there_are_gradients() -> None:
+    """Also in evaluation mode, in which the frozen blocks of an adapter stay."""
     backbone = tiny(gradient_checkpointing=True)
     calls = []
     backbone.encoder.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
-    backbone.train()(torch.randn(1, 3, 56, 56)).tokens.sum().backward()
-    assert len(calls) == 2
-    backbone.eval()(torch.randn(1, 3, 56, 56)).tokens.sum().backward()
+    for mode in (True, False):
+        calls.clear()
+        backbone.train(mode)(torch.randn(1, 3, 56, 56)).tokens.sum().backward()
+        assert len(calls) == 2
+    with torch.no_grad():
+        backbone(torch.randn(1, 3, 56, 56))
     assert len(calls) == 3
 
 

@@ -81,7 +81,7 @@ def training_flops(backbone: nn.Module | None, image_size: tuple[int, int]) -> f
         width=backbone.width,
         mlp=backbone.encoder.layers[0].mlp.fc1.out_features,
         grid=grid,
-        class_token=backbone.embeddings.use_class_token,
+        class_token=backbone.use_class_token,
         patch=backbone.patch_size,
     )
     parameters = list(backbone.parameters())

@@ -1,6 +1,6 @@
 """Pixels to features."""
 
-from .base import BaseBackbone, Frozen
+from .base import BaseBackbone, BlockBackbone, Frozen
 from .intern_vit import InternViT
 
-__all__ = ['BaseBackbone', 'Frozen', 'InternViT']
+__all__ = ['BaseBackbone', 'BlockBackbone', 'Frozen', 'InternViT']

@@ -73,3 +73,23 @@ class BaseBackbone(nn.Module, ABC):
     def train(self, mode: bool = True) -> BaseBackbone:
         """Set the mode; a wholly frozen backbone stays in evaluation mode, so that its features do not change."""
         return super().train(mode and not self.is_frozen)
+
+
+class BlockBackbone(BaseBackbone):
+    """A plain transformer whose blocks can be run group by group, which is what ViT-Adapter wraps.
+
+    Attributes:
+        patch_size: Side of a patch, in pixels.
+        use_class_token: Whether the tokens begin with a class token.
+    """
+
+    patch_size: int
+    use_class_token: bool
+
+    @abstractmethod
+    def embed(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Tokens before the first block, ``[B, 1+N, D]`` or ``[B, N, D]``, and the patch grid (h, w)."""
+
+    @abstractmethod
+    def run_blocks(self, tokens: Tensor, grid: tuple[int, int], blocks: range) -> Tensor:
+        """Run some blocks in order; the tokens keep their shape. Gradients pass also through frozen blocks."""

@@ -24,6 +24,7 @@ from internvl_mm.models.layers import (
     NormType,
     Rounding,
     WindowAttention,
+    WindowPadding,
     build_norm,
     resize_position_embedding,
 )
@@ -33,7 +34,7 @@ from internvl_mm.utils.checks import check_counts, check_shares
 from internvl_mm.utils.errors import ConfigError, DataError
 from internvl_mm.utils.paths import ExistingPath
 
-from .base import BaseBackbone, Frozen
+from .base import BlockBackbone, Frozen
 
 
 class VisionEmbeddings(nn.Module):
@@ -58,8 +59,8 @@ class VisionEmbeddings(nn.Module):
     ):
         super().__init__()
         self.patch_size = patch_size
-        self.use_class_token = use_class_token
-        self.class_embedding = nn.Parameter(torch.empty(1, 1, hidden_size))
+        # A parameter that is never used would stop data-parallel training, which waits for its gradient.
+        self.class_embedding = nn.Parameter(torch.empty(1, 1, hidden_size)) if use_class_token else None
         self.patch_embedding = nn.Conv2d(num_channels, hidden_size, kernel_size=patch_size, stride=patch_size)
         num_positions = 1 + (image_size // patch_size) ** 2
         self.position_embedding = nn.Parameter(torch.empty(1, num_positions, hidden_size))
@@ -80,7 +81,7 @@ class VisionEmbeddings(nn.Module):
         # The dtype of the weight, as published: under autocast the patches are half, the residual stream is not.
         dtype = self.patch_embedding.weight.dtype
         positions = resize_position_embedding(self.position_embedding, grid).to(dtype)
-        if not self.use_class_token:
+        if self.class_embedding is None:
             return patches + positions[:, 1:]
         class_token = self.class_embedding.to(dtype).expand(len(patches), -1, -1)
         return torch.cat([class_token, patches], dim=1) + positions
@@ -136,7 +137,7 @@ class VisionEncoder(nn.Module):
 
     Args:
         layers: The blocks, in order.
-        gradient_checkpointing: Recompute activations in the backward pass, in training only.
+        gradient_checkpointing: Recompute activations in the backward pass.
     """
 
     def __init__(self, layers: Iterable[Block], *, gradient_checkpointing: bool = False):
@@ -160,18 +161,26 @@ class VisionEncoder(nn.Module):
         """
         wanted = {*keep, len(self.layers)}
         states = [tokens if 0 in wanted else None]
-        for index, layer in enumerate(self.layers, start=1):
-            if self.gradient_checkpointing and self.training:
-                # The non-reentrant form keeps gradients of the blocks when the embeddings are frozen.
-                tokens = checkpoint(layer, tokens, grid, use_reentrant=False)
-            else:
-                tokens = layer(tokens, grid)
-            states.append(tokens if index in wanted else None)
+        for index in range(len(self.layers)):
+            tokens = self.run(tokens, grid, range(index, index + 1))
+            states.append(tokens if index + 1 in wanted else None)
         return states
+
+    def run(self, tokens: Tensor, grid: tuple[int, int], blocks: range) -> Tensor:
+        """Run some blocks in order on ``[B, 1+N, D]``."""
+        # Not only in training mode: gradients of an adapter pass through frozen blocks, which stay in evaluation mode.
+        recompute = self.gradient_checkpointing and torch.is_grad_enabled()
+        for index in blocks:
+            layer = self.layers[index]
+            # The non-reentrant form keeps gradients of the blocks when the embeddings are frozen.
+            tokens = (
+                checkpoint(layer, tokens, grid, use_reentrant=False) if recompute else layer(tokens, grid)
+            )
+        return tokens
 
 
 @MODELS.register_module()
-class InternViT(BaseBackbone):
+class InternViT(BlockBackbone):
     """The InternViT vision transformer. Argument names and defaults follow the published ``config.json``.
 
     Args:
@@ -193,11 +202,12 @@ class InternViT(BaseBackbone):
         attention: Kernel, see :func:`~internvl_mm.models.layers.attend`.
         use_class_token: ``False`` drops it before the blocks; needed by windows.
         window_size: Side of attention windows in patches; ``None`` for global attention.
-        global_blocks: Blocks that stay global when windows are used.
+        global_blocks: Blocks that stay global when windows are used; none in the published 6B detection model.
+        window_padding: See :class:`~internvl_mm.models.layers.WindowAttention`.
         out_indices: Blocks whose outputs become ``maps`` (block index k is hidden state k+1).
         output_hidden_states: Keep every hidden state.
-        gradient_checkpointing: Recompute activations when training.
-        frozen: See :meth:`BaseBackbone.freeze`.
+        gradient_checkpointing: Recompute activations in the backward pass.
+        frozen: See :meth:`BlockBackbone.freeze`.
         pretrained: Weights to start from: a folder or file in any layout of :mod:`internvl_mm.models.convert`.
         pretrained_depth: Blocks in that file when it has more than this model, which then takes the first ones (the
             published V1-0 probes take 45 of 48).
@@ -228,6 +238,7 @@ class InternViT(BaseBackbone):
         use_class_token: bool = True,
         window_size: int | None = None,
         global_blocks: tuple[int, ...] = (),
+        window_padding: WindowPadding = 'tokens',
         out_indices: tuple[int, ...] = (),
         output_hidden_states: bool = False,
         gradient_checkpointing: bool = False,
@@ -253,6 +264,7 @@ class InternViT(BaseBackbone):
             )
         self.width, self.num_layers = hidden_size, num_hidden_layers
         self.patch_size, self.image_size = patch_size, image_size
+        self.use_class_token = use_class_token
         self.out_indices = self._checked_blocks('out_indices', out_indices)
         self.strides = (float(patch_size),) * len(self.out_indices)
         self.output_hidden_states = output_hidden_states
@@ -279,7 +291,11 @@ class InternViT(BaseBackbone):
                 mixer = Attention(hidden_size, num_attention_heads, **attention_options)
             else:
                 mixer = WindowAttention(
-                    hidden_size, num_attention_heads, window_size=window_size, **attention_options
+                    hidden_size,
+                    num_attention_heads,
+                    window_size=window_size,
+                    padding=window_padding,
+                    **attention_options,
                 )
             block = Block(
                 mixer,
@@ -311,7 +327,8 @@ class InternViT(BaseBackbone):
             load_vision_weights(self, self.pretrained, file_depth=self.pretrained_depth)
             return
         # Positions must be as large as the embedded patches: with std 0.02 tiny models stay at chance for many epochs.
-        nn.init.normal_(self.embeddings.class_embedding)
+        if self.embeddings.class_embedding is not None:
+            nn.init.normal_(self.embeddings.class_embedding)
         nn.init.normal_(self.embeddings.position_embedding)
 
     def forward(self, pixel_values: Tensor) -> VisionFeatures:
@@ -320,9 +337,16 @@ class InternViT(BaseBackbone):
         The pixels are cast to the dtype of the patch convolution.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
-            pixel_values = pixel_values.to(self.embeddings.patch_embedding.weight.dtype)
-            tokens = self.embeddings(pixel_values)
-            return self.forward_tokens(tokens, self.embeddings.grid(pixel_values))
+            return self.forward_tokens(*self.embed(pixel_values))
+
+    def embed(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """See :class:`BlockBackbone`."""
+        pixel_values = pixel_values.to(self.embeddings.patch_embedding.weight.dtype)
+        return self.embeddings(pixel_values), self.embeddings.grid(pixel_values)
+
+    def run_blocks(self, tokens: Tensor, grid: tuple[int, int], blocks: range) -> Tensor:
+        """See :class:`BlockBackbone`."""
+        return self.encoder.run(tokens, grid, blocks)
 
     def forward_tokens(self, tokens: Tensor, grid: tuple[int, int]) -> VisionFeatures:
         """Run the blocks on embedded tokens ``[B, 1+N, D]`` (what the published code calls ``pixel_embeds``)."""
@@ -334,14 +358,15 @@ class InternViT(BaseBackbone):
             hidden_states=tuple(states[i] for i in kept) if self.output_hidden_states else None,
             maps=tuple(self._to_map(states[i + 1], grid) for i in self.out_indices),
             strides=self.strides,
+            has_class_token=self.use_class_token,
         )
 
     def _to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        patches = tokens[:, int(self.embeddings.use_class_token) :]
+        patches = tokens[:, int(self.use_class_token) :]
         return patches.transpose(1, 2).unflatten(2, grid).float().contiguous()
 
     def layer_id(self, name: str) -> int:
-        """See :meth:`BaseBackbone.layer_id`; ``name`` is relative to this module."""
+        """See :meth:`BlockBackbone.layer_id`; ``name`` is relative to this module."""
         if name.startswith('embeddings.'):
             return 0
         if name.startswith('encoder.layers.'):

@@ -28,6 +28,7 @@ _SETTINGS = (
     ('attn.q_norm.weight', 'qk_normalization', True, False),
     ('attn.qkv.bias', 'qkv_bias', True, False),
     ('norm1.bias', 'norm_type', 'layer_norm', 'rms_norm'),
+    (_CLASS_TOKEN, 'use_class_token', True, False),
 )
 _SHOWN = 6  # names listed in an error before '...'
 
@@ -65,8 +66,10 @@ def fill_module(
     expected = module.state_dict()
     _check_others(found, path)
     tensors = _front_blocks(found, expected, path, file_depth)
+    if _CLASS_TOKEN not in expected:
+        tensors.pop(_CLASS_TOKEN, None)  # detection and adapters drop it, as published
     _check_width(tensors, expected, path)
-    dtype = found.tensors[_CLASS_TOKEN].dtype if found.layout == 'pth' else torch.float32
+    dtype = found.tensors[_POSITIONS].dtype if found.layout == 'pth' else torch.float32
     _fit_embeddings(tensors, expected, dtype)
     _check_fit(tensors, expected, path)
     on_meta = any(tensor.is_meta for tensor in expected.values())
@@ -108,11 +111,11 @@ def _front_blocks(
 
 def _check_width(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path) -> None:
     """One line for the wrong width, instead of a shape mismatch for every tensor."""
-    file_shape, shape = tuple(tensors[_CLASS_TOKEN].shape), tuple(expected[_CLASS_TOKEN].shape)
+    file_shape, shape = tuple(tensors[_POSITIONS].shape), tuple(expected[_POSITIONS].shape)
     if file_shape[-1:] != shape[-1:]:
         raise CheckpointError(
             f'{path} has width {file_shape[-1]} but the model has hidden_size={shape[-1]} '
-            f'(class token: file {file_shape}, model {shape}): set hidden_size={file_shape[-1]} and the number of '
+            f'(positions: file {file_shape}, model {shape}): set hidden_size={file_shape[-1]} and the number of '
             'heads that goes with it, or take other weights'
         )
 

@@ -37,6 +37,8 @@ PREFIXES = (
     'backbone.',
     'module.',
     'module.backbone.',
+    'vit.',  # inside our adapter
+    'backbone.vit.',
 )
 
 _PTH, _NATIVE = 1, 2  # columns of the tables; timm shares the column of pth
@@ -56,6 +58,8 @@ _OUTSIDE = (
         'embeddings.patch_embeddings.projection.bias',
     ),
 )
+# What tells the layout: detection and adapter checkpoints have no class token.
+_POSITIONS = _OUTSIDE[1]
 _IN_BLOCK = (
     ('norm1.weight', 'norm1.weight', 'layernorm_before.weight'),
     ('norm1.bias', 'norm1.bias', 'layernorm_before.bias'),
@@ -119,9 +123,9 @@ def find_vision(names: Iterable[str]) -> tuple[Layout, str]:
     names = set(names)
     for prefix in PREFIXES:
         for layout in ('hf', 'pth', 'native'):
-            if prefix + _OUTSIDE[0][_COLUMN[layout]] in names:
+            if prefix + _POSITIONS[_COLUMN[layout]] in names:
                 return layout, prefix
-    markers = ', '.join(repr(name) for name in _OUTSIDE[0])
+    markers = ', '.join(repr(name) for name in _POSITIONS)
     shown = ', '.join(sorted(names)[:5]) or 'nothing'
     raise CheckpointError(
         f'no InternViT in this checkpoint: none of {markers} is among its {len(names)} names, alone or under '

@@ -1,6 +1,6 @@
 """Layers shared by every architecture; each is defined once."""
 
-from .attention import Attention, AttentionKernel, WindowAttention, attend, flash_installed
+from .attention import Attention, AttentionKernel, WindowAttention, WindowPadding, attend, flash_installed
 from .attention_pool import AttentionPool
 from .mlp import Mlp
 from .norm import ChannelLayerNorm, NormType, RMSNorm, Rounding, build_norm
@@ -16,6 +16,7 @@ __all__ = [
     'RMSNorm',
     'Rounding',
     'WindowAttention',
+    'WindowPadding',
     'attend',
     'build_norm',
     'flash_installed',

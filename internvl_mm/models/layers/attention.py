@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from internvl_mm.utils.errors import ConfigError
 from .norm import build_norm
 
 AttentionKernel = Literal['sdpa', 'flash', 'eager']
+WindowPadding = Literal['tokens', 'projected']
 
 
 def flash_installed() -> bool:
@@ -100,43 +102,77 @@ class Attention(nn.Module):
         self.has_qk_norm = qk_norm is not None
         self.proj = nn.Linear(dim, dim)
 
-    def mix(self, x: Tensor) -> Tensor:
-        """Attend within ``[B, N, D]``, before the output projection."""
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of ``[..., D]``, each ``[..., D]``."""
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         if self.has_qk_norm:
             # An fp32 norm weight promotes half queries and keys; the kernels need one dtype.
             q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
-        q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (q, k, v))
+        return q, k, v
+
+    def mix(self, parts: Iterable[Tensor]) -> Tensor:
+        """Attend with queries, keys and values ``[B, N, D]``; before the output projection."""
+        q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
         return attend(q, k, v, self.kernel)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Attend over all tokens ``[B, N, D]``; ``grid`` is only needed by :class:`WindowAttention`."""
         del grid
-        return self.proj(self.mix(x))
+        return self.proj(self.mix(self.project(x)))
 
 
 class WindowAttention(Attention):
     """Attention within non-overlapping windows of ``window_size`` x ``window_size`` patches, no class token.
 
-    The grid is zero-padded to multiples of the window before the projection, and padded tokens are *not* masked: in
-    a block without qkv bias they join the softmax with logit 0 and value 0. This lowers the attention mass near the
-    lower and right border; the published detection model was defined so.
+    The grid is padded with zeros to multiples of the window, and padded tokens are *not* masked: they join the softmax
+    with logit 0 and value 0, which lowers the attention mass near the lower and right border. The published models
+    were defined so.
+
+    Args:
+        dim: Width D.
+        num_heads: H.
+        window_size: Side of a window, in patches.
+        padding: What is padded: ``'tokens'`` before the projection (InternViT; with a qkv bias padding then has the
+            bias for key and value), or ``'projected'`` queries, keys and values (ViT-Adapter). Without bias the two
+            are equal.
+        **options: See :class:`Attention`.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, window_size: int, **options):
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        window_size: int,
+        padding: WindowPadding = 'tokens',
+        **options,
+    ):
         super().__init__(dim, num_heads, **options)
-        self.window_size = window_size
+        if padding not in ('tokens', 'projected'):
+            raise ConfigError(f"window_padding={padding!r} is unknown: use 'tokens' or 'projected'")
+        self.window_size, self.padding = window_size, padding
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Attend within windows of ``[B, h·w, D]``."""
+        if self.padding == 'tokens':
+            parts = self.project(self._split(x, grid))
+        else:
+            q, k, v = (self._split(part, grid) for part in self.project(x))
+            parts = (q, k, v)
+        return self.proj(self._merge(self.mix(parts), grid))
+
+    def _split(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """``[B, h·w, D]`` to windows ``[B·rows·columns, s·s, D]``, zeros where a window leaves the grid."""
         (height, width), side = grid, self.window_size
-        pad_down, pad_right = -height % side, -width % side
-        maps = F.pad(x.unflatten(1, grid), (0, 0, 0, pad_right, 0, pad_down))
-        rows, columns = (height + pad_down) // side, (width + pad_right) // side
-        # [B, rows·s, columns·s, D] -> [B·rows·columns, s·s, D]
-        windows = maps.unflatten(2, (columns, side)).unflatten(1, (rows, side)).transpose(2, 3)
-        mixed = self.mix(windows.reshape(-1, side * side, x.shape[-1]))
-        maps = (
-            mixed.view(-1, rows, columns, side, side, x.shape[-1]).transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        )
-        return self.proj(maps[:, :height, :width].flatten(1, 2))
+        maps = F.pad(x.unflatten(1, grid), (0, 0, 0, -width % side, 0, -height % side))
+        # [B, rows·s, columns·s, D] -> [B, rows, columns, s, s, D]
+        windows = maps.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)
+        return windows.reshape(-1, side * side, x.shape[-1])
+
+    def _merge(self, windows: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The inverse of :meth:`_split`, without the padding."""
+        (height, width), side = grid, self.window_size
+        rows, columns = -(-height // side), -(-width // side)
+        maps = windows.view(-1, rows, columns, side, side, windows.shape[-1])
+        maps = maps.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return maps[:, :height, :width].flatten(1, 2)
