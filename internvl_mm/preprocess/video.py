@@ -1,0 +1,117 @@
+"""Which frames of a video a model sees, and how the prompt counts them."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from internvl_mm.data.video import Video
+from internvl_mm.registry import TRANSFORMS
+from internvl_mm.utils.checks import check_counts
+from internvl_mm.utils.errors import ConfigError, DataError
+
+Bound = tuple[float, float]  # start and end in seconds
+# Text of one frame. The published training code counts 'Frame-1', model cards, evaluation and MPO data 'Frame1'.
+FRAME_PREFIXES = {'training': 'Frame-{}: <image>', 'inference': 'Frame{}: <image>'}
+
+
+def frame_prompt(count: int, prefix: str = FRAME_PREFIXES['inference']) -> str:
+    """Return the lines that stand for a video of ``count`` frames; the question follows on the next line."""
+    return '\n'.join(prefix.format(number) for number in range(1, count + 1))
+
+
+def segment_indices(video: Video, num_segments: int, bound: Bound | None = None) -> list[int]:
+    """Return positions from 0 of one frame per segment: the middles, rounded as the published code rounds.
+
+    Bounds are rounded by Python, multiples of the segment by NumPy (both half to even), the result is cut off.
+
+    Args:
+        video: The video.
+        num_segments: Number of frames.
+        bound: Only look between these seconds.
+
+    Raises:
+        DataError: The bound lies outside the video.
+    """
+    first, last = video.first, video.first + video.num_frames - 1
+    start, end = bound or (-100_000.0, 100_000.0)  # the published way to say all of it
+    low, high = max(first, round(start * video.fps)), min(round(end * video.fps), last)
+    if low > high:
+        raise DataError(
+            f'{video.path}: the bound {start:g} to {end:g} s lies outside its {video.num_frames / video.fps:.3g} s'
+        )
+    segment = (high - low) / num_segments
+    return [int(low + segment / 2 + np.round(segment * number)) - first for number in range(num_segments)]
+
+
+class FrameChoice(ABC):
+    """Chooses frames.
+
+    Attributes:
+        max_frames: Most frames it chooses, for plans.
+    """
+
+    max_frames: int
+
+    @abstractmethod
+    def __call__(self, video: Video, bound: Bound | None = None) -> list[int]:
+        """Positions from 0.
+
+        Args:
+            video: The video.
+            bound: Only look between these seconds.
+
+        Raises:
+            DataError: The bound lies outside the video.
+        """
+
+
+@TRANSFORMS.register_module()
+class SegmentFrames(FrameChoice):
+    """The middle frame of equal segments: inference (8 on model cards, 16 for MVBench).
+
+    Args:
+        num_segments: Number of frames.
+    """
+
+    def __init__(self, num_segments: int = 8):
+        check_counts(num_segments=num_segments)
+        self.max_frames = num_segments
+
+    def __call__(self, video: Video, bound: Bound | None = None) -> list[int]:
+        """See :meth:`FrameChoice.__call__`."""
+        return segment_indices(video, self.max_frames, bound)
+
+
+@TRANSFORMS.register_module()
+class RandomFrames(FrameChoice):
+    """One random frame of each of a random number of intervals: training.
+
+    Unlike the published code it can draw the last frame of an interval too, and repeats no frame: a video with fewer
+    frames gives all of them. Draws from Python's global generator, which data sets seed for each sample.
+
+    Args:
+        min_frames: Fewest intervals.
+        max_frames: Most intervals.
+    """
+
+    def __init__(self, min_frames: int = 8, max_frames: int = 32):
+        check_counts(min_frames=min_frames, max_frames=max_frames)
+        if min_frames > max_frames:
+            raise ConfigError(f'min_frames={min_frames} is more than max_frames={max_frames}')
+        self.min_frames, self.max_frames = min_frames, max_frames
+
+    def __call__(self, video: Video, bound: Bound | None = None) -> list[int]:
+        """See :meth:`FrameChoice.__call__`."""
+        low, high = 0, video.num_frames
+        if bound is not None:
+            low, high = int(bound[0] * video.fps), min(int(bound[1] * video.fps) + 1, high)
+            if low >= high:
+                raise DataError(
+                    f'{video.path}: the clip from {bound[0]:g} to {bound[1]:g} s lies outside the video'
+                )
+        count = min(random.randint(self.min_frames, self.max_frames), high - low)
+        borders = np.linspace(low, high, count + 1).astype(int).tolist()
+        return [random.randrange(start, stop) for start, stop in zip(borders, borders[1:])]
