@@ -24,7 +24,7 @@ from internvl_mm.data.datasets import (
 from internvl_mm.evaluation.metrics import Accuracy, ReaLAccuracy
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.heads import LinearClsHead
-from internvl_mm.models.losses import ClassificationLoss
+from internvl_mm.models.losses import ClassificationLoss, InfoNCELoss, SigmoidLoss
 from internvl_mm.models.necks import (
     AttentionPooling,
     BackboneMaps,
@@ -167,6 +167,7 @@ NECK_CASES: dict[type, dict] = {
 }
 HEAD_CASES: dict[type, dict] = {LinearClsHead: dict(num_classes=CLASSES)}
 LOSS_CASES: dict[type, dict] = {ClassificationLoss: dict(label_smoothing=0.1)}
+CONTRASTIVE_CASES: dict[type, dict] = {InfoNCELoss: dict(chunk=2), SigmoidLoss: dict()}
 TASK_CASES: dict[type, dict] = {
     ImageClassifier: dict(
         backbone=dict(type=InternViT, **BACKBONE_CASES[InternViT]),

@@ -28,7 +28,7 @@ SLOTS: dict[str, tuple[Registry, dict[type, dict]]] = {
     'models.backbones': (MODELS, cases.BACKBONE_CASES),
     'models.necks': (MODELS, cases.NECK_CASES),
     'models.heads': (MODELS, cases.HEAD_CASES),
-    'models.losses': (MODELS, cases.LOSS_CASES),
+    'models.losses': (MODELS, {**cases.LOSS_CASES, **cases.CONTRASTIVE_CASES}),
     'models.tasks': (MODELS, cases.TASK_CASES),
     'evaluation.metrics': (METRICS, cases.METRIC_CASES),
 }
@@ -193,6 +193,17 @@ def test_loss_is_a_number_smaller_for_right_logits(part: tuple[type, dict]) -> N
     right = torch.eye(3) * 5
     assert loss(right, target).shape == ()
     assert loss(right, target) < loss(-right, target)
+
+
+@each(cases.CONTRASTIVE_CASES)
+def test_contrastive_loss_is_smaller_for_pairs_that_agree_and_trains_its_temperature(
+    part: tuple[type, dict],
+) -> None:
+    loss, images = part[0](**part[1]), torch.eye(3)
+    assert loss(images, images).shape == ()
+    assert loss(images, images) < loss(images, images.roll(1, 0))
+    loss(images, images).backward()
+    assert all(parameter.grad is not None for parameter in loss.parameters())
 
 
 # tasks and metrics

@@ -16,13 +16,17 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from packaging.version import Version
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from internvl_mm.utils.errors import CheckpointError, did_you_mean
 
 from .convert import load_vision_weights
 from .convert.chat import load_chat
 from .convert.files import read_json
+from .convert.internvl_14b import cross_attention_settings, load_internvl_14b
 from .hf_intern_vit import InternVisionConfig, InternVisionModel
+from .hf_internvl_14b import InternVL14BConfig, InternVL14BModel, InternVLByContent
 from .hf_internvl_chat import InternVLChatConfig, InternVLChatModel
 from .language.internlm2 import InternLM2Config, InternLM2ForCausalLM
 from .language.tokenizer import register_tokenizers
@@ -44,6 +48,9 @@ def register() -> None:
     AutoConfig.register(InternLM2Config.model_type, InternLM2Config, exist_ok=True)
     AutoModelForCausalLM.register(InternLM2Config, InternLM2ForCausalLM, exist_ok=True)
     register_tokenizers()
+    # Not AutoConfig.register: this type is also transformers' own, which has to go on working.
+    CONFIG_MAPPING.register(InternVLByContent.model_type, InternVLByContent, exist_ok=True)
+    AutoModel.register(InternVL14BConfig, InternVL14BModel, exist_ok=True)
     if Version(transformers.__version__) < Version('5.5'):
         _prefer_registered_config()
 
@@ -114,10 +121,26 @@ def _load_vision(folder: Path) -> PreTrainedModel:
     return model
 
 
+def _load_internvl(folder: Path) -> PreTrainedModel:
+    if 'qllama_config' not in read_json(folder / 'config.json'):
+        raise CheckpointError(
+            f"{folder} is a chat model in transformers' own layout (model type 'internvl' without qllama_config): "
+            'load it with transformers.AutoModelForImageTextToText'
+        )
+    config = InternVL14BConfig.from_pretrained(folder, **cross_attention_settings(folder))
+    with torch.device('meta'):
+        model = InternVL14BModel(config)
+    load_internvl_14b(model, folder)
+    # The one buffer that is in no file.
+    model.qllama.model.rotary_emb = LlamaRotaryEmbedding(config.qllama_config)
+    return model
+
+
 # Model type in config.json to loader.
 _LOADERS: dict[str, Callable[[Path], PreTrainedModel]] = {
     InternVisionConfig.model_type: _load_vision,
     InternVLChatConfig.model_type: load_chat,
+    InternVL14BConfig.model_type: _load_internvl,
 }
 
 

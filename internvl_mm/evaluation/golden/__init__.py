@@ -18,6 +18,7 @@ from internvl_mm.utils.errors import DataError
 
 from .chat import check_chat
 from .comparison import Comparison, difference
+from .internvl_14b import check_internvl_14b
 from .probe import check_probe
 from .seg_fpn import check_seg_fpn
 from .text import check_text
@@ -44,13 +45,14 @@ class CaseResult:
 
 CHECKERS: dict[str, Callable[[Path], Iterator[Comparison]]] = {
     'vit': check_vit,
+    'internvl_14b': check_internvl_14b,
     'probe': check_probe,
     'text': check_text,
     'chat': check_chat,
     'seg_fpn': check_seg_fpn,
 }
 # Kinds without a checker yet. Named, because 'vit_adapter_x' would otherwise pass for a 'vit'.
-_PENDING = ('internvl_14b', 'vit_adapter')
+_PENDING = ('vit_adapter',)
 
 
 def kind_of(name: str) -> str:

@@ -23,6 +23,10 @@ from transformers.models.llama.modeling_llama import (
 )
 
 from internvl_mm.models.layers import attend
+from internvl_mm.registry import MODELS
+from internvl_mm.utils.checks import check_counts
+
+from .base import BaseConnector
 
 # How queries and text see each other, named after the loss each mask was published for: image–text matching (both
 # ways), contrast (not at all), generation (text sees the queries).
@@ -188,3 +192,53 @@ class QLlamaForCausalLM(LlamaForCausalLM):
         return super().forward(
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
         )
+
+
+@MODELS.register_module()
+class QLlamaQueries(BaseConnector):
+    """What the queries of a QLLaMA saw, as visual tokens: the glue between ViT and language model.
+
+    Args:
+        in_dim: Width C of the vision tower.
+        num_queries: Number Q of queries, and of visual tokens.
+        qllama: Settings of the Llama under their published names.
+        cross_attention_frequency: Every how many layers the queries look at the image.
+        frozen: Keep all of it as loaded, as published.
+
+    Attributes:
+        width: Width D of the result, that of the Llama.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        *,
+        num_queries: int = 96,
+        qllama: dict,
+        cross_attention_frequency: int = 2,
+        frozen: bool = True,
+    ):
+        super().__init__()
+        check_counts(
+            in_dim=in_dim, num_queries=num_queries, cross_attention_frequency=cross_attention_frequency
+        )
+        config = LlamaConfig(**qllama)
+        config.num_query_token = config.cross_attention_positions = num_queries
+        config.cross_attention_frequency, config.cross_attention_width = cross_attention_frequency, in_dim
+        # Names as in the published folder, whose weights therefore fit.
+        self.qllama = QLlamaForCausalLM(config)
+        self.query_tokens = nn.Parameter(torch.empty(1, num_queries, config.hidden_size).normal_(std=0.02))
+        self.num_queries = self.tokens_per_tile = num_queries
+        self.width = self.out_dim = config.hidden_size
+        self.requires_grad_(not frozen)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """See :class:`BaseConnector`; the class token is looked at, too."""
+        queries = self.query_tokens.expand(len(tokens), -1, -1)
+        allowed = joint_mask(tokens.new_ones(len(tokens), 0, dtype=torch.bool), self.num_queries, 'matching')
+        return self.qllama.model(
+            inputs_embeds=queries,
+            attention_mask=additive_mask(allowed, queries.dtype),
+            vision_hidden_states=tokens,
+            use_cache=False,
+        ).last_hidden_state

@@ -1,5 +1,6 @@
 """Predictions and targets to a number to minimise."""
 
 from .classification import ClassificationLoss
+from .contrastive import ContrastiveLoss, InfoNCELoss, SigmoidLoss
 
-__all__ = ['ClassificationLoss']
+__all__ = ['ClassificationLoss', 'ContrastiveLoss', 'InfoNCELoss', 'SigmoidLoss']
