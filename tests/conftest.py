@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 import torch
 
+import internvl_mm  # noqa: F401 (lets test files import mmdet and mmseg first)
+
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:

@@ -192,7 +192,9 @@ def _one_class_after_the_other(
         found.append(dets)
         kept.append(members[chosen])
     dets, indices = torch.cat(found), torch.cat(kept)
-    order = dets[:, -1].argsort(descending=True, stable=True)
+    # Of equal scores the first box comes first, as in one go.
+    order = indices.argsort()
+    order = order[dets[order, -1].argsort(descending=True, stable=True)]
     return dets[order], indices[order]
 
 
