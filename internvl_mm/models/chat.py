@@ -12,11 +12,10 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from internvl_mm.structures.chat import IGNORE
 from internvl_mm.utils.errors import DataError
 
 from .connectors import BaseConnector
-
-IGNORED = -100  # label of tokens that are not learned, as everywhere in transformers
 
 
 def place_visual_tokens(embeddings: Tensor, visual: Tensor, places: Tensor) -> Tensor:
@@ -53,12 +52,12 @@ def token_loss(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> 
     losses = functional.cross_entropy(
         logits.transpose(1, 2),
         labels,
-        ignore_index=IGNORED,
+        ignore_index=IGNORE,
         reduction='none' if weight is not None else 'mean',
     )
     if weight is None:
         return losses
-    kept = weight[:, 1:].to(losses) * (labels != IGNORED)
+    kept = weight[:, 1:].to(losses) * (labels != IGNORE)
     return (losses * kept).sum() / kept.sum()
 
 

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from internvl_mm.preprocess.chat_text import IMAGE, IMG_CONTEXT, IMG_END, IMG_START, ChatTextEncoder
 from internvl_mm.preprocess.conversation import ChatTemplate, Turn
 from internvl_mm.utils.console import console
 from internvl_mm.utils.errors import ConfigError, DataError
 
 from .chat import ChatParts
 from .chat_prompt import (
-    IMAGE,
-    IMG_CONTEXT,
-    IMG_END,
-    IMG_START,
+    IMAGE_TOKENS,
     ImageTokens,
     answer_of,
     build_prompt,
+    prompt_encoder,
     tiles_of,
     token_id,
     with_image,
 )
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A conversation to continue, the tiles of each of its images, and what frames it."""
+
+    turns: list[Turn]
+    tiles: list[int]
+    template: ChatTemplate
+    system_message: str
+
 
 # What a caller gives: settings of ``generate``, a streamer among them.
 Settings = dict[str, Any]
@@ -39,10 +50,13 @@ class ChatGeneration(ChatParts):
     Attributes:
         conv_template: The model's template; ``None`` when its config names none.
         system_message: Said first; read once at the start of a chat, so that threads may use one model.
+        published_text: Tokenise the whole prompt at once as published, so that special tokens in questions act.
     """
 
     conv_template: ChatTemplate | None
     system_message: str
+    published_text: bool = False
+    _encoder: tuple[tuple, ChatTextEncoder] | None = None
 
     def _template(self) -> ChatTemplate:
         if self.conv_template is None:
@@ -94,19 +108,11 @@ class ChatGeneration(ChatParts):
         if history is None and pixel_values is not None and IMAGE not in question:
             question = f'{IMAGE}\n{question}'
         turns = [*(history or []), (question, None)]
-        prompt = build_prompt(
-            template,
-            turns,
-            tiles,
-            self.num_image_token,
-            system_message=system_message,
-            image_tokens=image_tokens,
-        )
+        prompt = _Prompt(turns, tiles, template, system_message)
         [text] = self._answer(tokenizer, pixel_values, [prompt], generation_config, image_tokens)
         answer = answer_of(text, template)
         if verbose:
-            shown = prompt.replace(IMG_CONTEXT_TOKEN, '').replace(IMG_START_TOKEN + IMG_END_TOKEN, IMAGE)
-            console.print(f'{shown} {answer}', markup=False)
+            console.print(f'{template.render(turns, system_message)} {answer}', markup=False)
         return (answer, [*turns[:-1], (question, answer)]) if return_history else answer
 
     def batch_chat(
@@ -159,14 +165,7 @@ class ChatGeneration(ChatParts):
             for question, turns, counts in zip(questions, histories, tiles, strict=True)
         ]
         prompts = [
-            build_prompt(
-                template,
-                [*turns, (question, None)],
-                counts,
-                self.num_image_token,
-                system_message=system_message,
-                image_tokens=image_tokens,
-            )
+            _Prompt([*turns, (question, None)], counts, template, system_message)
             for question, turns, counts in zip(asked, histories, tiles, strict=True)
         ]
         texts = self._answer(tokenizer, pixel_values, prompts, generation_config, image_tokens)
@@ -183,7 +182,7 @@ class ChatGeneration(ChatParts):
         self,
         tokenizer: Any,
         pixel_values: Tensor | None,
-        prompts: list[str],
+        prompts: list[_Prompt],
         settings: Settings,
         image_tokens: ImageTokens,
     ) -> list[str]:
@@ -191,10 +190,8 @@ class ChatGeneration(ChatParts):
         settings = {**settings, 'eos_token_id': self._stop_id(tokenizer)}
         settings.setdefault('pad_token_id', tokenizer.pad_token_id)
         self.img_context_token_id = token_id(tokenizer, image_tokens[2])
-        if len(prompts) == 1:
-            inputs = tokenizer(prompts, return_tensors='pt')
-        else:
-            inputs = tokenizer(prompts, return_tensors='pt', padding=True, padding_side='left')
+        ids = [self._prompt_ids(tokenizer, prompt, image_tokens) for prompt in prompts]
+        inputs = tokenizer.pad({'input_ids': ids}, padding_side='left', return_tensors='pt')
         output = self.generate(
             pixel_values=pixel_values,
             input_ids=inputs['input_ids'],
@@ -207,6 +204,24 @@ class ChatGeneration(ChatParts):
             # transformers 5 ignores this setting of a folder for BPE, where published answers were made with it.
             texts = [tokenizer.clean_up_tokenization(text) for text in texts]
         return texts
+
+    def _prompt_ids(self, tokenizer: Any, prompt: _Prompt, image_tokens: ImageTokens) -> list[int]:
+        if self.published_text or image_tokens != IMAGE_TOKENS:
+            text = build_prompt(
+                prompt.template,
+                prompt.turns,
+                prompt.tiles,
+                self.num_image_token,
+                system_message=prompt.system_message,
+                image_tokens=image_tokens,
+            )
+            return tokenizer(text).input_ids
+        made_for = (tokenizer, prompt.template, prompt.system_message)
+        if self._encoder is None or self._encoder[0] != made_for:
+            # Kept, because it reads the whole vocabulary; replaced as one, so that threads do not mix them up.
+            self._encoder = (made_for, prompt_encoder(*made_for))
+        counts = [count * self.num_image_token for count in prompt.tiles]
+        return self._encoder[1].prompt(prompt.turns, counts).tolist()
 
     def _stop_id(self, tokenizer: Any) -> int:
         stop = self._template().stop

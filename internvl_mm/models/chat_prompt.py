@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from internvl_mm.preprocess.chat_text import IMAGE, IMG_CONTEXT, IMG_END, IMG_START, ChatTextEncoder
 from internvl_mm.preprocess.conversation import ChatTemplate, Turn
 from internvl_mm.utils.errors import DataError
 
-IMAGE = '<image>'
-IMG_START, IMG_END, IMG_CONTEXT = '<img>', '</img>', '<IMG_CONTEXT>'
 ImageTokens = tuple[str, str, str]
 IMAGE_TOKENS: ImageTokens = (IMG_START, IMG_END, IMG_CONTEXT)
 
@@ -75,6 +75,11 @@ def build_prompt(
     return expand_images(template.render(turns, system_message), tiles, tokens_per_tile, image_tokens)
 
 
+def prompt_encoder(tokenizer: Any, template: ChatTemplate, system_message: str) -> ChatTextEncoder:
+    """What turns conversations into ids, as in training, except that messages keep their white space as published."""
+    return ChatTextEncoder(tokenizer, replace(template, strip_messages=False), system_message=system_message)
+
+
 def token_id(tokenizer: Any, token: str) -> int:
     """Id of a token that has to be in the vocabulary.
 
@@ -85,7 +90,7 @@ def token_id(tokenizer: Any, token: str) -> int:
     if index is None or (index == tokenizer.unk_token_id and token != tokenizer.unk_token):
         raise DataError(
             f'{token!r} is not a token of this tokenizer ({type(tokenizer).__name__} of {len(tokenizer)}): load the '
-            "tokenizer of the model's own folder, or add it with tokenizer.add_tokens([...], special_tokens=True)"
+            "tokenizer of the model's own folder, or add image tokens with add_image_tokens(tokenizer)"
         )
     return index
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
 
@@ -14,6 +15,7 @@ from internvl_mm.utils.errors import CheckpointError, ConfigError
 
 from .chat_generation import ChatGeneration
 from .connectors import PixelShuffleMlp, ShuffleVersion
+from .device_map import balanced_device_map, renamed_device_map
 from .hf_intern_vit import InternVisionConfig, InternVisionModel
 from .language import family_of, language_config
 from .language.families import published_settings
@@ -201,6 +203,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
         *args: Any,
         load_in_8bit: bool = False,
         load_in_4bit: bool = False,
+        device_map: Any = None,
         **kwargs: Any,
     ) -> InternVLChatModel:
         """Load with transformers and take the arguments of model cards of the time too.
@@ -210,10 +213,18 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
             *args: Passed on.
             load_in_8bit: Short for a ``BitsAndBytesConfig`` as ``quantization_config``.
             load_in_4bit: The same with 4 bits.
+            device_map: With ``'auto'`` and several GPUs, :func:`~internvl_mm.models.device_map.balanced_device_map`.
             **kwargs: Passed on.
         """
         if load_in_8bit or load_in_4bit:
             kwargs['quantization_config'] = BitsAndBytesConfig(
                 load_in_8bit=load_in_8bit, load_in_4bit=load_in_4bit
             )
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        if isinstance(device_map, Mapping):
+            device_map = renamed_device_map(device_map)
+        elif device_map == 'auto' and torch.cuda.device_count() > 1:
+            config = kwargs.get('config') or cls.config_class.from_pretrained(pretrained_model_name_or_path)
+            with torch.device('meta'):
+                sizes = cls(config)
+            device_map = balanced_device_map(sizes, range(torch.cuda.device_count()))
+        return super().from_pretrained(pretrained_model_name_or_path, *args, device_map=device_map, **kwargs)

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from internvl_mm.models.chat_prompt import IMG_CONTEXT, build_prompt
+from internvl_mm.models.chat_prompt import build_prompt
 from internvl_mm.models.convert.files import read_json
 from internvl_mm.models.hub import load_model
+from internvl_mm.preprocess.chat_text import IMG_CONTEXT
 
 from .comparison import Comparison
 
