@@ -1,4 +1,4 @@
-"""Make the digits, train a tiny InternViT on them, probe it frozen, and report.
+"""Make the digits, train a tiny InternViT on them, use it frozen and not for every job, and report.
 
 python tools/quickstart.py --full     the same stages at full length
 """
@@ -11,14 +11,13 @@ import os
 import sys
 
 DATA = 'data/digit_scenes'
-# What a stage shows, and its config; all after the first probe the weights of the first.
-STAGES = {
-    'fine-tuning, all weights': 'finetune',
-    'linear probe, end to end': 'linear',
-    'linear probes, cached features': 'linear_sweep',
-    'attention-pooling probe': 'attn_pool',
-    'k-NN probe, cached features': 'knn',
-}
+# What a stage shows, its config, and the metric it is judged by; all after the first start from the first's weights.
+STAGES = (
+    ('fine-tuning, all weights', 'finetune_intern_vit_tiny_digits', 'top1'),
+    ('linear probes, cached features', 'linear_sweep_intern_vit_tiny_digits', 'top1'),
+    ('attention-pooling probes, cached tokens', 'attn_pool_sweep_intern_vit_tiny_digits', 'top1'),
+    ('k-NN probe, cached features', 'knn_intern_vit_tiny_digits', 'top1'),
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,41 +33,37 @@ def main(argv: list[str] | None = None) -> int:
 
     from internvl_mm.utils.door import run_door
 
-    return run_door(lambda: quickstart(args.work_dir, length='_full' if args.full else ''))
+    return run_door(lambda: quickstart(args.work_dir, full=args.full))
 
 
-def quickstart(work_dir: str, length: str) -> None:
+def quickstart(work_dir: str, *, full: bool) -> None:
     """Run every stage with the arguments a user would type, then write the summary."""
     from pathlib import Path
 
     from internvl_mm.data.digit_scenes import write_digit_scenes
-    from internvl_mm.engine.checkpoint import find_state
-    from internvl_mm.evaluation.report import read_run
+    from internvl_mm.engine.config.loading import config_root
+    from internvl_mm.evaluation.report import interval_text, read_run
     from internvl_mm.evaluation.report_html import write_summary
     from internvl_mm.utils.console import console, print_table
 
     # The neighbouring door: a module of its own in a checkout, of internvl_mm_tools when installed.
     train = importlib.import_module(f'{__package__}.train' if __package__ else 'train')
     write_digit_scenes(DATA)
-    runs = {}
-    options: list[str] = []
-    for title, verb in STAGES.items():
-        # Probes cost little: only what they probe has a longer version.
-        config = f'{verb}_intern_vit_tiny_digits{length if verb == "finetune" else ""}'
+    runs, rows, options = [], [], []
+    for title, config, metric in STAGES:
+        # Probes cost little: only what takes long has a longer version.
+        if full and (config_root() / f'quickstart/{config}_full.py').is_file():
+            config = f'{config}_full'
         argv = [f'quickstart/{config}.py', '--work-dir', str(Path(work_dir, config)), *options]
         console.rule(f'tools/train.py {" ".join(argv)}')
         if status := train.main(argv):
             sys.exit(status)
-        runs[title] = max(run for run in Path(work_dir, config).iterdir() if (run / 'results.json').exists())
-        options = options or ['--cfg-options', f'model.backbone.pretrained={find_state(runs[title])}']
-    rows = [
-        (title, row.value, f'{row.lower:.1f} to {row.upper:.1f}', row.n)
-        for title, run in runs.items()
-        for row in (row.with_interval() for row in read_run(run).results)
-        if row.metric == 'top1'
-    ]
-    print_table('Test digits that no training image shows', ('stage', 'top-1 %', '95 %', 'n'), rows)
-    console.print(f'report: {write_summary(runs.values(), Path(work_dir, "report.html")).resolve()}')
+        runs.append(max(run for run in Path(work_dir, config).iterdir() if (run / 'results.json').exists()))
+        options = options or ['--cfg-options', f'model.backbone.pretrained={runs[0]}']
+        found = [row for row in read_run(runs[-1]).results if row.metric == metric]
+        rows += [(title, metric, row.value, interval_text(row), row.n) for row in found]
+    print_table('Test digits that no training image shows', ('stage', 'metric', '%', '95 %', 'n'), rows)
+    console.print(f'report: {write_summary(runs, Path(work_dir, "report.html")).resolve()}')
 
 
 if __name__ == '__main__':

@@ -31,11 +31,10 @@ from torch import Tensor, nn
 from internvl_mm.utils.disk import free_space, is_full
 from internvl_mm.utils.errors import CheckpointError
 from internvl_mm.utils.hashing import hash_file, hash_tensors
+from internvl_mm.utils.states import LATEST, MANIFEST, find_states, state_position
 
 from .trees import load_tensors, load_tree, save_tensors, save_tree
 
-LATEST = 'latest'
-MANIFEST = 'manifest.json'
 MODEL = 'model.safetensors'
 _SHOWN = 6  # names listed in an error
 # Trees the runner itself writes; others come from hooks.
@@ -100,7 +99,7 @@ def prune(parent: Path, *, keep_last: int, protected: Iterable[str] = ()) -> lis
     Returns:
         What was deleted.
     """
-    states = sorted(find_states(parent), key=_position)
+    states = sorted(find_states(parent), key=state_position)
     keep = {*protected, *(state.name for state in states[-max(keep_last, 1) :])}
     doomed = [state for state in states if state.name not in keep]
     for state in doomed:
@@ -175,56 +174,6 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-# ---- finding ---------------------------------------------------------------------------------------------------------
-
-
-def find_states(parent: Path) -> list[Path]:
-    """Complete training states of a folder (named ``iter_*`` or ``epoch_*``)."""
-    return [path for path in parent.glob('*_*') if _position(path) >= 0 and (path / MANIFEST).is_file()]
-
-
-def _position(path: Path) -> int:
-    match = re.fullmatch(r'(?:iter|epoch)_(\d+)', path.name)
-    return int(match[1]) if match else -1
-
-
-def latest_state(path: str | Path) -> Path | None:
-    """The newest training state below a folder of states, a run folder or a folder of runs; ``None`` without one."""
-    path = Path(path)
-    # Run folders are named by time, so the last name is the newest run; it may not have saved anything yet.
-    runs = sorted((run for run in path.glob('*/checkpoints') if run.is_dir()), reverse=True)
-    for parent in (path, path / 'checkpoints', *runs):
-        pointer = parent / LATEST
-        if pointer.is_file():
-            state = parent / pointer.read_text('utf-8').strip()
-            if (state / MANIFEST).is_file():
-                return state
-        states = find_states(parent) if parent.is_dir() else []
-        if states:
-            # Without a pointer (killed between a state and its pointer): the one written last.
-            return max(states, key=lambda state: state.stat().st_mtime)
-    return None
-
-
-def find_state(path: str | Path) -> Path:
-    """A training state from its own folder, a run folder or a work_dir.
-
-    Raises:
-        CheckpointError: There is none.
-    """
-    path = Path(path)
-    if (path / MANIFEST).is_file():
-        return path
-    state = latest_state(path) if path.is_dir() else None
-    if state is None:
-        what = 'holds no training state' if path.exists() else 'does not exist'
-        raise CheckpointError(
-            f'cannot resume from {path}: it {what}. Give a folder such as work_dirs/<config>/<time>/checkpoints/'
-            'iter_000100; to start from weights only, set load_from instead'
-        )
-    return state
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------

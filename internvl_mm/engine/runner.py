@@ -17,8 +17,9 @@ from internvl_mm.utils.console import console
 from internvl_mm.utils.disk import check_writable
 from internvl_mm.utils.errors import CheckpointError, ConfigError, did_you_mean
 from internvl_mm.utils.hashing import hash_settings
+from internvl_mm.utils.states import find_state, latest_state
 
-from .checkpoint import find_state, latest_state, read_meta, set_rng
+from .checkpoint import read_meta, set_rng
 from .environment import write_environment
 from .loops import BenchmarkLoop
 from .trees import encode

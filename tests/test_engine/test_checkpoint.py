@@ -17,10 +17,7 @@ from internvl_mm.engine import checkpoint
 from internvl_mm.engine.checkpoint import (
     check_files,
     check_fit,
-    find_state,
-    find_states,
     get_rng,
-    latest_state,
     load_state,
     point_latest,
     prune,
@@ -29,6 +26,7 @@ from internvl_mm.engine.checkpoint import (
 )
 from internvl_mm.engine.trees import load_tree, save_tree
 from internvl_mm.utils.errors import CheckpointError
+from internvl_mm.utils.states import find_state, find_states, latest_state
 
 WEIGHTS = {'a.weight': torch.arange(6.0).view(2, 3), 'a.bias': torch.ones(2, dtype=torch.bfloat16)}
 

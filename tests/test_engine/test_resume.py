@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from internvl_mm.data.samplers import StreamSampler
-from internvl_mm.engine.checkpoint import find_states
 from internvl_mm.engine.loops import IterTrainLoop
 from internvl_mm.engine.runner import Runner
 from internvl_mm.engine.strategies import DDPStrategy
 from internvl_mm.utils.errors import CheckpointError
+from internvl_mm.utils.states import find_states
 from tests.test_engine.tiny import (
     LossRecorder,
     SaveAt,

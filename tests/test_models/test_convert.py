@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.convert import from_hf, load_vision_weights, open_weights, to_hf
+from internvl_mm.models.convert.files import find_weights
 from internvl_mm.models.convert.legacy import read_pickle, write_pickle
 from internvl_mm.models.layers import AttentionPool
 from internvl_mm.utils.errors import CheckpointError
@@ -213,6 +214,17 @@ def test_a_malicious_pickle_is_refused_and_nothing_runs(tmp_path: Path, as_zip: 
         load_vision_weights(vit(), file)
     assert not marker.exists()
     assert 'weights_only=False' not in str(refusal.value)
+
+
+def test_a_work_dir_stands_for_its_newest_training_state(tmp_path: Path) -> None:
+    state = tmp_path / '20260101_000000' / 'checkpoints' / 'iter_000010'
+    state.mkdir(parents=True)
+    (state / 'manifest.json').write_text('{}')
+    save_file({'x': torch.ones(1)}, state / 'model.safetensors')
+    assert find_weights(tmp_path) == find_weights(state.parents[1]) == state / 'model.safetensors'
+    (state / 'manifest.json').unlink()
+    with pytest.raises(CheckpointError, match='holds no weights: looked for .* and training states'):
+        find_weights(tmp_path)
 
 
 def test_pickles_that_are_no_weights(tmp_path: Path) -> None:

@@ -20,26 +20,24 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
 
 import internvl_mm
+from internvl_mm.engine.checkpoint import MODEL as MODEL_FILE
 from internvl_mm.engine.checkpoint import (
-    MANIFEST,
     check_files,
     check_fit,
-    find_state,
     frozen_names,
     get_rng,
     hash_named,
-    latest_state,
     load_hook_states,
     load_state,
     point_latest,
     read_meta,
     save_state,
 )
-from internvl_mm.engine.checkpoint import MODEL as MODEL_FILE
 from internvl_mm.engine.trees import load_tensors
 from internvl_mm.models.convert import load_vision_weights, open_weights
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 from internvl_mm.utils.precision import Choice, Precision, resolve_precision
+from internvl_mm.utils.states import MANIFEST, find_state, latest_state
 
 from .launch import join_group
 

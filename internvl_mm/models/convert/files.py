@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from internvl_mm.utils.errors import CheckpointError
+from internvl_mm.utils.states import latest_state
 
 from .legacy import SUFFIXES, read_pickle
 
@@ -77,7 +78,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def find_weights(path: str | Path) -> Path:
-    """The file to start reading from: ``path`` itself, or the index or weights file inside a folder.
+    """The file to start reading from: ``path`` itself, or the index or weights file inside a folder, run or work_dir.
 
     Raises:
         CheckpointError: The path does not exist, or the folder holds no weights.
@@ -87,10 +88,12 @@ def find_weights(path: str | Path) -> Path:
         raise CheckpointError(f'{path} does not exist: give a folder or a file of weights')
     if not path.is_dir():
         return path
-    for name in _IN_FOLDER:
-        if (path / name).is_file():
-            return path / name
-    raise CheckpointError(f'{path} holds no weights: looked for {", ".join(_IN_FOLDER)}')
+    # A run folder or a work_dir stands for its newest training state.
+    for folder in (path, latest_state(path)):
+        for name in _IN_FOLDER:
+            if folder is not None and (folder / name).is_file():
+                return folder / name
+    raise CheckpointError(f'{path} holds no weights: looked for {", ".join(_IN_FOLDER)} and training states')
 
 
 def open_weights(path: str | Path) -> Mapping[str, Tensor]:
