@@ -187,10 +187,10 @@ class ChatGeneration(ChatParts):
         image_tokens: ImageTokens,
     ) -> list[str]:
         """Decoded continuations of the prompts."""
+        ids = [self._prompt_ids(tokenizer, prompt, image_tokens) for prompt in prompts]
         settings = {**settings, 'eos_token_id': self._stop_id(tokenizer)}
         settings.setdefault('pad_token_id', tokenizer.pad_token_id)
         self.img_context_token_id = token_id(tokenizer, image_tokens[2])
-        ids = [self._prompt_ids(tokenizer, prompt, image_tokens) for prompt in prompts]
         inputs = tokenizer.pad({'input_ids': ids}, padding_side='left', return_tensors='pt')
         output = self.generate(
             pixel_values=pixel_values,
