@@ -22,7 +22,7 @@ from internvl_mm.data.datasets import (
     TarShardDataset,
 )
 from internvl_mm.evaluation.metrics import Accuracy, ReaLAccuracy
-from internvl_mm.models.backbones import InternViT
+from internvl_mm.models.backbones import InternViT, ViTAdapter
 from internvl_mm.models.heads import LinearClsHead
 from internvl_mm.models.losses import ClassificationLoss, InfoNCELoss, SigmoidLoss
 from internvl_mm.models.necks import (
@@ -155,6 +155,16 @@ BACKBONE_CASES: dict[type, dict] = {
         out_indices=(0, 1),
     ),
 }
+BACKBONE_CASES[ViTAdapter] = dict(
+    backbone=dict(type=InternViT, **BACKBONE_CASES[InternViT], patch_size=16, use_class_token=False),
+    interactions=((0, 0), (1, 1)),
+    conv_inplane=4,
+    deform_num_heads=2,
+    deform_ratio=0.5,
+    ffn_ratio=0.5,
+    extra_extractors=1,
+    gamma=0.1,
+)
 NECK_CASES: dict[type, dict] = {
     AttentionPooling: dict(num_heads=2),
     BackboneMaps: dict(strides=(14.0,) * 4),

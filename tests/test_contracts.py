@@ -12,7 +12,7 @@ from torch import Tensor
 
 import internvl_mm
 from internvl_mm.evaluation.metrics import SampleMetric
-from internvl_mm.models.backbones import BaseBackbone
+from internvl_mm.models.backbones import BaseBackbone, BlockBackbone
 from internvl_mm.models.necks import BaseNeck, PoolingNeck, PyramidNeck
 from internvl_mm.models.tasks import BaseTask
 from internvl_mm.registry import METRICS, MODELS
@@ -79,19 +79,28 @@ def test_parts_derive_from_the_base_of_their_slot(others: dict[type, dict], base
 # backbones
 
 
+def random_image(backbone: BaseBackbone, *, rows: int, columns: int) -> Tensor:
+    """Two images of so many cells of the coarsest map."""
+    side = round(max(backbone.strides))
+    return torch.randn(2, 3, rows * side, columns * side)
+
+
 @each(cases.BACKBONE_CASES)
 def test_backbone_gives_features_of_an_image_that_is_not_square(part: tuple[type, dict]) -> None:
     backbone = part[0](**part[1])
     backbone.init_weights()
-    features = backbone(torch.randn(2, 3, 28, 56))
+    pixels = random_image(backbone, rows=2, columns=4)
+    features = backbone(pixels)
     height, width = features.grid
     assert isinstance(features, VisionFeatures)
-    assert features.tokens.shape == (2, 1 + height * width, backbone.width)
-    assert features.pooled.shape == (2, backbone.width)
+    assert features.tokens.shape == (2, features.has_class_token + height * width, backbone.width)
+    if features.has_class_token:
+        assert features.pooled.shape == (2, backbone.width)
     assert features.patches.shape == (2, height * width, backbone.width)
     assert len(features.maps) == len(features.strides) == len(backbone.strides) > 0
     for tap, stride in zip(features.maps, backbone.strides, strict=True):
-        assert tap.shape == (2, backbone.width, 28 / stride, 56 / stride)
+        assert tap.shape == (2, backbone.width, pixels.shape[2] / stride, pixels.shape[3] / stride)
+        assert tap.dtype == torch.float32
     assert torch.isfinite(features.tokens).all()
 
 
@@ -111,8 +120,19 @@ def test_backbone_layer_ids_cover_every_parameter_and_order_freezing(part: tuple
 def test_backbone_trains_every_parameter(part: tuple[type, dict]) -> None:
     backbone = part[0](**part[1])
     backbone.init_weights()
-    backbone(torch.randn(2, 3, 28, 28)).tokens.square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.any() for parameter in backbone.parameters())
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            # weights that start at 0 keep gradients from others
+            parameter += 0.02 * torch.randn_like(parameter)
+    features = backbone(random_image(backbone, rows=2, columns=2))
+    # Random directions: the squares of a normalised map add up to a constant.
+    sum((out * torch.randn_like(out)).sum() for out in (features.tokens, *features.maps)).backward()
+    without = [
+        name
+        for name, parameter in backbone.named_parameters()
+        if parameter.grad is None or not parameter.grad.any()
+    ]
+    assert without == []
 
 
 @each(cases.BACKBONE_CASES)
@@ -120,18 +140,37 @@ def test_backbone_state_comes_back_strictly(part: tuple[type, dict]) -> None:
     first, second = (part[0](**part[1]).eval() for _ in range(2))
     first.init_weights()
     second.load_state_dict(first.state_dict(), strict=True)
-    pixels = torch.randn(1, 3, 28, 28)
-    assert torch.equal(first(pixels).tokens, second(pixels).tokens)
+    pixels = random_image(first, rows=2, columns=2)
+    a, b = first(pixels), second(pixels)
+    for one, same in zip((a.tokens, *a.maps), (b.tokens, *b.maps), strict=True):
+        assert torch.equal(one, same)
 
 
 @each(cases.BACKBONE_CASES)
 def test_backbone_resizes_its_positions(part: tuple[type, dict]) -> None:
     backbone = part[0](**part[1]).eval()
     backbone.init_weights()
-    pixels = torch.randn(1, 3, 56, 56)
+    pixels = random_image(backbone, rows=4, columns=4)
     before = backbone(pixels).tokens
-    backbone.resize_positions(56)
+    backbone.resize_positions(pixels.shape[-1])
     torch.testing.assert_close(backbone(pixels).tokens, before)
+
+
+@each({part: case for part, case in cases.BACKBONE_CASES.items() if issubclass(part, BlockBackbone)})
+def test_blocks_run_in_groups_as_they_run_together(part: tuple[type, dict]) -> None:
+    backbone = part[0](**part[1]).eval()
+    backbone.init_weights()
+    pixels = random_image(backbone, rows=2, columns=4)
+    assert backbone.strides == (float(backbone.patch_size),) * len(backbone.strides)
+    tokens, grid = backbone.embed(pixels)
+    assert tokens.shape[1] == backbone.use_class_token + grid[0] * grid[1]
+    for index in range(backbone.num_layers):
+        tokens = backbone.run_blocks(tokens, grid, range(index, index + 1))
+    torch.testing.assert_close(tokens, backbone(pixels).tokens)
+    backbone.freeze('all')
+    tokens.detach_().requires_grad_()
+    # an adapter's gradients pass through frozen blocks
+    assert backbone.run_blocks(tokens, grid, range(backbone.num_layers)).requires_grad
 
 
 # necks, heads, losses

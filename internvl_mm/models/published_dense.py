@@ -1,6 +1,6 @@
-"""Published segmentation backbones: constructor arguments and weights under their original names, as our parts.
+"""Published segmentation backbones and adapters: original names of arguments and weights, as our parts.
 
-Source: InternVL ``segmentation/mmseg_custom/models/backbones/intern_vit_6b.py``.
+Source: InternVL ``segmentation/mmseg_custom/models/backbones/intern_vit_6b.py``, InternVL-MMDetSeg's adapter.
 """
 
 from __future__ import annotations
@@ -11,16 +11,35 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from internvl_mm.models.backbones import InternViT
+from internvl_mm.models.backbones import InternViT, ViTAdapter
 from internvl_mm.models.convert import to_hf
+from internvl_mm.models.convert.adapter import fill_adapter
 from internvl_mm.models.convert.dense import NECK_NAMES
 from internvl_mm.models.convert.load import fill_module
 from internvl_mm.models.convert.probes import check_same, rename
 from internvl_mm.models.necks import BackboneMaps, MultiScaleNeck
+from internvl_mm.utils.errors import ConfigError
 
 from .published import VIT_DEFAULTS, complete, vit_settings
 
 SEGMENTATION_DEFAULTS = dict(VIT_DEFAULTS, out_indices=(7, 11, 15, 23), with_fpn=False, with_final_norm=False)
+# Arguments of the adapter beside the ViT's. What the published class calls init_values is the scale of the injectors:
+# it does not reach the ViT, whose layer scales keep their own default.
+ADAPTER_DEFAULTS = dict(
+    VIT_DEFAULTS,
+    patch_size=16,
+    conv_inplane=64,
+    n_points=4,
+    deform_num_heads=25,
+    init_values=0.0,
+    interaction_indexes=None,
+    with_cffn=True,
+    cffn_ratio=0.25,
+    deform_ratio=0.25,
+    add_vit_feature=True,
+    use_extra_extractor=True,
+    use_final_norm=True,
+)
 _SOURCE = 'published backbone'
 
 
@@ -56,3 +75,38 @@ def build_published_segmentation(
     check_same(state, neck.state_dict(), f'neck of the {_SOURCE}')
     neck.load_state_dict(state)
     return nn.Sequential(backbone, neck).eval()
+
+
+def build_published_adapter(arguments: Mapping[str, Any], weights: Mapping[str, Tensor]) -> ViTAdapter:
+    """Build the published adapter around InternViT, in evaluation mode.
+
+    Args:
+        arguments: Constructor arguments under their published names; those left out have the published defaults.
+        weights: Adapter and ViT in the original ``.pth`` layout.
+
+    Raises:
+        ConfigError: An argument is unknown, missing, or asks for what no published checkpoint has.
+        CheckpointError: The weights are not those of this adapter; every tensor is accounted for.
+    """
+    settings = complete(arguments, ADAPTER_DEFAULTS, owner='the published adapter')
+    groups = settings['interaction_indexes']
+    if not groups:
+        raise ConfigError('interaction_indexes is missing: give the first and last block of each group')
+    vit = dict(settings, init_values=VIT_DEFAULTS['init_values'])
+    adapter = ViTAdapter(
+        backbone=InternViT(**vit_settings(vit), use_class_token=False, frozen='all'),
+        # as published, only the first and the last number of a group count
+        interactions=tuple((group[0], group[-1]) for group in groups),
+        conv_inplane=settings['conv_inplane'],
+        deform_num_heads=settings['deform_num_heads'],
+        deform_num_points=settings['n_points'],
+        deform_ratio=settings['deform_ratio'],
+        ffn_ratio=settings['cffn_ratio'] if settings['with_cffn'] else None,
+        extra_extractors=2 if settings['use_extra_extractor'] else 0,
+        vit_features='final' if settings['add_vit_feature'] else None,
+        final_norm=settings['use_final_norm'],
+        gamma=settings['init_values'],
+        drop_path_rate=settings['drop_path_rate'],
+    )
+    fill_adapter(adapter, weights, _SOURCE)
+    return adapter.eval()

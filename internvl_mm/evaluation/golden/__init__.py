@@ -23,6 +23,7 @@ from .probe import check_probe
 from .seg_fpn import check_seg_fpn
 from .text import check_text
 from .vit import check_vit
+from .vit_adapter import check_vit_adapter
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ CHECKERS: dict[str, Callable[[Path], Iterator[Comparison]]] = {
     'text': check_text,
     'chat': check_chat,
     'seg_fpn': check_seg_fpn,
+    'vit_adapter': check_vit_adapter,
 }
 # Kinds without a checker yet. Named, because 'vit_adapter_x' would otherwise pass for a 'vit'.
 _PENDING = ('vit_adapter',)

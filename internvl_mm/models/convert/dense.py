@@ -7,9 +7,9 @@ checkpoints under ``backbone.``.
 from __future__ import annotations
 
 _NECK = tuple(f'up{number}.' for number in (1, 2, 3, 4))
-_ADAPTER = ('spm.', 'interactions.', 'level_embed', 'up.', 'norm1.', 'norm2.', 'norm3.', 'norm4.')
+ADAPTER_PARTS = ('spm.', 'interactions.', 'level_embed', 'up.', 'norm1.', 'norm2.', 'norm3.', 'norm4.')
 # How the names of a neck or an adapter begin, beside the ViT.
-DENSE_PARTS = (*_NECK, *_ADAPTER)
+DENSE_PARTS = (*_NECK, *ADAPTER_PARTS)
 
 # Where such a part can lie: alone, in a published segmentation or detection checkpoint, in one of our tasks.
 _PLACES = ('', 'backbone.', 'module.backbone.', 'neck.')

@@ -16,6 +16,7 @@ from internvl_mm.utils.errors import CheckpointError
 from .dense import DENSE_PARTS
 from .files import open_weights
 from .names import VisionWeights, block_index, to_hf
+from .plain import complete_plain_vit
 
 _CLASS_TOKEN = 'embeddings.class_embedding'
 _POSITIONS = 'embeddings.position_embedding'
@@ -54,7 +55,7 @@ def load_vision_weights(
     Raises:
         CheckpointError: The checkpoint has another depth, width, norm, head of names …; says which, with both shapes.
     """
-    found = to_hf(open_weights(path))
+    found = to_hf(complete_plain_vit(open_weights(path), path))
     fill_module(module, found, path, file_depth=file_depth)
     return found
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from internvl_mm.models.convert.dense import NECK_NAMES
 from internvl_mm.models.convert.probes import load_part
-from internvl_mm.models.layers import ChannelLayerNorm
+from internvl_mm.models.layers import ChannelLayerNorm, draw_convolutions
 from internvl_mm.registry import MODELS
 from internvl_mm.structures import VisionFeatures
 from internvl_mm.utils.checks import check_counts
@@ -28,16 +28,6 @@ _SCALES = (4.0, 2.0, 1.0, 0.5)
 def _double(dim: int, out_dim: int) -> nn.ConvTranspose2d:
     """Twice the cells along both sides; every output cell sees one input cell."""
     return nn.ConvTranspose2d(dim, out_dim, kernel_size=2, stride=2)
-
-
-def _draw_convolutions(module: nn.Module) -> None:
-    """Normal weights with variance 2 / (kernel cells · output channels / groups), biases 0, as published."""
-    for layer in module.modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            fan_out = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels // layer.groups
-            nn.init.normal_(layer.weight, std=(2.0 / fan_out) ** 0.5)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
 
 
 def _check_maps(neck: PyramidNeck, maps: tuple[Tensor, ...], counts: tuple[int, ...], dim: int) -> None:
@@ -98,7 +88,7 @@ class MultiScaleNeck(PyramidNeck):
             if norm:
                 layers.append(ChannelLayerNorm(dim))
             self.add_module(f'up{number}', nn.Sequential(*layers))
-        _draw_convolutions(self)
+        draw_convolutions(self)
 
     def init_weights(self) -> None:
         """Load ``pretrained``, if given."""
