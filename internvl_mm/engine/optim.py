@@ -20,13 +20,14 @@ class LayerDecay:
     """Parameter groups whose learning rate falls with the distance from the head.
 
     A parameter of layer id k gets ``lr * decay_rate ** (n + 1 - k)`` for a backbone of n blocks; the backbone says
-    which id its parameters have (0 embeddings, i+1 block i), all others have n + 1, so that heads train at ``lr``.
-    Parameters of at most one dimension and biases get no weight decay; class token and positions do, as published.
-    Frozen parameters stay out.
+    which id its parameters have (0 embeddings, i+1 block i), all others have n + 1, so that necks, adapters and heads
+    train at ``lr``. Parameters of at most one dimension and biases get no weight decay; class token, positions and
+    level embeddings do, as published. Frozen parameters stay out.
 
     Args:
         optim_wrapper_cfg: The optimiser wrapper's config; mmengine gives it.
-        paramwise_cfg: ``dict(decay_rate=...)``.
+        paramwise_cfg: ``dict(decay_rate=...)``; beside it ``at_input``, beginnings of parameter names outside of the
+            backbone that get the rate of the embeddings (ViT-Adapter's recipes: queries of the Mask2Former head).
 
     Source: ``layer_decay_optimizer_constructor.py`` of InternVL's segmentation code.
     """
@@ -35,6 +36,7 @@ class LayerDecay:
         for problem in self.check_config(optim_wrapper_cfg, paramwise_cfg):
             raise ConfigError(f'optim_wrapper: {problem}')
         self.decay_rate = paramwise_cfg['decay_rate']
+        self.at_input = tuple(paramwise_cfg.get('at_input', ()))
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = dict(self.optim_wrapper_cfg.pop('optimizer'))
 
@@ -42,10 +44,14 @@ class LayerDecay:
     def check_config(cls, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> list[str]:
         """What is wrong with the settings."""
         settings = dict(paramwise_cfg or {})
-        rate = settings.pop('decay_rate', None)
-        if not settings and isinstance(rate, (int, float)) and 0 < rate <= 1:
+        rate, at_input = settings.pop('decay_rate', None), settings.pop('at_input', ())
+        names = isinstance(at_input, (list, tuple)) and all(isinstance(name, str) for name in at_input)
+        if not settings and names and isinstance(rate, (int, float)) and 0 < rate <= 1:
             return []
-        return [f'paramwise_cfg={paramwise_cfg}: LayerDecay takes dict(decay_rate=...) with a rate in (0, 1]']
+        return [
+            f'paramwise_cfg={paramwise_cfg}: LayerDecay takes dict(decay_rate=...) with a rate in (0, 1] and, beside '
+            'it, at_input, a list of names'
+        ]
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build optimiser and wrapper for a model."""
@@ -59,7 +65,8 @@ class LayerDecay:
         """Parameter groups by (layer id, weight decay or not), the deepest first.
 
         Raises:
-            ConfigError: The model has no backbone that knows layer ids, or the optimiser config no ``lr``.
+            ConfigError: The model has no backbone that knows layer ids, the optimiser config no ``lr``, or no parameter
+                is named by an entry of ``at_input``.
         """
         backbone = getattr(model, 'backbone', None)
         if not hasattr(backbone, 'layer_id'):
@@ -71,13 +78,21 @@ class LayerDecay:
             raise ConfigError('LayerDecay needs optim_wrapper.optimizer.lr, the learning rate of the head')
         lr, weight_decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
         last = backbone.num_layers + 1
+        # By the parameter, not its name: a task may keep the backbone inside of a model it wraps.
+        layers = {id(parameter): backbone.layer_id(name) for name, parameter in backbone.named_parameters()}
+        unused = set(self.at_input)
         found: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
         for name, parameter in model.named_parameters():
+            layer = layers.get(id(parameter), last)
+            if id(parameter) not in layers and name.startswith(self.at_input):
+                unused -= {start for start in self.at_input if name.startswith(start)}
+                layer = 0
             if parameter.requires_grad:
-                inside = name.startswith('backbone.')
-                # Layer ids count names inside the backbone.
-                layer = backbone.layer_id(name.removeprefix('backbone.')) if inside else last
                 found[layer, parameter.ndim > 1 and not name.endswith('.bias')].append(parameter)
+        if unused:
+            raise ConfigError(
+                f'paramwise_cfg.at_input: no parameter outside of the backbone begins with {sorted(unused)}'
+            )
         return [
             dict(
                 params=parameters,
@@ -100,7 +115,7 @@ class CosineAbsolute(_ParamScheduler):
 
     Args:
         optimizer: What to schedule; the runner gives it.
-        warmup: Steps of warm-up.
+        warmup: Steps of warm-up; written in epochs (see ``by_epoch``) it may be a fraction.
         end: Step at which the rate is 0; the runner gives the length of training.
         eta_min: Rate at the end.
         by_epoch: Steps are epochs; with ``convert_to_iter_based=True`` written in epochs and stepped by iterations.
@@ -113,7 +128,7 @@ class CosineAbsolute(_ParamScheduler):
         self,
         optimizer: Any,
         *,
-        warmup: int,
+        warmup: float,
         end: int,
         eta_min: float = 0.0,
         by_epoch: bool = True,

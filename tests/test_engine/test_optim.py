@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 from internvl_mm.engine.optim import CosineAbsolute, LayerDecay
-from internvl_mm.models.backbones import InternViT
+from internvl_mm.models.backbones import InternViT, ViTAdapter
 from internvl_mm.registry import PARAM_SCHEDULERS
 from internvl_mm.utils.errors import ConfigError
 
@@ -54,6 +54,78 @@ def settings_of(wrapper: OptimWrapper, model: nn.Module) -> dict[str, tuple[floa
         for group in wrapper.optimizer.param_groups
         for parameter in group['params']
     }
+
+
+def published_table(depth: int, rate: float) -> dict[str, float]:
+    """The published rule written down: K = n + 2 layers, ``rate ** (K - 1 - id)``, names to ids by hand."""
+    table = {
+        'embeddings.class_embedding': 0,
+        'embeddings.position_embedding': 0,
+        'embeddings.patch_embedding.weight': 0,
+        'embeddings.patch_embedding.bias': 0,
+    }
+    tails = 'attn.qkv.weight attn.q_norm.weight attn.k_norm.weight attn.proj.weight attn.proj.bias mlp.fc1.weight '
+    tails += 'mlp.fc1.bias mlp.fc2.weight mlp.fc2.bias norm1.weight norm2.weight ls1 ls2'
+    for block in range(depth):
+        table |= {f'encoder.layers.{block}.{tail}': block + 1 for tail in tails.split()}
+    rates = {f'backbone.{name}': rate ** (depth + 1 - layer) for name, layer in table.items()}
+    return rates | {'head.weight': 1.0, 'head.bias': 1.0}
+
+
+@pytest.mark.parametrize('depth', [24, 45, 48])
+@pytest.mark.parametrize('rate', [0.95, 0.8, 1.0])
+def test_the_whole_table_is_the_published_one(depth: int, rate: float) -> None:
+    model = Model(depth)
+    found = {name: settings[0] for name, settings in settings_of(build(model, rate), model).items()}
+    assert found == pytest.approx(published_table(depth, rate), rel=1e-12)
+
+
+class Wrapped(nn.Module):
+    """A task around a model of another library, with an adapter, a neck and a head with queries."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Module()
+        self.model.backbone = ViTAdapter(
+            backbone=InternViT(
+                hidden_size=8, num_hidden_layers=2, num_attention_heads=1, intermediate_size=4, image_size=32,
+                patch_size=16, use_class_token=False,
+            ),
+            interactions=((0, 0), (1, 1)), conv_inplane=4, deform_num_heads=1,
+        )  # fmt: skip
+        self.model.neck = nn.Conv2d(8, 4, 1)
+        self.model.decode_head = nn.Module()
+        self.model.decode_head.query_feat = nn.Embedding(3, 4)
+        self.model.decode_head.conv_seg = nn.Conv2d(4, 2, 1)
+
+    @property
+    def backbone(self) -> nn.Module:
+        return self.model.backbone
+
+
+def test_adapter_neck_and_head_train_at_the_full_rate_also_inside_a_wrapped_model() -> None:
+    model = Wrapped()
+    found = settings_of(build(model, 0.5), model)
+    assert len(found) == len(list(model.parameters()))
+    vit = 'model.backbone.vit.'
+    assert found[vit + 'embeddings.position_embedding'] == (0.125, 0.05)
+    assert found[vit + 'encoder.layers.0.mlp.fc1.weight'] == (0.25, 0.05)
+    assert found[vit + 'encoder.layers.1.ls1'] == (0.5, 0.0)
+    assert found['model.backbone.level_embed'] == (1.0, 0.05)
+    assert found['model.backbone.interactions.0.injector.gamma'] == (1.0, 0.0)
+    others = [name for name in found if not name.startswith(vit)]
+    assert {found[name][0] for name in others} == {1.0}
+
+
+def test_queries_of_a_head_can_train_like_embeddings() -> None:
+    model = Wrapped()
+    config = dict(optimizer=dict(type=AdamW, lr=1.0))
+    groups = LayerDecay(config, dict(decay_rate=0.5, at_input=['model.decode_head.query_'])).groups(model)
+    rate = {id(p): group['lr'] for group in groups for p in group['params']}
+    assert rate[id(model.model.decode_head.query_feat.weight)] == 0.125
+    assert rate[id(model.model.decode_head.conv_seg.weight)] == 1.0
+    with pytest.raises(ConfigError, match=r"at_input: no parameter .* begins with \['decode_head.queries'\]"):
+        LayerDecay(config, dict(decay_rate=0.5, at_input=['decode_head.queries'])).groups(model)
 
 
 # embeddings, block 0, last block, head at 0.95
