@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from internvl_mm.models.layers import (
     Attention,
     AttentionPool,
+    ChannelLayerNorm,
     Mlp,
     RMSNorm,
     WindowAttention,
@@ -158,6 +159,46 @@ def test_padded_tokens_join_the_softmax_with_value_zero() -> None:
     x = torch.randn(1, 1, 8)
     value = x @ layer.qkv.weight[16:].T
     torch.testing.assert_close(layer(x, (1, 1)), value / 4)
+
+
+@pytest.mark.parametrize('padding', ['tokens', 'projected'])
+def test_a_bias_reaches_padded_keys_only_when_tokens_are_padded(padding: str) -> None:
+    """One real token in a window of four; all keys and values are the bias, so outputs count the real values."""
+    layer = WindowAttention(8, 1, window_size=2, padding=padding, qkv_bias=True, qk_norm=None)
+    torch.nn.init.zeros_(layer.qkv.weight.data)
+    layer.qkv.bias.data = torch.cat([torch.zeros(16), torch.ones(8)])  # all logits 0, values 1
+    layer.proj.weight.data, layer.proj.bias.data = torch.eye(8), torch.zeros(8)
+    share = 1.0 if padding == 'tokens' else 0.25
+    torch.testing.assert_close(layer(torch.randn(1, 1, 8), (1, 1)), torch.full((1, 1, 8), share))
+
+
+def test_paddings_agree_without_bias_and_where_nothing_is_padded() -> None:
+    for bias, grid in ((False, (5, 7)), (True, (4, 8))):
+        layers = [
+            WindowAttention(24, 3, window_size=4, padding=padding, qkv_bias=bias, qk_norm=None)
+            for padding in ('tokens', 'projected')
+        ]
+        layers[1].load_state_dict(layers[0].state_dict())
+        x = torch.randn(2, grid[0] * grid[1], 24)
+        torch.testing.assert_close(layers[0](x, grid), layers[1](x, grid))
+    with pytest.raises(ConfigError, match="window_padding='zeros' is unknown"):
+        WindowAttention(24, 3, window_size=4, padding='zeros', qkv_bias=True, qk_norm=None)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_channel_norm_is_a_layer_norm_of_every_cell_in_fp32(dtype: torch.dtype) -> None:
+    norm = ChannelLayerNorm(6).to(dtype)
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter)
+    maps = (100 + torch.randn(2, 6, 3, 5)).to(dtype)
+    wide = maps.double()
+    centred = wide - wide.mean(1, keepdim=True)
+    normed = centred / (centred.square().mean(1, keepdim=True) + 1e-6).sqrt()
+    wanted = normed * norm.weight.double()[:, None, None] + norm.bias.double()[:, None, None]
+    assert norm(maps).dtype == dtype
+    torch.testing.assert_close(
+        norm(maps).double(), wanted, rtol=2e-2, atol=2e-2 if dtype == torch.bfloat16 else 1e-4
+    )
 
 
 def test_attention_pool_queries_with_the_mean_of_all_tokens() -> None:
