@@ -21,9 +21,11 @@ from internvl_mm.data.datasets import (
     TableDataset,
     TarShardDataset,
 )
-from internvl_mm.evaluation.metrics import Accuracy, ReaLAccuracy
+from internvl_mm.evaluation.metrics import Accuracy, MeanIoU, ReaLAccuracy
 from internvl_mm.models.backbones import InternViT, ViTAdapter
 from internvl_mm.models.heads import LinearClsHead
+from internvl_mm.models.heads.linear_seg import LinearSegHead
+from internvl_mm.models.heads.mask2former_seg import Mask2FormerSegHead
 from internvl_mm.models.losses import ClassificationLoss, InfoNCELoss, SigmoidLoss
 from internvl_mm.models.necks import (
     AttentionPooling,
@@ -35,7 +37,7 @@ from internvl_mm.models.necks import (
     MultiScaleNeck,
     SimpleFeaturePyramid,
 )
-from internvl_mm.models.tasks import ImageClassifier
+from internvl_mm.models.tasks import ImageClassifier, Segmenter
 
 # ---------------------------------------------------------------- datasets
 # Every data set of the package with three samples of three classes: folder to write into -> constructor arguments.
@@ -176,6 +178,18 @@ NECK_CASES: dict[type, dict] = {
     SimpleFeaturePyramid: dict(out_channels=6, stride=14.0),
 }
 HEAD_CASES: dict[type, dict] = {LinearClsHead: dict(num_classes=CLASSES)}
+# Heads on maps, for segmentation.
+DENSE_HEAD_CASES: dict[type, dict] = {
+    LinearSegHead: dict(num_classes=CLASSES, in_index=0),
+    Mask2FormerSegHead: dict(
+        num_classes=CLASSES,
+        num_queries=5,
+        channels=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        num_points=20,
+    ),
+}
 LOSS_CASES: dict[type, dict] = {ClassificationLoss: dict(label_smoothing=0.1)}
 CONTRASTIVE_CASES: dict[type, dict] = {InfoNCELoss: dict(chunk=2), SigmoidLoss: dict()}
 TASK_CASES: dict[type, dict] = {
@@ -185,7 +199,15 @@ TASK_CASES: dict[type, dict] = {
         head=dict(type=LinearClsHead, num_classes=CLASSES),
     ),
 }
+# Tasks whose predictions are not one vector of scores per picture.
+DENSE_TASK_CASES: dict[type, dict] = {
+    Segmenter: dict(
+        backbone=dict(type=InternViT, **BACKBONE_CASES[InternViT]),
+        decode_head=dict(type=LinearSegHead, **DENSE_HEAD_CASES[LinearSegHead]),
+    ),
+}
 METRIC_CASES: dict[type, dict] = {
     Accuracy: dict(topk=(1, 2), prefix='slot'),
+    MeanIoU: dict(prefix='slot'),
     ReaLAccuracy: dict(topk=(1, 2), prefix='slot'),
 }

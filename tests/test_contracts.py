@@ -7,7 +7,8 @@ import pkgutil
 
 import pytest
 import torch
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
+from mmengine.structures import PixelData
 from torch import Tensor
 
 import internvl_mm
@@ -27,9 +28,9 @@ for found in pkgutil.walk_packages(internvl_mm.__path__, 'internvl_mm.'):
 SLOTS: dict[str, tuple[Registry, dict[type, dict]]] = {
     'models.backbones': (MODELS, cases.BACKBONE_CASES),
     'models.necks': (MODELS, cases.NECK_CASES),
-    'models.heads': (MODELS, cases.HEAD_CASES),
+    'models.heads': (MODELS, cases.HEAD_CASES | cases.DENSE_HEAD_CASES),
     'models.losses': (MODELS, {**cases.LOSS_CASES, **cases.CONTRASTIVE_CASES}),
-    'models.tasks': (MODELS, cases.TASK_CASES),
+    'models.tasks': (MODELS, cases.TASK_CASES | cases.DENSE_TASK_CASES),
     'evaluation.metrics': (METRICS, cases.METRIC_CASES),
 }
 
@@ -48,6 +49,9 @@ def samples(count: int = 4) -> list[ImageSample]:
     for sample in labelled:
         sample.gt_labels = sample.gt_label
         sample.pred_logits = torch.randn(cases.CLASSES)
+        sample.gt_sem_seg, sample.pred_sem_seg = (
+            PixelData(data=torch.randint(cases.CLASSES, (1, 28, 28))) for _ in range(2)
+        )
     return labelled
 
 
@@ -68,7 +72,7 @@ def test_every_registered_part_has_a_case(room: str) -> None:
     [
         (cases.BACKBONE_CASES, BaseBackbone),
         (cases.NECK_CASES, BaseNeck),
-        (cases.TASK_CASES, BaseTask),
+        (cases.TASK_CASES | cases.DENSE_TASK_CASES, BaseTask),
         (cases.METRIC_CASES, SampleMetric),
     ],
 )
@@ -245,7 +249,39 @@ def test_contrastive_loss_is_smaller_for_pairs_that_agree_and_trains_its_tempera
     assert all(parameter.grad is not None for parameter in loss.parameters())
 
 
+@each(cases.DENSE_HEAD_CASES)
+def test_dense_head_gives_a_finite_loss_also_without_any_label(part: tuple[type, dict]) -> None:
+    several = 'in_index' not in part[1]
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        head = part[0](in_channels=[cases.WIDTH] * 4 if several else cases.WIDTH, **part[1])
+    maps = tuple(torch.randn(2, cases.WIDTH, side, side, requires_grad=True) for side in (16, 8, 4, 2))
+    labelled = samples(2)
+    logits = head.predict(maps, [dict(img_shape=torch.Size((28, 28)))] * 2, None)
+    assert logits.shape == (2, cases.CLASSES, 28, 28)
+    for ignored in (False, True):
+        if ignored:
+            labelled[1].gt_sem_seg.data.fill_(255)
+        losses = head.loss(maps, labelled, None)
+        total = sum(value.sum() for name, value in losses.items() if 'loss' in name)
+        assert torch.isfinite(total)
+    total.backward()
+    assert maps[0].grad.isfinite().all()
+
+
 # tasks and metrics
+
+
+@each(cases.DENSE_TASK_CASES)
+def test_dense_task_runs_in_its_three_modes(part: tuple[type, dict]) -> None:
+    task = part[0](**part[1])
+    task.init_weights()
+    pixels, labelled = torch.randn(4, 3, 28, 28), samples()
+    total, _ = task.parse_losses(task(pixels, labelled, mode='loss'))
+    total.backward()
+    assert any(parameter.grad is not None for parameter in task.parameters())
+    assert len(task.eval()(pixels, labelled, mode='predict')) == 4
+    assert task(pixels, mode='tensor')[0].shape[0] == 4
+    assert task.width == cases.WIDTH
 
 
 @each(cases.TASK_CASES)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
 from statistics import NormalDist
+
+import numpy as np
 
 
 def wilson_interval(correct: float, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -29,3 +32,36 @@ def wilson_interval(correct: float, total: int, *, confidence: float = 0.95) -> 
     centre = (share + spread / 2) / (1 + spread)
     half = z * sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap_interval(
+    counts: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 500,
+) -> tuple[float, float]:
+    """Percentile interval of a statistic of summed counts, when the samples are drawn anew with replacement.
+
+    Args:
+        counts: What each of n samples contributes, ``[n, ...]``.
+        statistic: From sums ``[r, ...]`` over r resampled sets to r values.
+        confidence: Share of the resampled sets inside.
+        resamples: How many sets to draw; the draws are the same every time.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        ValueError: There are no samples.
+
+    Source: Efron 1979, "Bootstrap methods: another look at the jackknife".
+    """
+    if not len(counts):
+        raise ValueError('an interval needs at least one sample')
+    rng = np.random.default_rng(0)
+    # How often each sample is in each set; sums are then one matrix product.
+    weights = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=resamples)
+    sums = (weights @ counts.reshape(len(counts), -1)).reshape(resamples, *counts.shape[1:])
+    low, high = np.nanquantile(statistic(sums), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

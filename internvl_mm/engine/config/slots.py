@@ -17,6 +17,7 @@ from mmengine.runner import BaseLoop, LogProcessor, set_random_seed
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -105,6 +106,8 @@ GIVEN: tuple[tuple[Any, frozenset[str]], ...] = (
     (_ParamScheduler, frozenset({'optimizer'})),
     (Visualizer, frozenset({'name'})),
     (BaseVisBackend, frozenset({'save_dir'})),
+    (_NormBase, frozenset({'num_features'})),  # mmcv's ConvModule knows its channels
+    (nn.GroupNorm, frozenset({'num_channels'})),
 )
 
 # Keys the builder takes out before it calls the class, with their types.
@@ -113,6 +116,8 @@ TAKEN: tuple[tuple[Any, dict[str, Any]], ...] = (
     (_ParamScheduler, {'convert_to_iter_based': bool, 'epoch_length': int}),
     (BaseOptimWrapper, {'constructor': Any, 'paramwise_cfg': dict | None}),
     (nn.utils.clip_grad_norm_, {'type': str}),
+    (_NormBase, {'requires_grad': bool}),
+    (nn.GroupNorm, {'requires_grad': bool}),
 )
 
 

@@ -2,5 +2,6 @@
 
 from .accuracy import Accuracy, ReaLAccuracy
 from .base import SampleMetric
+from .segmentation import MeanIoU
 
-__all__ = ['Accuracy', 'ReaLAccuracy', 'SampleMetric']
+__all__ = ['Accuracy', 'MeanIoU', 'ReaLAccuracy', 'SampleMetric']

@@ -1,0 +1,113 @@
+"""Intersection over union of label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from internvl_mm.evaluation.figures import Bars
+from internvl_mm.evaluation.intervals import bootstrap_interval
+from internvl_mm.registry import METRICS
+from internvl_mm.utils.errors import DataError
+
+from .base import SampleMetric, Scores
+
+
+@METRICS.register_module()
+class MeanIoU(SampleMetric):
+    """mIoU, mean accuracy of the classes and accuracy of the pixels, in percent, at the resolution of the label maps.
+
+    A class's IoU is its intersection over its union, both summed over the whole data set; classes that neither occur
+    nor are predicted do not count. Gives ``mIoU``, ``mAcc``, ``aAcc``, ``n``, and with ``mIoU_low`` and ``mIoU_high``
+    the 95 % interval of mIoU under resampling of the images; bars of every class's IoU go to the report. What mIoU is
+    not for: it weighs rare classes like frequent ones, small objects hardly count beside large ones of their class,
+    and it is not comparable between class lists.
+
+    Args:
+        ignore_index: Label of pixels that do not count.
+        prefix: See :class:`SampleMetric`.
+
+    Source: mmsegmentation ``IoUMetric``, which gives the same numbers rounded.
+    """
+
+    def __init__(self, ignore_index: int = 255, *, prefix: str | None = None):
+        super().__init__(prefix)
+        self.ignore_index = ignore_index
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the data set that is evaluated."""
+        return tuple((self.dataset_meta or {}).get('classes') or ())
+
+    def score(self, samples: Sequence[dict[str, Any]]) -> list[Scores | None]:
+        """Areas of each sample in pixels, ``[3, C]``: intersection, predicted, labelled; see :class:`SampleMetric`."""
+        return [dict(areas=self._areas(sample)) for sample in samples]
+
+    def _areas(self, sample: dict[str, Any]) -> Any:
+        if 'gt_sem_seg' not in sample:
+            raise DataError(f'{_called(sample)} has no label map: let the pipeline load it after resizing')
+        label = sample['gt_sem_seg']['data'].squeeze(0)
+        predicted = sample['pred_sem_seg']['data'].squeeze(0).to(label.device)
+        if label.shape != predicted.shape:
+            raise DataError(
+                f'{_called(sample)}: the label map has {tuple(label.shape)} pixels, the prediction '
+                f'{tuple(predicted.shape)}: load label maps after resizing, so that they keep their own resolution'
+            )
+        count = len(self.classes) or int(max(label[label != self.ignore_index].max(), predicted.max())) + 1
+        valid = label != self.ignore_index
+        label, predicted = label[valid].long(), predicted[valid].long()
+        for what, values in (('label map', label), ('prediction', predicted)):
+            if len(values) and not 0 <= int(values.min()) <= int(values.max()) < count:
+                raise DataError(
+                    f'{_called(sample)}: the {what} has class {int(values.max())}, but the data set {count} classes (0 '
+                    f'to {count - 1}): evaluate a head of the classes of the data'
+                )
+        areas = [_histogram(each, count) for each in (label[label == predicted], predicted, label)]
+        return torch.stack(areas).cpu().numpy()
+
+    def compute_metrics(self, results: list[Scores | None]) -> dict[str, float]:
+        """Means over classes of sums over samples."""
+        scored: list[Any] = [scores['areas'] for scores in results if scores is not None]
+        if not scored:
+            return dict(n=0)
+        classes = max(areas.shape[1] for areas in scored)
+        areas = np.zeros((len(scored), 3, classes))
+        for number, each in enumerate(scored):
+            areas[number, :, : each.shape[1]] = each
+        total = areas.sum(axis=0)
+        iou, accuracy = _iou(total), _ratio(total[0], total[2])
+        names = self.classes or tuple(map(str, range(classes)))
+        present = {name: float(value) for name, value in zip(names, iou, strict=True) if np.isfinite(value)}
+        self.figures = [Bars('IoU by class', '%', present)]
+        low, high = bootstrap_interval(areas, lambda sums: np.nanmean(_iou(sums), axis=-1))
+        return dict(
+            mIoU=float(np.nanmean(iou)),
+            mAcc=float(np.nanmean(accuracy)),
+            aAcc=float(_ratio(total[0].sum(), total[2].sum())),
+            mIoU_low=low,
+            mIoU_high=high,
+            n=len(scored),
+        )
+
+
+def _called(sample: dict[str, Any]) -> str:
+    return f"image {sample['index']} of '{sample['dataset']}'"
+
+
+def _histogram(labels: Tensor, count: int) -> Tensor:
+    return torch.bincount(labels, minlength=count)
+
+
+def _iou(areas: np.ndarray) -> np.ndarray:
+    """Percent per class from areas ``[..., 3, C]``; NaN where the union is empty."""
+    intersection, predicted, labelled = (areas[..., row, :] for row in range(3))
+    return _ratio(intersection, predicted + labelled - intersection)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return 100.0 * part / whole
