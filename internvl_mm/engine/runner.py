@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,8 +172,7 @@ class Runner(FlexibleRunner):
     @property
     def config_hash(self) -> str:
         """Twelve hexadecimal digits of a hash over everything that decides what is computed."""
-        # 48 bits: enough to tell runs apart, short enough for a table.
-        return hash_settings({name: self.cfg[name] for name in self.cfg if name not in _NOT_HASHED})[:12]
+        return config_hash(self.cfg)
 
     def dump_config(self) -> None:
         """Write the resolved config into the run folder."""
@@ -405,6 +405,12 @@ def _with_class(strategy: dict | None) -> dict | None:
     if isinstance(strategy, dict) and isinstance(strategy.get('type'), str):
         return dict(strategy, type=STRATEGIES.get(strategy['type']) or strategy['type'])
     return strategy
+
+
+def config_hash(settings: Mapping[str, Any]) -> str:
+    """Hash of the resolved settings of a run, without where and how it happens."""
+    # 48 bits: enough to tell runs apart, short enough for a table.
+    return hash_settings({name: settings[name] for name in settings if name not in _NOT_HASHED})[:12]
 
 
 def named(settings: Any) -> Any:

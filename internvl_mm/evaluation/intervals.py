@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import sqrt
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 
 import numpy as np
+from scipy.stats import t as student
 
 
 def wilson_interval(correct: float, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -32,6 +33,23 @@ def wilson_interval(correct: float, total: int, *, confidence: float = 0.95) -> 
     centre = (share + spread / 2) / (1 + spread)
     half = z * sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of the mean of a few repetitions, such as seeds.
+
+    Args:
+        values: At least two.
+        confidence: Share of repetitions in which the interval holds the true mean.
+
+    Raises:
+        ValueError: There are fewer than two.
+    """
+    if len(values) < 2:
+        raise ValueError(f'{len(values)} value: an interval of a mean needs at least two')
+    centre = fmean(values)
+    half = float(student.ppf((1 + confidence) / 2, len(values) - 1)) * stdev(values) / sqrt(len(values))
+    return centre - half, centre + half
 
 
 def bootstrap_interval(

@@ -47,11 +47,11 @@ def write_report(folder: str | Path) -> Path:
     """
     record = read_run(folder)
     page = (
-        _templates()
+        templates()
         .get_template('run.html')
         .render(
             run=record,
-            figures=[figure for figure in figures(record.curves) if _drawable(figure)],
+            figures=[figure for figure in figures(record.curves) if drawable(figure)],
             facts=_facts(record),
             tiles=_tiles(record),
             pictures=[
@@ -59,7 +59,7 @@ def write_report(folder: str | Path) -> Path:
             ],
         )
     )
-    return _write(record.folder / REPORT, page)
+    return write_page(record.folder / REPORT, page)
 
 
 def write_summary(folders: Iterable[str | Path], path: str | Path) -> Path:
@@ -78,15 +78,15 @@ def write_summary(folders: Iterable[str | Path], path: str | Path) -> Path:
         raise DataError('write_summary got no run folder: give at least one <work_dir>/<time> folder.')
     loss, *rest = (_compare(records, name) for name in COMPARED)
     page = (
-        _templates()
+        templates()
         .get_template('summary.html')
         .render(
             facts=_facts(records[0]),
             runs=[(record, _link(record.folder / REPORT, path.parent)) for record in records],
-            figures=[figure for figure in [loss, *_compare_metrics(records), *rest] if _drawable(figure)],
+            figures=[figure for figure in [loss, *_compare_metrics(records), *rest] if drawable(figure)],
         )
     )
-    return _write(path, page)
+    return write_page(path, page)
 
 
 def figures(curves: dict[str, Curve]) -> list[Figure]:
@@ -94,28 +94,29 @@ def figures(curves: dict[str, Curve]) -> list[Figure]:
     groups: dict[tuple[str, str], dict[str, Curve]] = {}
     for name, curve in curves.items():
         if not _HIDDEN.match(name):
-            groups.setdefault(_figure_of(name), {})[name] = curve
+            groups.setdefault(figure_of(name), {})[name] = curve
     order = list(dict.fromkeys(FIGURES.values()))
     metrics = [key for key in groups if key not in order]
     ranked = [*order[:1], *metrics, *order[1:]]
     return [Figure(*key, groups[key]) for key in ranked if key in groups]
 
 
-def _figure_of(name: str) -> tuple[str, str]:
+def figure_of(name: str) -> tuple[str, str]:
+    """Title and unit of the figure a scalar belongs into."""
     leaf = name.split('/')[-1]
     if is_share(leaf):
         return leaf, '%'
     return FIGURES['loss'] if 'loss' in leaf else FIGURES.get(leaf, (leaf, leaf))
 
 
-def _drawable(figure: Figure) -> bool:
+def drawable(figure: Figure) -> bool:
     """A single point is a number, and stands in the table."""
     return any(len(curve) > 1 for curve in figure.series.values())
 
 
 def _compare(records: Sequence[RunRecord], name: str) -> Figure:
     series = {record.facts.name: record.curves[name] for record in records if name in record.curves}
-    return Figure(*_figure_of(name), series)
+    return Figure(*figure_of(name), series)
 
 
 def _compare_metrics(records: Sequence[RunRecord]) -> list[Figure]:
@@ -172,7 +173,7 @@ def duration_text(seconds: float) -> str:
     return f'{minutes // 60} h {minutes % 60:02d} min'
 
 
-def _templates() -> Environment:
+def templates() -> Environment:
     """Templates escape everything: names and paths of data come from outside."""
     environment = Environment(
         loader=PackageLoader('internvl_mm.evaluation'),
@@ -196,7 +197,8 @@ def _link(report: Path, start: Path) -> str:
     return Path(os.path.relpath(report, start)).as_posix() if report.is_file() else ''
 
 
-def _write(path: Path, page: str) -> Path:
+def write_page(path: Path, page: str) -> Path:
+    """Write a page, making its folder; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding='utf-8')
     return path

@@ -1,0 +1,135 @@
+"""The sweep as Hydra sees it: its settings, its points, and the task it launches for each.
+
+Hydra brings the grammar of values, the launchers (one after the other, joblib, Slurm by submitit, Ray) and further
+sweepers (Optuna); each point is still a run of ``tools/train.py`` of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from hydra import compose, initialize
+from hydra._internal.callbacks import Callbacks
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from internvl_mm.utils.console import console, track
+from internvl_mm.utils.errors import ConfigError
+
+from .points import Point, appended, expand
+from .run import PointState, run_point
+from .table import metrics_of
+
+
+@dataclass
+class SweepSettings:
+    """What ``sweep.*`` on the command line sets.
+
+    Attributes:
+        file: A file with the settings of one point per line.
+        sample: Draw so many points of the grid at random.
+        seed: Of the draw.
+        retries: How often a failed point is tried again.
+        metric: Which number decides what is best, ``<benchmark>/<metric>``; the first of the results by default.
+        less: Smaller is better.
+        train: The training command before its arguments.
+    """
+
+    file: str | None = None
+    sample: int | None = None
+    seed: int = 0
+    retries: int = 1
+    metric: str | None = None
+    less: bool = False
+    train: list[str] = field(default_factory=list)
+
+
+def metric_of(state: PointState, name: str | None) -> float | None:
+    """The number that decides, of a finished point.
+
+    Raises:
+        ConfigError: The run has no metric of that name.
+    """
+    metrics = metrics_of(state)
+    if not metrics:
+        return None
+    if name is not None and name not in metrics:
+        raise ConfigError(f'sweep.metric={name} is not measured; measured are: {", ".join(metrics)}')
+    return metrics[name or next(iter(metrics))]
+
+
+def task(cfg: DictConfig) -> float | None:
+    """Run the point Hydra launched; its metric goes back to sweepers that choose the next points by it."""
+    facts, settings = HydraConfig.get(), cfg.sweep
+    point = Point.parse(facts.overrides.task)
+    state = run_point(point, Path(facts.sweep.dir), train=list(settings.train), retries=settings.retries)
+    return metric_of(state, settings.metric)
+
+
+def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> None:
+    """Check all points of a sweep, then run them.
+
+    Args:
+        arguments: Words of the command line: ``config=LEAF``, settings, ``sweep.*``, ``hydra/...``.
+        root: Folder of the sweep, absolute.
+        train: The training command before its arguments.
+
+    Raises:
+        ConfigError: A setting is wrong; nothing was started.
+    """
+    _declare(root, train)
+    words = appended(arguments)
+    own = [word for word in words if word.startswith(('sweep.', 'hydra.', 'hydra/'))]
+    try:
+        with initialize(version_base='1.3', config_path=None):
+            config = compose('sweep', own, return_hydra_config=True)
+            parts = dict(
+                hydra_context=HydraContext(GlobalHydra.instance().config_loader(), Callbacks()),
+                task_function=task,
+                config=config,
+            )
+            if any(word.startswith('hydra/sweeper=') for word in own):
+                # It chooses points as it goes; each is checked before it runs.
+                Plugins.instance().instantiate_sweeper(**parts).sweep(words)
+                return
+            points = checked(words, config.sweep)
+            results = Plugins.instance().instantiate_launcher(**parts).launch(points, initial_job_idx=0)
+    except HydraException as error:
+        raise ConfigError(
+            f'{error}\nA sweep is config=LEAF and settings such as optim.lr=1e-4,3e-4'
+        ) from error
+    for result in results:
+        # Asking for the value raises what a point raised, as Ctrl-C or a mistake.
+        _ = result.return_value
+
+
+def checked(words: Sequence[str], settings: DictConfig) -> list[list[str]]:
+    """All points whose configs differ, every one loaded and checked.
+
+    Raises:
+        ConfigError: One of them is wrong; says which.
+    """
+    points = expand(words, file=settings.file, sample=settings.sample, seed=settings.seed)
+    unique: dict[str, list[str]] = {}
+    for overrides in track(points, 'checking points'):
+        unique.setdefault(Point.parse(overrides).check(), overrides)
+    if left_out := len(points) - len(unique):
+        console.print(f'{left_out} of {len(points)} points are the same run as another one and are left out')
+    return list(unique.values())
+
+
+def _declare(root: Path, train: Sequence[str]) -> None:
+    """Tell Hydra the settings of a sweep; those of the leaf are open, since each point checks its own."""
+    defaults = ['_self_', {'override hydra/job_logging': 'none'}, {'override hydra/hydra_logging': 'none'}]
+    # Runs keep their own folders and logs; Hydra's would be a second set.
+    own = dict(sweep=dict(dir=str(root), subdir='jobs/${hydra.job.num}'), output_subdir=None)
+    settings = asdict(SweepSettings(train=list(train)))
+    node = dict(defaults=defaults, config='???', sweep=settings, hydra=own)
+    ConfigStore.instance().store(name='sweep', node=node)

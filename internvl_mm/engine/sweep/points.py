@@ -1,0 +1,166 @@
+"""Points of a sweep: a leaf config and the settings that replace its own."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from internvl_mm.engine.config import check_config, load_config
+from internvl_mm.engine.config.loading import config_root
+from internvl_mm.engine.runner import config_hash, named
+from internvl_mm.utils.errors import ConfigError, did_you_mean
+
+# Short names of what is swept most, and the settings they stand for. Other settings go by their dotted names.
+SHORT = {
+    'optim.lr': 'optim_wrapper.optimizer.lr',
+    'optim.weight_decay': 'optim_wrapper.optimizer.weight_decay',
+    'batch_size': 'train_dataloader.batch_size',
+    'epochs': 'train_cfg.max_epochs',
+    'iterations': 'train_cfg.max_iters',
+    'seed': 'randomness.seed',
+}
+BACKBONE = 'backbone'  # a file configs/_base_/models/intern_vit_<name>.py, whose sizes replace the leaf's
+_HYDRAS = ('config=', 'sweep.', 'hydra.', 'hydra/', '+', '~')  # words Hydra knows as they are
+_KEPT = ('type', 'pretrained')  # of the leaf's backbone
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep.
+
+    Attributes:
+        config: The leaf config.
+        settings: ``key=value`` as the user wrote them, short names included.
+    """
+
+    config: str
+    settings: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, overrides: Iterable[str]) -> Point:
+        """The point of Hydra's overrides, one of which is ``config=...``.
+
+        Raises:
+            ConfigError: None of them names the config.
+        """
+        pairs = [override.lstrip('+') for override in overrides]
+        leaves = [pair.partition('=')[2] for pair in pairs if pair.startswith('config=')]
+        if not leaves:
+            raise ConfigError('a sweep needs config=NAME, the leaf config whose settings are varied')
+        kept = (pair for pair in pairs if not pair.startswith(('config=', 'hydra.', 'hydra/', 'sweep.')))
+        return cls(leaves[-1], tuple(kept))
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Setting to value, as the user wrote them; the leaf is one of them."""
+        return {'config': self.config, **dict(pair.split('=', 1) for pair in self.settings)}
+
+    @property
+    def options(self) -> list[str]:
+        """Arguments of ``--cfg-options``, short names written out."""
+        return [option for pair in self.settings for option in resolve(pair)]
+
+    def check(self) -> str:
+        """Load and check the config of the point; return its hash, by which its run is found again.
+
+        Raises:
+            ConfigError: The leaf or a setting is wrong.
+        """
+        cfg = load_config(self.config, self.options)
+        check_config(cfg)
+        return config_hash(named(cfg.to_dict()))
+
+
+def resolve(pair: str) -> list[str]:
+    """Write out a short name: ``optim.lr=1`` is one option, ``backbone=tiny`` is one for every size.
+
+    Raises:
+        ConfigError: There is no backbone of that name.
+    """
+    key, _, value = pair.partition('=')
+    if key != BACKBONE:
+        return [f'{SHORT.get(key, key)}={value}']
+    folder = config_root() / '_base_' / 'models'
+    known = {file.stem.removeprefix('intern_vit_'): file for file in sorted(folder.glob('intern_vit_*.py'))}
+    if value not in known:
+        raise ConfigError(
+            f'backbone={value}: there is no such backbone in {folder}; there are {", ".join(known)}.'
+            + did_you_mean(value, known)
+        )
+    sizes = load_config(str(known[value])).backbone
+    return [f'model.backbone.{name}={size}' for name, size in sizes.items() if name not in _KEPT]
+
+
+def expand(
+    arguments: Sequence[str], *, file: str | None = None, sample: int | None = None, seed: int = 0
+) -> list[list[str]]:
+    """All points of a sweep, as lists of Hydra overrides.
+
+    Args:
+        arguments: Hydra overrides; values with commas, ``range(...)`` or ``choice(...)`` span a grid.
+        file: Instead of (or in addition to) a grid: a text file with the settings of one point per line.
+        sample: Draw so many points of the grid at random.
+        seed: Of the draw.
+
+    Raises:
+        ConfigError: The file is missing or empty, an override cannot be read, or spans no finite grid.
+    """
+    lines = [line.split() for line in _lines(file)] if file else [[]]
+    grids = [_grid([*arguments, *appended(line)]) for line in lines]
+    points = [point for grid in grids for point in grid]
+    if sample is not None and sample < len(points):
+        # In the order of the grid, so that the table reads like one.
+        chosen = sorted(random.Random(seed).sample(range(len(points)), sample))
+        points = [points[index] for index in chosen]
+    return points
+
+
+def appended(pairs: Iterable[str]) -> list[str]:
+    """Hydra takes a key that its own config does not have only behind a plus sign."""
+    return [pair if pair.startswith(_HYDRAS) else f'+{pair}' for pair in pairs]
+
+
+def _grid(arguments: Sequence[str]) -> list[list[str]]:
+    try:
+        overrides = OverridesParser.create().parse_overrides(list(arguments))
+    except HydraException as error:
+        raise ConfigError(f'a setting of the sweep cannot be read: {error}') from error
+    return [list(point) for point in itertools.product(*(_choices(override) for override in overrides))]
+
+
+def _choices(override: Override) -> list[str]:
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f'{key}={override.get_value_element_as_str()}']
+    if not override.is_discrete_sweep():
+        raise ConfigError(
+            f'{override.input_line}: an interval has no points of its own; list values (1e-4,3e-4), or let a sweeper '
+            'choose them (hydra/sweeper=optuna)'
+        )
+    return [f'{key}={value}' for value in override.sweep_string_iterator()]
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        text = Path(file).read_text('utf-8')
+    except OSError as error:
+        raise ConfigError(f'sweep.file={file} cannot be read ({error.strerror})') from error
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith('#')]
+    if not lines:
+        raise ConfigError(f'sweep.file={file} has no points: write the settings of one point per line')
+    return lines
+
+
+def swept(points: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of the settings in which points differ, in the order they were first given."""
+    names = dict.fromkeys(name for values in points for name in values)
+    return [name for name in names if len({values.get(name) for values in points}) > 1]

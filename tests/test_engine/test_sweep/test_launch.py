@@ -1,0 +1,86 @@
+"""Sweeps from end to end, with a stand-in for the training."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+from internvl_mm.engine.sweep import collect
+from internvl_mm.engine.sweep.launch import launch
+from internvl_mm.engine.sweep.report import report
+from internvl_mm.engine.sweep.table import best
+from internvl_mm.utils.errors import ConfigError
+
+LEAF = 'config=quickstart/finetune_intern_vit_tiny_digits'
+FAKE = [sys.executable, str(Path(__file__).with_name('fake_train.py'))]
+
+
+def run(root: Path, *words: str) -> int:
+    launch([LEAF, *words], root, train=FAKE)
+    return report(root)
+
+
+def test_a_grid_ends_in_tables_and_a_page(tmp_path: Path) -> None:
+    assert run(tmp_path, 'optim.lr=1,2', 'seed=0,1') == 0
+    with open(tmp_path / 'table.csv', newline='') as file:
+        header, *lines = csv.reader(file)
+    assert header == ['optim.lr', 'seed', 'digits/top1', 'status', 'seconds', 'command']
+    assert [line[:4] for line in lines] == [
+        ['1', '0', '10', 'finished'],
+        ['1', '1', '11', 'finished'],
+        ['2', '0', '20', 'finished'],
+        ['2', '1', '21', 'finished'],
+    ]
+    assert lines[0][5].endswith('--cfg-options optim_wrapper.optimizer.lr=1 randomness.seed=0')
+    page = (tmp_path / 'report.html').read_text()
+    assert page.count('<polyline') == 4 and 'optim_wrapper.optimizer.lr=2' in page
+    assert (tmp_path / 'table.md').read_text().startswith('| optim.lr | seed | digits/top1 |')
+
+
+def test_the_best_setting_is_a_mean_over_seeds(tmp_path: Path) -> None:
+    run(tmp_path, 'optim.lr=1,2', 'seed=0,1')
+    first, second = best(collect(tmp_path), 'digits/top1')
+    assert (first.values['optim.lr'], first.value, first.seeds) == ('2', 20.5, 2)
+    # Student's t with one degree of freedom: 12.706 standard errors of 0.5
+    assert first.interval == pytest.approx((20.5 - 6.353, 20.5 + 6.353), abs=1e-3)
+    assert best(collect(tmp_path), 'digits/top1', less=True)[0] == second
+
+
+def test_finished_points_are_not_run_again_and_failed_ones_are(tmp_path: Path, capsys) -> None:
+    assert run(tmp_path, 'optim.lr=1,1000', 'sweep.retries=0') == 1
+    assert 'exit status 1: the loss is infinite' in capsys.readouterr().out.replace('\n', ' ')
+    good, bad = collect(tmp_path)
+    assert (good.state.status, bad.state.status, bad.state.tries) == ('finished', 'failed', 1)
+    assert run(tmp_path, 'optim.lr=1,1000', 'sweep.retries=0') == 1
+    assert 'done before: config=' in capsys.readouterr().out
+    assert [row.state.tries for row in collect(tmp_path)] == [1, 2]
+
+
+def test_a_failure_is_tried_again(tmp_path: Path) -> None:
+    assert run(tmp_path, 'optim.lr=7') == 0
+    (row,) = collect(tmp_path)
+    assert (row.state.status, row.state.tries, row.metrics['digits/top1']) == ('finished', 2, 70)
+
+
+def test_equal_points_run_once(tmp_path: Path, capsys) -> None:
+    run(tmp_path, 'optim.lr=1.0,1.00')
+    assert '1 of 2 points are the same run' in capsys.readouterr().out
+    assert len(collect(tmp_path)) == 1
+
+
+def test_a_mistake_stops_before_the_first_point(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match='momentun'):
+        run(tmp_path, 'optim.lr=1', 'optim_wrapper.optimizer.momentun=0,1')
+    with pytest.raises(ConfigError, match='sweep.retry'):
+        run(tmp_path, 'optim.lr=1', 'sweep.retry=3')
+    assert not (tmp_path / 'points').exists()
+
+
+def test_a_metric_that_is_not_measured(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match='sweep.metric=digits/top2 is not measured; measured are: digits/top1'
+    ):
+        run(tmp_path, 'optim.lr=1', 'sweep.metric=digits/top2')

@@ -1,0 +1,70 @@
+"""From words on a command line to points whose configs are checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from internvl_mm.engine.sweep import Point, expand, resolve
+from internvl_mm.engine.sweep.points import appended, swept
+from internvl_mm.utils.errors import ConfigError
+
+LEAF = 'quickstart/knn_intern_vit_tiny_digits'
+
+
+def test_commas_and_ranges_span_a_grid() -> None:
+    points = expand(appended([f'config={LEAF}', 'seed=range(3)', 'epochs=1,2']))
+    assert len(points) == 6
+    assert points[0] == [f'config={LEAF}', '+seed=0', '+epochs=1']
+    assert Point.parse(points[-1]).values == dict(config=LEAF, seed='2', epochs='2')
+
+
+def test_a_sample_of_the_grid_is_the_same_for_a_seed() -> None:
+    words = appended([f'config={LEAF}', 'seed=range(20)'])
+    drawn = expand(words, sample=5, seed=1)
+    assert len(drawn) == 5 and drawn == expand(words, sample=5, seed=1) != expand(words, sample=5, seed=2)
+    assert expand(words, sample=50) == expand(words)
+
+
+def test_points_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / 'points.txt'
+    file.write_text('# two of them\nseed=1 epochs=3\n\nseed=2\n')
+    points = [Point.parse(point).settings for point in expand([f'config={LEAF}'], file=str(file))]
+    assert points == [('seed=1', 'epochs=3'), ('seed=2',)]
+    file.write_text('# none\n')
+    with pytest.raises(ConfigError, match='has no points: write the settings of one point per line'):
+        expand([f'config={LEAF}'], file=str(file))
+    with pytest.raises(ConfigError, match='sweep.file=absent.txt cannot be read'):
+        expand([f'config={LEAF}'], file='absent.txt')
+
+
+def test_what_spans_no_grid_is_refused() -> None:
+    with pytest.raises(ConfigError, match='an interval has no points of its own'):
+        expand(['+optim.lr=interval(0,1)'])
+    with pytest.raises(ConfigError, match='cannot be read'):
+        expand(['+optim.lr=[1,'])
+
+
+def test_short_names() -> None:
+    assert resolve('optim.lr=1e-4') == ['optim_wrapper.optimizer.lr=1e-4']
+    assert resolve('model.head.num_classes=3') == ['model.head.num_classes=3']
+    assert resolve('backbone=small')[:2] == [
+        'model.backbone.hidden_size=128',
+        'model.backbone.num_hidden_layers=6',
+    ]
+    with pytest.raises(ConfigError, match="backbone=smal: there is no such backbone.*Did you mean 'small'"):
+        resolve('backbone=smal')
+
+
+def test_points_are_told_apart_by_what_is_computed() -> None:
+    default, same = Point(LEAF), Point(LEAF, ('probe.k=1',))
+    assert default.check() == Point(f'{LEAF}.py').check() != Point(LEAF, ('seed=3',)).check()
+    with pytest.raises(ConfigError, match="probe.k: not an argument of KNNProbe. Did you mean 'ks'"):
+        same.check()
+    with pytest.raises(ConfigError, match='a sweep needs config=NAME'):
+        Point.parse(['+seed=1'])
+
+
+def test_settings_that_vary() -> None:
+    assert swept([dict(a=1, b=2), dict(a=1, b=3, c=4)]) == ['b', 'c']
