@@ -2,7 +2,7 @@
 
 from .base import BaseDataset
 from .digit_scenes import DigitSceneDataset
-from .few_shot import FewShotDataset
+from .few_shot import FewShotDataset, RandomPartDataset
 from .guarded import GuardedDataset
 from .image_folder import ImageFolderDataset
 from .image_list import ImageListDataset, ImageNetReaLDataset
@@ -19,6 +19,7 @@ __all__ = [
     'ImageListDataset',
     'ImageNetReaLDataset',
     'OpenMMLabDataset',
+    'RandomPartDataset',
     'TableDataset',
     'TarShardDataset',
 ]

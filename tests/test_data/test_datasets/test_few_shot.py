@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from mmseg.datasets import PackSegInputs
 
-from internvl_mm.data.datasets import DigitSceneDataset, FewShotDataset
+from internvl_mm.data.datasets import DigitSceneDataset, FewShotDataset, OpenMMLabDataset, RandomPartDataset
+from internvl_mm.data.loading import LoadImage, LoadSegMap
 from internvl_mm.data.samplers import SampleIndex
-from internvl_mm.utils.errors import DataError
+from internvl_mm.utils.errors import ConfigError, DataError
+from tests.cases import seg_dataset, write_seg_folder
 
 TRAIN = dict(type=DigitSceneDataset, split='train')
 
@@ -77,3 +80,25 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / 'few').write_text('in the way')
     with pytest.raises(DataError, match='subset_file=.* cannot be written'):
         few(tmp_path)
+
+
+def test_one_in_so_many_is_chosen_once(tmp_path: Path):
+    full = OpenMMLabDataset(
+        seg_dataset(
+            write_seg_folder(tmp_path / 'seg'), pipeline=[LoadImage(), LoadSegMap(), PackSegInputs()]
+        ),
+        name='toy',
+    )
+    file = tmp_path / 'subset.json'
+    half = RandomPartDataset(full, part=2, subset_file=str(file))
+    again = RandomPartDataset(full, part=2, subset_file=str(file))
+    assert len(half) == len(again) == 1 and half.name == 'toy-1of2'
+    assert half.metainfo['classes'] == full.classes and 'palette' in half.metainfo
+    assert half[0]['data_samples'].index == json.loads(file.read_text())['indices'][0]
+    assert half.fingerprint() == again.fingerprint()
+    with pytest.raises(DataError, match="was made for .*'part': 2"):
+        RandomPartDataset(full, part=3, subset_file=str(file))
+    with pytest.raises(DataError, match="part=4 of 'toy' with 3 samples leaves none; use at most 3"):
+        RandomPartDataset(full, part=4, subset_file=str(tmp_path / 'none.json'))
+    with pytest.raises(ConfigError, match='part=0 is not possible'):
+        RandomPartDataset(full, part=0, subset_file=str(tmp_path / 'none.json'))
