@@ -6,15 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmseg.models import UPerHead
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from internvl_mm.models.backbones import InternViT, ViTAdapter
-from internvl_mm.models.convert import load_vision_weights
+from internvl_mm.engine.strategies import SingleDeviceStrategy
+from internvl_mm.models.backbones import BaseBackbone, InternViT, ViTAdapter
+from internvl_mm.models.convert import from_hf, load_vision_weights
 from internvl_mm.models.convert.adapter import fill_adapter, load_adapter
 from internvl_mm.models.convert.plain import complete_plain_vit
+from internvl_mm.models.convert.tasks import to_task
+from internvl_mm.models.heads.linear_seg import LinearSegHead
+from internvl_mm.models.necks import MultiScaleNeck
 from internvl_mm.models.published_dense import build_published_adapter
+from internvl_mm.models.tasks import Segmenter
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden' / 'vit_adapter_tiny'
@@ -196,3 +202,96 @@ def test_the_published_builder_knows_its_arguments() -> None:
         build_published_adapter({**arguments, 'use_final_norm': False}, weights)
     with pytest.raises(CheckpointError, match='unexpected: .*ffn'):
         build_published_adapter({**arguments, 'with_cffn': False}, weights)
+
+
+# whole models
+
+
+def published(task: nn.Module) -> dict[str, Tensor]:
+    """State of a task under the names of the published code."""
+    renamed = {}
+    for name, tensor in task.state_dict().items():
+        if name.startswith('neck.up'):
+            name = name.replace('neck.', 'backbone.', 1)
+        elif name.startswith('backbone.'):
+            inside = {name.removeprefix('backbone.').removeprefix('vit.'): tensor}
+            vit = name.startswith(('backbone.embeddings', 'backbone.encoder', 'backbone.vit.'))
+            (name,) = (f'backbone.{stored}' for stored in (from_hf(inside, 'pth') if vit else inside))
+        renamed[name] = tensor
+    return renamed
+
+
+def uper_segmenter() -> Segmenter:
+    backbone = InternViT(**PLAIN, out_indices=(0, 0, 1, 1))
+    head = dict(type=UPerHead, in_index=[0, 1, 2, 3], channels=4, pool_scales=(1, 2), num_classes=3)
+    task = Segmenter(backbone=backbone, neck=dict(type=MultiScaleNeck, stride=16.0), decode_head=head)
+    return shuffle(task)
+
+
+def linear_segmenter() -> Segmenter:
+    backbone = InternViT(**PLAIN, out_indices=(1,))
+    return shuffle(
+        Segmenter(backbone=backbone, decode_head=dict(type=LinearSegHead, in_index=0, num_classes=3))
+    )
+
+
+def adapter_segmenter() -> Segmenter:
+    head = dict(type=UPerHead, in_index=[0, 1, 2, 3], channels=4, pool_scales=(1, 2), num_classes=3)
+    return shuffle(Segmenter(backbone=original_form(), decode_head=head))
+
+
+def shuffle(task: Segmenter) -> Segmenter:
+    for tensor in task.state_dict().values():
+        if tensor.is_floating_point():
+            nn.init.uniform_(tensor, 0.1, 1.0)
+    return task
+
+
+@pytest.mark.parametrize('make', [uper_segmenter, linear_segmenter, adapter_segmenter])
+def test_a_whole_published_segmentation_checkpoint_starts_a_run(make, tmp_path: Path) -> None:
+    source, target = make(), make()
+    stored = published(source)
+    assert any(name.startswith('backbone.blocks.') for name in stored)
+    torch.save({'module': stored}, tmp_path / 'published.pth')
+    strategy = SingleDeviceStrategy(precision='fp32', work_dir=str(tmp_path))
+    strategy.prepare(target)
+    strategy.load_checkpoint(str(tmp_path / 'published.pth'))
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(target.state_dict()[name], tensor), name
+    torch.save({'module': {**stored, 'decode_head.more.weight': torch.ones(1)}}, tmp_path / 'more.pth')
+    with pytest.raises(CheckpointError, match='1 unexpected: decode_head.more.weight'):
+        strategy.load_checkpoint(str(tmp_path / 'more.pth'))
+
+
+def test_a_published_backbone_alone_goes_into_any_task(tmp_path: Path) -> None:
+    strategy = SingleDeviceStrategy(precision='fp32', work_dir=str(tmp_path))
+    task = strategy.prepare(adapter_segmenter())
+    torch.save(deit().state_dict(), tmp_path / 'deit.pth')
+    before = task.backbone.up.weight.clone()
+    strategy.load_checkpoint(str(tmp_path / 'deit.pth'))
+    assert torch.equal(task.backbone.vit.encoder.layers[0].ls1, torch.ones(16))
+    assert torch.equal(task.backbone.up.weight, before)
+    whole = original_form()
+    torch.save(original_adapter(whole), tmp_path / 'adapter.pth')
+    strategy.load_checkpoint(str(tmp_path / 'adapter.pth'))
+    assert torch.equal(task.backbone.up.weight, whole.up.weight)
+
+
+def test_names_of_a_detector_with_necks_in_a_row() -> None:
+    expected = {
+        'backbone.vit.embeddings.position_embedding',
+        'backbone.spm.fc1.weight',
+        'neck.1.fpn_convs.0.conv.bias',
+    }
+    stored = ('backbone.pos_embed', 'backbone.spm.fc1.weight', 'neck.fpn_convs.0.conv.bias')
+    assert to_task({name: torch.ones(1) for name in stored}, expected, 'x').keys() == expected
+    stored = ('backbone.pos_embed', 'backbone.up2.0.bias', 'neck.fpn_convs.0.conv.bias')
+    expected = {'backbone.embeddings.position_embedding', 'neck.0.up2.0.bias', 'neck.1.fpn_convs.0.conv.bias'}
+    assert to_task({name: torch.ones(1) for name in stored}, expected, 'x').keys() == expected
+    ours = {'backbone.embeddings.position_embedding': torch.ones(1)}
+    assert to_task(ours, ours, 'x') is ours
+
+
+def test_a_backbone_without_published_layout_says_so() -> None:
+    with pytest.raises(CheckpointError, match='some.pth: InternViT loads no published layout'):
+        BaseBackbone.load_weights(InternViT(**PLAIN), 'some.pth')

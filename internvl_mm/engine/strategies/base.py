@@ -34,7 +34,8 @@ from internvl_mm.engine.checkpoint import (
     save_state,
 )
 from internvl_mm.engine.trees import load_tensors
-from internvl_mm.models.convert import load_vision_weights, open_weights
+from internvl_mm.models.convert import open_weights
+from internvl_mm.models.convert.tasks import to_task
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 from internvl_mm.utils.precision import Choice, Precision, resolve_precision
 from internvl_mm.utils.states import MANIFEST, find_state, latest_state
@@ -223,7 +224,8 @@ class StrategyMixin(BaseStrategy):
 
         Args:
             filename: A training state (or a folder that holds some: the latest counts), a ``.safetensors`` file
-                with the names of the task, or published weights of its backbone in any supported layout.
+                with the names of the task, or published weights: of its backbone in any supported layout, or of a
+                whole segmentation or detection model.
             map_location: Not used: tensors pass through the CPU.
             strict: Not used: loading is always strict.
             revise_keys: Not used.
@@ -242,9 +244,11 @@ class StrategyMixin(BaseStrategy):
             )
         else:
             tensors = open_weights(path)
+            names = self._shapes().keys()
             # Not one name of the task: weights of a backbone alone, in somebody's layout.
-            if not set(tensors) & set(self._shapes()):
+            if not set(tensors) & names:
                 return self._load_backbone(path)
+            tensors = to_task(tensors, names, path)
             checkpoint = dict(state_dict=dict(tensors), meta={})
         if callback is not None:
             callback(checkpoint)
@@ -257,7 +261,7 @@ class StrategyMixin(BaseStrategy):
                 f'{path}: no tensor has a name of {type(self.task).__name__}, which has no backbone'
             )
         with self._whole_parameters():
-            load_vision_weights(self.task.backbone, path)
+            self.task.backbone.load_weights(path)
         self._weights_changed()
         return dict(meta={})
 

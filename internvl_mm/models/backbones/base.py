@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Literal
 
 from torch import Tensor, nn
 
 from internvl_mm.structures import VisionFeatures
-from internvl_mm.utils.errors import ConfigError
+from internvl_mm.utils.errors import CheckpointError, ConfigError
 
 Frozen = Literal['all'] | int | None
 
@@ -43,6 +44,19 @@ class BaseBackbone(nn.Module, ABC):
 
     def init_weights(self) -> None:
         """Load or draw the weights to start from; as it stands, what the constructor made is kept."""
+
+    def load_weights(self, path: str | Path) -> None:
+        """Load published weights, strictly; a backbone that knows no published layout refuses.
+
+        Args:
+            path: A folder or file.
+
+        Raises:
+            CheckpointError: The weights are not those of this backbone.
+        """
+        raise CheckpointError(
+            f'{path}: {type(self).__name__} loads no published layout; give weights this toolkit saved'
+        )
 
     def freeze(self, up_to: Frozen) -> None:
         """Stop gradients.

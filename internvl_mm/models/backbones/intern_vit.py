@@ -9,6 +9,7 @@ Source: InternVL ``modeling_intern_vit.py``; Chen et al. 2023 (arXiv 2312.14238)
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -324,12 +325,16 @@ class InternViT(BlockBackbone):
         The layers have PyTorch's own initialisation since they were made, also as published.
         """
         if self.pretrained is not None:
-            load_vision_weights(self, self.pretrained, file_depth=self.pretrained_depth)
+            self.load_weights(self.pretrained)
             return
         # Positions must be as large as the embedded patches: with std 0.02 tiny models stay at chance for many epochs.
         if self.embeddings.class_embedding is not None:
             nn.init.normal_(self.embeddings.class_embedding)
         nn.init.normal_(self.embeddings.position_embedding)
+
+    def load_weights(self, path: str | Path) -> None:
+        """See :class:`BaseBackbone`; any layout of :mod:`internvl_mm.models.convert`."""
+        load_vision_weights(self, path, file_depth=self.pretrained_depth)
 
     def forward(self, pixel_values: Tensor) -> VisionFeatures:
         """Compute features of ``[B, 3, H, W]``; H and W are multiples of the patch size, not necessarily equal.

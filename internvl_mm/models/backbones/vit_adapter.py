@@ -5,6 +5,7 @@ Source: Chen et al. 2022 (arXiv 2205.08534); the 6B form: InternVL-MMDetSeg ``in
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -12,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from internvl_mm.models.convert.adapter import load_adapter
+from internvl_mm.models.convert.adapter import has_adapter, load_adapter
+from internvl_mm.models.convert.files import open_weights
 from internvl_mm.models.layers import draw_convolutions
 from internvl_mm.ops import MultiScaleDeformableAttention
 from internvl_mm.registry import MODELS
@@ -158,6 +160,13 @@ class ViTAdapter(BaseBackbone):
             load_adapter(self, self.pretrained)
         else:
             self.vit.init_weights()
+
+    def load_weights(self, path: str | Path) -> None:
+        """See :class:`BaseBackbone`; a checkpoint without adapter goes to the ViT alone."""
+        if has_adapter(open_weights(path)):
+            load_adapter(self, path)
+        else:
+            self.vit.load_weights(path)
 
     def forward(self, pixel_values: Tensor) -> VisionFeatures:
         """Compute features of ``[B, 3, H, W]``; both sides are multiples of 32, not necessarily equal.

@@ -18,6 +18,11 @@ from .probes import check_same
 _VIT = 'vit.'  # the ViT inside our adapter
 
 
+def has_adapter(weights: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint holds an adapter."""
+    return any(name.endswith('spm.fc1.weight') for name in weights)
+
+
 def load_adapter(adapter: nn.Module, path: str | Path) -> None:
     """Load a published adapter checkpoint, ViT included: InternViT's, or an original one around a plain ViT.
 
