@@ -55,7 +55,7 @@ def parse_record(line: Mapping[str, Any], root: str = '') -> ChatRecord:
         turns=turns,
         images=images,
         sizes=_sizes(line, len(images)),
-        video=video[0] if video else None,
+        video=str(video[0]) if video else None,
         clip=_clip(line.get('clip')),
         system=system,
         length=line.get('length') if isinstance(line.get('length'), int) else None,
@@ -105,12 +105,16 @@ def _message(message: Any, number: int) -> tuple[str, str]:
     return ROLES[role], text
 
 
-def _paths(value: Any, root: str) -> tuple[str, ...]:
-    paths = [value] if isinstance(value, str) else value or []
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+def _paths(value: Any, root: str) -> tuple[str | bytes, ...]:
+    files = [value] if isinstance(value, (str, bytes)) else value or []
+    if not isinstance(files, list) or not all(isinstance(file, (str, bytes)) for file in files):
         raise DataError(f'image or video is {value!r:.80} instead of a path or a list of paths')
-    # An object store's addresses are not paths; joining them could drop a slash.
-    return tuple(root + path if 's3://' in root else os.path.join(root, path) for path in paths if path)
+    return tuple(file if isinstance(file, bytes) else join_root(root, file) for file in files if file)
+
+
+def join_root(root: str, path: str) -> str:
+    """Put the root of a data set before a path; an object store's addresses are not paths and are joined as text."""
+    return root + path if 's3://' in root else os.path.join(root, path)
 
 
 def _sizes(line: Mapping[str, Any], count: int) -> tuple[tuple[int, int], ...] | None:

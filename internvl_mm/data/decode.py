@@ -71,6 +71,15 @@ class ImageDecoder:
         header = self._open(data, name)
         return _decode_cv2(data, name) if self.backend == 'cv2' else _decode_pil(header, name)
 
+    def size(self, source: bytes | str | Path) -> tuple[int, int]:
+        """(width, height) from the header alone; see :meth:`__call__` for arguments and errors."""
+        data, name = (
+            (source, f'{len(source)} bytes')
+            if isinstance(source, bytes)
+            else (read_file(source), str(source))
+        )
+        return self._open(data, name).size
+
     def _open(self, data: bytes, name: str) -> Image.Image:
         """Parse the header, which decodes no pixels, and check what it promises."""
         try:

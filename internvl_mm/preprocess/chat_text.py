@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from internvl_mm.preprocess.chat_published import encode_published
-from internvl_mm.preprocess.conversation import CHAT_TEMPLATES, ChatTemplate, Turn, chat_template
+from internvl_mm.preprocess.conversation import CHAT_TEMPLATES, ChatTemplate, Piece, Turn, chat_template
 from internvl_mm.structures.chat import IGNORE, EncodedChat
 from internvl_mm.utils.checks import check_counts
 from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
@@ -32,9 +32,9 @@ _FRAME_TOKEN = re.compile(r'<\|[^|<>]+\|>|</?s>')
 
 @dataclass(frozen=True)
 class _Atom:
-    """Text to tokenise, or one token (or image block) whose ids are known. ``labelled``: the model learns to say it."""
+    """Text to tokenise, or a token (or image block) whose ids are known. ``labelled``: the model learns to say it."""
 
-    text: str = ''
+    text: str
     ids: tuple[int, ...] = ()
     labelled: bool = False
     foreign: bool = False  # text of the conversation rather than of the template
@@ -82,8 +82,6 @@ class ChatTextEncoder:
         self._forbidden = re.compile('|'.join(map(re.escape, forbidden)))
         self._frame_split = _splitter(self._ids)
         self._content_split = _splitter([token for token in MARKUP if token in self._ids])
-        # What the tokenizer itself puts in front of any text: <s> for InternLM2 and Llama, nothing for Qwen2.
-        self._start = tuple(tokenizer('').input_ids)
 
     def encode(
         self, turns: Sequence[Turn], image_tokens: Sequence[int] = (), *, system: str | None = None
@@ -103,11 +101,10 @@ class ChatTextEncoder:
         if self.published:
             encoded = encode_published(self.tokenizer, template, turns, image_tokens, self.max_length)
             return self._checked(encoded, turns, sum(1 for _ in image_tokens))
-        encoded, answered = self._assemble(template, turns, image_tokens)
-        silent = [number for number, has_text in enumerate(answered, 1) if not has_text]
+        silent = [number for number, (_, answer) in enumerate(turns, 1) if not (answer or '').strip()]
         if silent:
             raise DataError(f'answer {silent[0]} of {len(turns)} has no text to learn; remove the turn')
-        return self._fit(encoded)
+        return self._fit(self._assemble(template, turns, image_tokens))
 
     def prompt(
         self, turns: Sequence[Turn], image_tokens: Sequence[int] = (), *, system: str | None = None
@@ -117,15 +114,44 @@ class ChatTextEncoder:
         Raises:
             DataError: Another number of ``<image>`` than images.
         """
-        return self._assemble(self._with(system), turns, image_tokens)[0].input_ids
+        return self._assemble(self._with(system), turns, image_tokens).input_ids
+
+    def length(
+        self, turns: Sequence[Turn], image_tokens: Sequence[int] = (), *, system: str | None = None
+    ) -> int:
+        """Tokens a sample will have, cut as the policy says.
+
+        Raises:
+            DataError: Another number of ``<image>`` than images.
+        """
+        # Blocks without their context tokens, which need no tokenising to be counted.
+        encoded = self._assemble(self._with(system), turns, [0] * len(image_tokens))
+        length = len(encoded.input_ids) + sum(image_tokens)
+        return self.check_length(length)
+
+    def check_length(self, length: int) -> int:
+        """Return the length a sample keeps.
+
+        Raises:
+            OverlongError: It is too long and the policy is not to cut it.
+        """
+        if length <= self.max_length:
+            return length
+        if self.overlong == 'truncate' or self.published:
+            return self.max_length
+        raise OverlongError(
+            f'{length} tokens, more than max_length={self.max_length}; shorten it, raise max_length, or choose '
+            "overlong='drop' or 'truncate'",
+            drop=self.overlong == 'drop',
+        )
 
     def _with(self, system: str | None) -> ChatTemplate:
         return self.template if system is None else replace(self.template, system_message=system)
 
     def _assemble(
         self, template: ChatTemplate, turns: Sequence[Turn], image_tokens: Sequence[int]
-    ) -> tuple[EncodedChat, list[bool]]:
-        """The whole sample, and of each answer whether it has any text."""
+    ) -> EncodedChat:
+        """The whole sample, however long."""
         if template.strip_messages:
             turns = [
                 (question.strip(), answer if answer is None else answer.strip()) for question, answer in turns
@@ -136,56 +162,55 @@ class ChatTextEncoder:
                 f'the questions have {count} {IMAGE} for {len(image_tokens)} images; write one {IMAGE} where each '
                 'image belongs'
             )
-        ids, learn, answered = list(self._start), [False] * len(self._start), []
+        atoms = list(self._atoms(template.pieces(turns), list(image_tokens)))
+        ids = self._start(atoms[0])
+        learn = [False] * len(ids)
         gap: list[_Atom] = []
-        before: str = ''
-        for kind, atom, name in self._atoms(template, turns, list(image_tokens)):
-            if atom.ids:
-                self._close(gap, before, ids, learn)
-                gap, before = [], name
-                ids += atom.ids
-                learn += [atom.labelled] * len(atom.ids)
-            else:
+        before = ''
+        for atom in atoms:
+            if not atom.ids:
                 gap.append(atom)
-            if kind == 'answer':
-                answered.append(bool(atom.text.strip()) or bool(atom.ids))
-            elif kind == 'answer+':
-                answered[-1] |= bool(atom.text.strip()) or bool(atom.ids)
+                continue
+            self._close(gap, before, ids, learn)
+            gap, before = [], atom.text
+            ids += atom.ids
+            learn += [atom.labelled] * len(atom.ids)
         self._close(gap, before, ids, learn)
         input_ids = np.array(ids, np.int64)
-        return EncodedChat(input_ids, np.where(learn, input_ids, IGNORE)), answered
+        return EncodedChat(input_ids, np.where(learn, input_ids, IGNORE))
 
-    def _atoms(
-        self, template: ChatTemplate, turns: Sequence[Turn], image_tokens: list[int]
-    ) -> Iterator[tuple[str, _Atom, str]]:
-        """Kind of piece, atom and (for tokens) its text, in order; later atoms of an answer have kind ``answer+``."""
-        for piece in template.pieces(turns):
-            framing = piece.kind in ('frame', 'stop')
-            learned = piece.kind in ('answer', 'stop')
-            kind = piece.kind
+    def _start(self, first: _Atom) -> list[int]:
+        """What the tokenizer puts in front by itself: ``<s>`` for Llama, for Phi-3 a space too, for Qwen2 nothing."""
+        if not first.ids:
+            return list(self.tokenizer('').input_ids)
+        tokens = self.tokenizer(first.text).input_ids
+        return tokens[: tokens.index(first.ids[-1])]
+
+    def _atoms(self, pieces: Sequence[Piece], image_tokens: list[int]) -> Iterator[_Atom]:
+        for piece in pieces:
+            framing = piece.kind in ('frame', 'lead', 'stop')
+            learned = piece.kind in ('lead', 'answer', 'stop')
             parts = (self._frame_split if framing else self._content_split).split(piece.text)
             for number, part in enumerate(parts):
                 if number % 2:  # odd parts are the tokens between the texts
-                    yield kind, _Atom(ids=(self._ids[part],), labelled=learned), part
+                    yield _Atom(part, ids=(self._ids[part],), labelled=learned)
                     # What follows the stop token (the line break of internvl2_5) is not learned.
                     learned = learned and piece.kind == 'answer'
                 elif piece.kind == 'user':
-                    yield from (('user', *atom) for atom in self._question(part, image_tokens))
+                    yield from self._question(part, image_tokens)
                 elif part:
-                    # A stop of pure text, as the line break of 'plain', is learned; its length is that of its text.
-                    yield kind, _Atom(text=part, labelled=learned, foreign=not framing), ''
-                else:
-                    continue
-                kind = 'answer+' if piece.kind == 'answer' else piece.kind
+                    # A stop of pure text, as the line break of 'plain', is learned.
+                    yield _Atom(part, labelled=learned, foreign=not framing)
 
-    def _question(self, text: str, image_tokens: list[int]) -> Iterator[tuple[_Atom, str]]:
+    def _question(self, text: str, image_tokens: list[int]) -> Iterator[_Atom]:
         """Text of a question with its images in place."""
         for number, part in enumerate(text.split(IMAGE)):
             if number:
                 context = (self._ids[IMG_CONTEXT],) * image_tokens.pop(0)
-                yield _Atom(ids=(self._ids[IMG_START], *context, self._ids[IMG_END])), IMG_END
+                # Called by the token it ends with, which is what the following text comes after.
+                yield _Atom(IMG_END, ids=(self._ids[IMG_START], *context, self._ids[IMG_END]))
             if part:
-                yield _Atom(text=part, foreign=True), ''
+                yield _Atom(part, foreign=True)
 
     def _close(self, gap: list[_Atom], before: str, ids: list[int], learn: list[bool]) -> None:
         """Tokenise the text since the last token ``before`` as one, because merges cross from frame to content."""
@@ -223,12 +248,7 @@ class ChatTextEncoder:
         length = len(encoded.input_ids)
         if length <= self.max_length:
             return encoded
-        if self.overlong != 'truncate':
-            raise OverlongError(
-                f'{length} tokens, more than max_length={self.max_length}; shorten it, raise max_length, or choose '
-                "overlong='drop' or 'truncate'",
-                drop=self.overlong == 'drop',
-            )
+        self.check_length(length)
         cut = EncodedChat(encoded.input_ids[: self.max_length], encoded.labels[: self.max_length])
         last_image = np.flatnonzero(encoded.input_ids == self._ids[IMG_END])
         if len(last_image) and last_image[-1] >= self.max_length:

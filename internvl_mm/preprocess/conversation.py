@@ -22,7 +22,8 @@ class Piece:
     Attributes:
         text: What it adds to the prompt.
         kind: ``'frame'`` for text of the template, ``'system'``, ``'user'`` or ``'answer'`` for text of the
-            conversation, ``'stop'`` for the frame that ends an answer.
+            conversation; ``'lead'`` and ``'stop'`` for the frame around an answer that the model says itself: the space
+            that a prompt with an open answer leaves out, and the end.
     """
 
     text: str
@@ -86,15 +87,16 @@ class ChatTemplate:
         if not turns:
             raise ConfigError('the conversation is empty: give at least one (question, answer or None) turn')
         message = self.system_message if system_message is None else system_message
+        opening = self.assistant[0] if self.assistant_open is None else self.assistant_open
         pieces = [Piece(self.system[0], 'frame'), Piece(message, 'system'), Piece(self.system[1], 'frame')]
         for number, (question, answer) in enumerate(turns):
             before = self.first_user if number == 0 and self.first_user is not None else self.user[0]
             pieces += [Piece(before, 'frame'), Piece(question, 'user'), Piece(self.user[1], 'frame')]
             if answer is not None:
-                pieces.append(Piece(self.assistant[0], 'frame'))
+                lead = self.assistant[0].removeprefix(opening)
+                pieces += [Piece(opening, 'frame'), Piece(lead, 'lead')]
                 pieces += [Piece(answer, 'answer'), Piece(self.assistant[1], 'stop')]
             elif number == len(turns) - 1:
-                opening = self.assistant[0] if self.assistant_open is None else self.assistant_open
                 pieces.append(Piece(opening, 'frame'))
             else:
                 raise ConfigError(

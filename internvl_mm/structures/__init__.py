@@ -1,6 +1,17 @@
 """The only types that cross rooms."""
 
+from .chat import IGNORE, ChatBatch, ChatRecord, ChatSample, EncodedChat
 from .outputs import VisionFeatures
 from .samples import BadSample, ImageSample, stack_field
 
-__all__ = ['BadSample', 'ImageSample', 'VisionFeatures', 'stack_field']
+__all__ = [
+    'IGNORE',
+    'BadSample',
+    'ChatBatch',
+    'ChatRecord',
+    'ChatSample',
+    'EncodedChat',
+    'ImageSample',
+    'VisionFeatures',
+    'stack_field',
+]

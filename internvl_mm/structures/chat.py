@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 IGNORE = -100  # label of tokens that are not learned; what torch's cross entropy leaves out
@@ -34,7 +36,7 @@ class ChatRecord:
 
     Attributes:
         turns: Question and answer of every exchange.
-        images: Paths of the images.
+        images: Paths of the images, or the bytes of their files.
         sizes: (width, height) of each image in pixels, where the file says so.
         video: A video file, or a folder of frames (with a final slash).
         clip: Start and end within the video, in seconds.
@@ -43,7 +45,7 @@ class ChatRecord:
     """
 
     turns: tuple[tuple[str, str], ...]
-    images: tuple[str, ...] = ()
+    images: tuple[str | bytes, ...] = ()
     sizes: tuple[tuple[int, int], ...] | None = None
     video: str | None = None
     clip: tuple[float, float] | None = None
@@ -75,3 +77,59 @@ class ChatSample:
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+
+@dataclass(frozen=True)
+class ChatBatch:
+    """Conversations side by side: padded to rows of one length, or packed into one row.
+
+    Attributes:
+        tiles: uint8 ``[T, 3, S, S]``, those of all samples in order; ``T`` is 0 where all are text.
+        num_tiles: int64 ``[N]``, tiles of each sample.
+        input_ids: int64 ``[B, L]``; N samples are N rows, or one row when packed.
+        labels: int64 ``[B, L]``, ``IGNORE`` where nothing is learned.
+        position_ids: int64 ``[B, L]``, from 0 in each sample; 0 in padding.
+        sample_ids: int64 ``[B, L]``, which sample of the batch a token belongs to; −1 in padding. Tokens may attend to
+            earlier tokens of the same number only. (A mask made of ids ≠ 0 would lose real tokens of that id.)
+        cu_seqlens: int32 ``[N + 1]``, where the samples of a packed row begin and the last one ends; padding at the
+            end of the row makes one more segment. ``None`` for padded rows.
+    """
+
+    tiles: Tensor
+    num_tiles: Tensor
+    input_ids: Tensor
+    labels: Tensor
+    position_ids: Tensor
+    sample_ids: Tensor
+    cu_seqlens: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.num_tiles)
+
+    @property
+    def attention_mask(self) -> Tensor:
+        """Bool ``[B, L]``: everything but padding."""
+        return self.sample_ids >= 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens without padding."""
+        return int(self.attention_mask.sum())
+
+    @property
+    def label_counts(self) -> Tensor:
+        """int64 ``[N]``: learned tokens of each sample, what published losses weigh samples by (before the shift)."""
+        learned = self.sample_ids[(self.labels != IGNORE) & self.attention_mask]
+        return torch.bincount(learned, minlength=len(self))
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> ChatBatch:
+        """The same on a device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> ChatBatch:
+        """The same in page-locked memory; loaders with ``pin_memory=True`` call this."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> ChatBatch:
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(value) for name, value in tensors.items() if value is not None})

@@ -1,6 +1,9 @@
 """Data sets: index to one sample."""
 
 from .base import BaseDataset
+from .chat import ChatDataset
+from .chat_mixture import ChatMixture
+from .chat_packed import PackedChatDataset
 from .digit_scenes import DigitSceneDataset
 from .few_shot import FewShotDataset, RandomPartDataset
 from .guarded import GuardedDataset
@@ -12,6 +15,8 @@ from .tar_shards import TarShardDataset
 
 __all__ = [
     'BaseDataset',
+    'ChatDataset',
+    'ChatMixture',
     'DigitSceneDataset',
     'FewShotDataset',
     'GuardedDataset',
@@ -19,6 +24,7 @@ __all__ = [
     'ImageListDataset',
     'ImageNetReaLDataset',
     'OpenMMLabDataset',
+    'PackedChatDataset',
     'RandomPartDataset',
     'TableDataset',
     'TarShardDataset',

@@ -1,0 +1,144 @@
+"""Conversations with pictures, videos or text alone, from one annotation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from internvl_mm.data.chat_records import parse_record
+from internvl_mm.data.chat_sources import open_source
+from internvl_mm.data.datasets.guarded import GuardedDataset, OnError
+from internvl_mm.data.samplers import SampleIndex
+from internvl_mm.data.seeding import seeded
+from internvl_mm.registry import DATASETS, TRANSFORMS
+from internvl_mm.structures import BadSample, ChatRecord
+from internvl_mm.utils.console import track
+from internvl_mm.utils.errors import DataError
+from internvl_mm.utils.hashing import hash_settings
+
+UNKNOWN = -1  # size of a sample that cannot be measured: it is bad
+
+
+@DATASETS.register_module()
+class ChatDataset(GuardedDataset):
+    """One annotation in the published form: index to one :class:`ChatSample`.
+
+    ``dataset[index]`` is ``dict(inputs=ChatSample)``. Random choices (frames, JPEG quality) are a function of
+    (seed, epoch, index).
+
+    Args:
+        annotation: JSONL file, table or tar shards, see :func:`open_source`.
+        encoder: A :class:`ChatEncoder` or its config: from record to tiles and tokens.
+        root: Prefix of the paths in the annotation.
+        max_tiles: Most tiles of a sample, for this data set alone (``max_dynamic_patch`` of meta files).
+        augment: Degrade tiles by JPEG (``data_augment`` of meta files).
+        name: See :class:`GuardedDataset`.
+        on_error: See :class:`GuardedDataset`. Samples longer than the encoder's ``max_length`` under
+            ``overlong='drop'`` are left out of their batch and reported under any policy.
+
+    Raises:
+        DataError: The annotation cannot be read.
+    """
+
+    def __init__(
+        self,
+        annotation: str,
+        encoder: Callable[[ChatRecord], Any] | dict,
+        *,
+        root: str = '',
+        max_tiles: int | None = None,
+        augment: bool = False,
+        name: str | None = None,
+        on_error: OnError = 'fail',
+    ):
+        super().__init__(name=name, on_error=on_error)
+        built: Any = TRANSFORMS.build(encoder) if isinstance(encoder, dict) else encoder
+        self.encoder = built.variant(max_tiles=max_tiles, augment=augment)
+        self.root, self.annotation = root, annotation
+        self.source = open_source(annotation)
+        self._settings = (max_tiles, augment)
+        self._sizes: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def record(self, row: int) -> ChatRecord:
+        """What the annotation says about one sample.
+
+        Raises:
+            DataError: The sample is not what the format allows.
+        """
+        return parse_record(self.source[row], self.root)
+
+    def load(self, index: SampleIndex) -> dict[str, Any]:
+        """See :meth:`GuardedDataset.load`."""
+        return self.load_row(int(index), index)
+
+    def load_row(self, row: int, index: SampleIndex) -> dict[str, Any]:
+        """Load a row with the random choices of another index: a mixture repeats rows, each time differently."""
+        try:
+            with seeded(index.seed, index.epoch, index):
+                sample = self.encoder(self.record(row))
+        except DataError as error:
+            # The same kind of error, because a sample that is too long has a policy of its own.
+            error.args = (f'{self.path(row)}: {error}',)
+            raise
+        return dict(inputs=replace(sample, dataset=self.name, index=row, path=self.path(row)))
+
+    def __getitem__(self, index: int) -> dict[str, Any] | BadSample:
+        try:
+            return super().__getitem__(index)
+        except DataError as error:
+            return dropped(error, self, index)
+
+    def path(self, index: int) -> str:
+        """File and line."""
+        return self.source.path(int(index))
+
+    def measure(self, index: int) -> tuple[int, int]:
+        """Tokens and tiles of one sample, from its annotation.
+
+        Raises:
+            DataError: It is bad.
+        """
+        try:
+            return self.encoder.measure(self.record(index))
+        except DataError as error:
+            raise DataError(f'{self.path(index)}: {error}') from error
+
+    def sizes(self) -> np.ndarray:
+        """Tokens and tiles of every sample: int64 ``[len, 2]``, ``UNKNOWN`` for bad ones; measured once, no pixels."""
+        if self._sizes is None:
+            self._sizes = np.full((len(self), 2), UNKNOWN, np.int64)
+            for row in track(range(len(self)), f'measuring {self.name}'):
+                # A bad sample has its say when it is read; a plan only leaves it out.
+                with suppress(DataError):
+                    self._sizes[row] = self.measure(row)
+        return self._sizes
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """See :class:`GuardedDataset`."""
+        return dict(name=self.name)
+
+    def fingerprint(self) -> str:
+        """See :class:`GuardedDataset`."""
+        encoder = self.encoder
+        parts = [repr(encoder.tiling), encoder.text.template, encoder.text.max_length, encoder.text.published]
+        return hash_settings(
+            dict(
+                dataset=[type(self).__qualname__, self.name, self.annotation, self.root, len(self)],
+                settings=[*self._settings, *map(str, parts)],
+            )
+        )
+
+
+def dropped(error: DataError, dataset: Any, index: int) -> BadSample:
+    """The report of a sample that is too long, where the policy is to drop it; raise the error where it is not."""
+    if not getattr(error, 'drop', False):
+        raise error
+    return BadSample(dataset.name, int(index), dataset.path(int(index)), str(error))

@@ -1,0 +1,240 @@
+"""Several chat data sets as one: the published meta file, with caps and weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from internvl_mm.data.chat_records import join_root
+from internvl_mm.data.datasets.chat import ChatDataset, dropped
+from internvl_mm.data.datasets.guarded import GuardedDataset, OnError
+from internvl_mm.data.samplers import SampleIndex
+from internvl_mm.registry import DATASETS, TRANSFORMS
+from internvl_mm.structures import BadSample, ChatRecord
+from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
+from internvl_mm.utils.hashing import hash_settings
+from internvl_mm.utils.paths import ExistingFile
+
+KINDS = ('.jsonl', '.tar', '.parquet', '.arrow')
+
+
+@dataclass(frozen=True)
+class MetaEntry:
+    """One data set of a meta file, its paths resolved.
+
+    Attributes:
+        name: Key in the file.
+        annotation: The samples.
+        root: Prefix of image and video paths.
+        repeat_time: Below 1 the first share of the samples, above it whole repetitions.
+        data_augment: Degrade tiles by JPEG.
+        max_dynamic_patch: Most tiles of a sample.
+    """
+
+    name: str
+    annotation: str
+    root: str = ''
+    repeat_time: float = 1
+    data_augment: bool = False
+    max_dynamic_patch: int | None = None
+
+
+def read_meta(file: str | Path) -> list[MetaEntry]:
+    """Read a meta file: a JSON object from name to ``root``, ``annotation``, ``repeat_time``, ….
+
+    Relative paths are looked for in the folder of the meta file where they exist there, else in the working folder,
+    as published.
+
+    Raises:
+        DataError: It is no such file, or an entry is wrong.
+    """
+    path = Path(file)
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise DataError(f"meta file '{file}' cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"meta file '{file}' has to be an object from names of data sets to their settings")
+    return [_entry(name, fields, path) for name, fields in content.items()]
+
+
+@DATASETS.register_module()
+class ChatMixture(GuardedDataset):
+    """All data sets of a meta file, one after the other; the sampler shuffles.
+
+    Args:
+        meta: The meta file.
+        encoder: A :class:`ChatEncoder` or its config, shared by all.
+        caps: Most samples of a data set, by name: a random choice, the same for the same ``seed``.
+        weights: How often a sample of a data set is seen relative to the others, by name, 1 by default: 0.5 leaves
+            out half of the samples, 2.5 sees each two or three times.
+        seed: Of the choices.
+        name: See :class:`GuardedDataset`.
+        on_error: See :class:`GuardedDataset`.
+
+    Attributes:
+        datasets: One :class:`ChatDataset` per entry.
+        counts: Samples of each in one epoch, by name.
+
+    Raises:
+        DataError: The meta file or an annotation cannot be used.
+        ConfigError: A cap or weight names no data set, or is not possible.
+    """
+
+    def __init__(
+        self,
+        meta: ExistingFile,
+        encoder: Callable[[ChatRecord], Any] | dict,
+        *,
+        caps: Mapping[str, int] | None = None,
+        weights: Mapping[str, float] | None = None,
+        seed: int = 0,
+        name: str | None = None,
+        on_error: OnError = 'fail',
+    ):
+        super().__init__(name=name, on_error=on_error)
+        built = TRANSFORMS.build(encoder) if isinstance(encoder, dict) else encoder
+        entries = read_meta(meta)
+        caps, weights = dict(caps or {}), dict(weights or {})
+        _check_names(entries, caps=caps, weights=weights)
+        self.datasets = [
+            ChatDataset(
+                entry.annotation,
+                built,
+                root=entry.root,
+                max_tiles=entry.max_dynamic_patch,
+                augment=entry.data_augment,
+                name=entry.name,
+            )
+            for entry in entries
+        ]
+        rows = [
+            _rows(len(dataset), entry, caps.get(entry.name), weights.get(entry.name, 1), (seed, number))
+            for number, (entry, dataset) in enumerate(zip(entries, self.datasets))
+        ]
+        self.counts = {entry.name: len(part) for entry, part in zip(entries, rows)}
+        self._which = np.repeat(np.arange(len(rows), dtype=np.int32), [len(part) for part in rows])
+        self._row = np.concatenate(rows)
+        self._sizes: np.ndarray | None = None
+        if not len(self):
+            raise DataError(f"meta file '{meta}': repeat_time, caps and weights leave no sample")
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def locate(self, index: int) -> tuple[ChatDataset, int]:
+        """Data set and row of a sample."""
+        return self.datasets[self._which[index]], int(self._row[index])
+
+    def load(self, index: SampleIndex) -> dict[str, Any]:
+        """See :meth:`GuardedDataset.load`."""
+        dataset, row = self.locate(index)
+        return dataset.load_row(row, index)
+
+    def __getitem__(self, index: int) -> dict[str, Any] | BadSample:
+        try:
+            return super().__getitem__(index)
+        except DataError as error:
+            return dropped(error, self, index)
+
+    def path(self, index: int) -> str:
+        """File and line."""
+        dataset, row = self.locate(index)
+        return dataset.path(row)
+
+    def measure(self, index: int) -> tuple[int, int]:
+        """See :meth:`ChatDataset.measure`."""
+        dataset, row = self.locate(index)
+        return dataset.measure(row)
+
+    def sizes(self) -> np.ndarray:
+        """See :meth:`ChatDataset.sizes`; a row that is repeated is measured once."""
+        if self._sizes is None:
+            self._sizes = np.empty((len(self), 2), np.int64)
+            for number, dataset in enumerate(self.datasets):
+                here = self._which == number
+                self._sizes[here] = dataset.sizes()[self._row[here]]
+        return self._sizes
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """See :class:`GuardedDataset`; ``mixture`` says how many samples of each data set there are."""
+        return dict(name=self.name, mixture=self.counts)
+
+    def fingerprint(self) -> str:
+        """See :class:`GuardedDataset`."""
+        return hash_settings(
+            dict(
+                parts=[dataset.fingerprint() for dataset in self.datasets],
+                rows=hashlib.sha256(self._row.tobytes()).hexdigest(),
+            )
+        )
+
+
+def _entry(name: str, fields: Any, file: Path) -> MetaEntry:
+    where = f"meta file '{file}', data set '{name}'"
+    if not isinstance(fields, dict) or not isinstance(fields.get('annotation'), str):
+        raise DataError(f"{where}: needs 'annotation', the path of its samples")
+    repeat, tiles = fields.get('repeat_time', 1), fields.get('max_dynamic_patch')
+    if isinstance(repeat, bool) or not isinstance(repeat, (int, float)) or repeat <= 0:
+        raise DataError(f'{where}: repeat_time={repeat!r} has to be a number above 0')
+    if repeat > 1 and repeat != int(repeat):
+        raise DataError(
+            f'{where}: repeat_time={repeat!r} above 1 has to be whole; a weight may be a fraction'
+        )
+    if tiles is not None and (not isinstance(tiles, int) or tiles < 1):
+        raise DataError(f'{where}: max_dynamic_patch={tiles!r} has to be a whole number from 1')
+    annotation = _resolve(fields['annotation'], file.parent)
+    if not annotation.endswith(KINDS) and not Path(annotation).is_dir():
+        raise DataError(
+            f'{where}: annotation {annotation!r} has to end in {", ".join(KINDS)}, or be a folder'
+        )
+    return MetaEntry(
+        name=name,
+        annotation=annotation,
+        root=_resolve(str(fields.get('root') or ''), file.parent),
+        repeat_time=repeat,
+        data_augment=bool(fields.get('data_augment', False)),
+        max_dynamic_patch=tiles,
+    )
+
+
+def _resolve(path: str, folder: Path) -> str:
+    if not path or '://' in path:
+        return path
+    beside = join_root(str(folder), path)
+    return beside if Path(beside).exists() else path
+
+
+def _check_names(entries: list[MetaEntry], **settings: Mapping[str, float]) -> None:
+    names = [entry.name for entry in entries]
+    for setting, values in settings.items():
+        for name, value in values.items():
+            if name not in names:
+                raise ConfigError(
+                    f"{setting} names '{name}', but the meta file has {', '.join(names)}.{did_you_mean(name, names)}"
+                )
+            if not isinstance(value, (int, float)) or value < 0:
+                raise ConfigError(f"{setting}['{name}']={value!r} has to be a number from 0")
+
+
+def _rows(
+    length: int, entry: MetaEntry, cap: float | None, weight: float, seed: tuple[int, int]
+) -> np.ndarray:
+    """Rows of one epoch, int64: the published repetition, then the cap, then the weight."""
+    if entry.repeat_time < 1:
+        rows = np.arange(int(length * entry.repeat_time))  # the head of the file, as published
+    else:
+        rows = np.tile(np.arange(length), int(entry.repeat_time))
+    rng = np.random.default_rng(seed)
+    if cap is not None and len(rows) > cap:
+        rows = np.sort(rng.permutation(rows)[: int(cap)])
+    whole, rest = divmod(round(len(rows) * weight), max(len(rows), 1))
+    parts = [rows] * whole + [np.sort(rng.permutation(rows)[:rest])]
+    return np.concatenate(parts).astype(np.int64)

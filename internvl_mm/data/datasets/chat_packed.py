@@ -1,0 +1,126 @@
+"""Packs of conversations, planned from their sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from internvl_mm.data.datasets.guarded import GuardedDataset
+from internvl_mm.data.packing import plan_packs
+from internvl_mm.data.samplers import SampleIndex
+from internvl_mm.registry import DATASETS
+from internvl_mm.structures import BadSample, ChatSample
+from internvl_mm.utils.console import console
+from internvl_mm.utils.errors import DataError
+from internvl_mm.utils.hashing import hash_settings
+
+
+@DATASETS.register_module()
+class PackedChatDataset(GuardedDataset):
+    """Index to one pack: conversations that together fill a row of tokens without exceeding it.
+
+    ``packed[index]`` is ``dict(inputs=list[ChatSample])``; :func:`collate_packed` makes a row of it. The plan depends
+    on the sizes of the samples and the seed alone, so any sampler of packs resumes exactly.
+
+    Args:
+        dataset: A :class:`ChatDataset` or :class:`ChatMixture`, or its config. Its policy for bad samples holds: they
+            leave a hole in their pack.
+        max_tokens: Most tokens of a pack.
+        max_tiles: Most tiles of a pack, which bounds the memory of the vision model.
+        seed: Of the plan.
+
+    Attributes:
+        plan: The :class:`PackPlan`.
+
+    Raises:
+        DataError: No sample fits, or (``on_error='fail'``) one does not fit or cannot be measured.
+    """
+
+    def __init__(
+        self, dataset: Dataset | dict, *, max_tokens: int = 16_384, max_tiles: int = 48, seed: int = 0
+    ):
+        inner: Any = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        super().__init__(name=inner.name, on_error=inner.on_error)
+        self.dataset, self.seed = inner, seed
+        self.max_tokens, self.max_tiles = max_tokens, max_tiles
+        self.plan = plan_packs(inner.sizes(), max_tokens=max_tokens, max_tiles=max_tiles, seed=seed)
+        if len(self.plan.left_out):
+            first = self._why_left_out(int(self.plan.left_out[0]))
+            problem = (
+                f'{len(self.plan.left_out)} of {len(inner)} samples fit in no pack, the first: {first.reason}'
+            )
+            if self.on_error == 'fail' and not getattr(self._error(first.index), 'drop', False):
+                raise DataError(
+                    f"{problem}. Repair them, or set on_error='skip' to record and leave them out"
+                )
+            console.print(f'{self.name}: {problem}', style='yellow', markup=False)
+        console.print(
+            f'{self.name}: {len(inner):,} samples in {len(self):,} packs, {self.plan.token_fill:.1%} of tokens and '
+            f'{self.plan.tile_fill:.1%} of tiles used',
+            highlight=False,
+        )
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def load(self, index: SampleIndex) -> dict[str, Any]:
+        """See :meth:`GuardedDataset.load`.
+
+        Raises:
+            DataError: A sample is bad, or (under the other policies) all of the pack are.
+        """
+        # Each sample that is in no pack is reported by one pack, so that the ledger lists it.
+        bad = [self._why_left_out(int(member)) for member in self.plan.left_out[index :: len(self)]]
+        samples: list[ChatSample] = []
+        tokens = tiles = 0
+        for member in self.plan[index]:
+            item = self.dataset[index.to(member)]
+            if isinstance(item, BadSample):
+                bad.append(item)
+                continue
+            bad += item.get('bad_samples', ())
+            sample = item['inputs']
+            if tokens + len(sample) > self.max_tokens or tiles + len(sample.tiles) > self.max_tiles:
+                bad.append(self._over(sample, member))
+                continue
+            tokens, tiles = tokens + len(sample), tiles + len(sample.tiles)
+            samples.append(sample)
+        if not samples:
+            raise DataError(f'pack {int(index)}: all its samples are bad, the first: {bad[0].reason}')
+        return dict(inputs=samples, bad_samples=bad)
+
+    def path(self, index: int) -> str:
+        """Where its first sample comes from."""
+        return self.dataset.path(self.plan[int(index)][0])
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """See :class:`GuardedDataset`."""
+        return dict(self.dataset.metainfo, packs=len(self))
+
+    def fingerprint(self) -> str:
+        """See :class:`GuardedDataset`."""
+        settings = [self.max_tokens, self.max_tiles, self.seed]
+        return hash_settings(dict(dataset=self.dataset.fingerprint(), packing=settings))
+
+    def _error(self, member: int) -> DataError | None:
+        try:
+            self.dataset.measure(member)
+        except DataError as error:
+            return error
+        return None
+
+    def _why_left_out(self, member: int) -> BadSample:
+        tokens, tiles = self.dataset.sizes()[member].tolist()
+        caps = f'max_tokens={self.max_tokens} and max_tiles={self.max_tiles}'
+        reason = self._error(member) or f'{tokens} tokens and {tiles} tiles are more than {caps} of a pack'
+        return BadSample(self.name, member, self.dataset.path(member), str(reason))
+
+    def _over(self, sample: ChatSample, member: int) -> BadSample:
+        tokens, tiles = self.dataset.sizes()[member].tolist()
+        reason = (
+            f'has {len(sample)} tokens and {len(sample.tiles)} tiles where its annotation promised {tokens} and '
+            f'{tiles}: width, height or length there are wrong, or it replaces another sample'
+        )
+        return BadSample(self.name, member, sample.path, reason)

@@ -1,0 +1,174 @@
+"""One sample of a conversation from its record to tiles and tokens: the same part for training, evaluation, serving."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from internvl_mm.data.chat_records import IMAGE, VIDEO
+from internvl_mm.data.decode import ImageDecoder
+from internvl_mm.data.video import open_video
+from internvl_mm.preprocess.chat_text import ChatTextEncoder, add_image_tokens
+from internvl_mm.preprocess.tiling import DynamicTiling, JpegNoise, SquashTiling, Tiling
+from internvl_mm.preprocess.video import FRAME_PREFIXES, FrameChoice, RandomFrames, frame_prompt
+from internvl_mm.registry import TRANSFORMS
+from internvl_mm.structures.chat import ChatRecord, ChatSample
+from internvl_mm.utils.checks import check_counts
+from internvl_mm.utils.errors import ConfigError
+
+
+@TRANSFORMS.register_module()
+class ChatEncoder:
+    """:class:`ChatRecord` to :class:`ChatSample`: read, cut to tiles, tokenise, label.
+
+    Args:
+        tokenizer: A transformers tokenizer, or the folder of one.
+        template: Name of the conversation template.
+        tokens_per_tile: Tokens of one tile in the prompt: (size / patch)² · downsample², 256 for all releases.
+        tiling: Cuts images; the published dynamic tiling of at most 12 tiles by default.
+        frames: Chooses the frames of videos, each of which is one tile.
+        frame_prefix: Text of one frame: ``'training'``, ``'inference'``, or a text with ``{}`` for its number.
+        decoder: Reads images.
+        add_tokens: Add the image tokens to a tokenizer without them; the model's embeddings have to grow with it.
+        text: Options of :class:`ChatTextEncoder`, such as ``max_length`` and ``overlong``.
+
+    Raises:
+        ConfigError: A part does not fit the others; see :class:`ChatTextEncoder`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: str,
+        *,
+        tokens_per_tile: int = 256,
+        tiling: Tiling | dict | None = None,
+        frames: FrameChoice | dict | None = None,
+        frame_prefix: str = 'training',
+        decoder: ImageDecoder | dict | None = None,
+        add_tokens: bool = False,
+        **text: Any,
+    ):
+        check_counts(tokens_per_tile=tokens_per_tile)
+        self.tokenizer = load_tokenizer(tokenizer)
+        if add_tokens:
+            add_image_tokens(self.tokenizer)
+        self.text = ChatTextEncoder(self.tokenizer, template, **text)
+        self.tokens_per_tile = tokens_per_tile
+        self.tiling: Tiling = _build(tiling) or DynamicTiling()
+        self.frame_tiling = SquashTiling(self.tiling.size)
+        self.frames: FrameChoice = _build(frames) or RandomFrames()
+        self.frame_prefix = FRAME_PREFIXES.get(frame_prefix, frame_prefix)
+        if self.frame_prefix.count(IMAGE) != 1:
+            raise ConfigError(
+                f'frame_prefix={frame_prefix!r} has to hold one {IMAGE}, or be {" or ".join(FRAME_PREFIXES)}'
+            )
+        self.decoder: ImageDecoder = _build(decoder) or ImageDecoder()
+        self.augment: JpegNoise | None = None
+
+    def variant(self, *, max_tiles: int | None = None, augment: bool = False) -> ChatEncoder:
+        """The same with what a data set of a meta file says for itself.
+
+        Args:
+            max_tiles: Most tiles of a sample (``max_dynamic_patch``).
+            augment: Degrade tiles by JPEG (``data_augment``).
+
+        Raises:
+            ConfigError: The tiling has no number of tiles to choose.
+        """
+        other = copy.copy(self)
+        other.augment = JpegNoise() if augment else None
+        if max_tiles is not None:
+            if not isinstance(self.tiling, DynamicTiling):
+                raise ConfigError(
+                    f'max_tiles={max_tiles} (max_dynamic_patch) needs DynamicTiling, not {self.tiling!r}'
+                )
+            own = self.tiling
+            other.tiling = DynamicTiling(
+                max_tiles, min_num=own.min_num, size=own.size, thumbnail=own.thumbnail
+            )
+        return other
+
+    def __call__(self, record: ChatRecord) -> ChatSample:
+        """Read and encode one sample; random choices come from the global generators.
+
+        Raises:
+            DataError: A file is missing or damaged, or the text cannot be encoded.
+        """
+        turns, tiles = self._tiles(record)
+        counts = tuple(len(part) for part in tiles)
+        encoded = self.text.encode(
+            turns, [count * self.tokens_per_tile for count in counts], system=record.system
+        )
+        stacked = _join(tiles, self.tiling.size)
+        return ChatSample(
+            tiles=self.augment(stacked) if self.augment is not None and record.images else stacked,
+            num_tiles=counts,
+            input_ids=torch.from_numpy(encoded.input_ids),
+            labels=torch.from_numpy(encoded.labels),
+        )
+
+    def measure(self, record: ChatRecord) -> tuple[int, int]:
+        """Tokens and tiles of a sample without reading its pixels; of a video the most it can have.
+
+        Pictures without sizes in the record have their headers read.
+
+        Raises:
+            DataError: See :meth:`__call__`.
+        """
+        turns: Sequence[tuple[str, str]] = record.turns
+        if record.video:
+            counts, turns = [1] * self.frames.max_frames, self._with_frames(record, self.frames.max_frames)
+        else:
+            sizes = record.sizes or [self.decoder.size(image) for image in record.images]
+            counts = [self.tiling.count(*size, num_images=len(sizes)) for size in sizes]
+        tokens = record.length
+        if tokens is None:
+            tokens = self.text.length(
+                turns, [count * self.tokens_per_tile for count in counts], system=record.system
+            )
+        return self.text.check_length(tokens), sum(counts)
+
+    def _tiles(self, record: ChatRecord) -> tuple[Sequence[tuple[str, str]], list[Tensor]]:
+        """Turns with the frames of a video written out, and the tiles of each image."""
+        if not record.video:
+            pictures = [self._read(image) for image in record.images]
+            return record.turns, [self.tiling(picture, num_images=len(pictures)) for picture in pictures]
+        video = open_video(record.video, decoder=self.decoder)
+        pictures = video.read(self.frames(video, record.clip))
+        return self._with_frames(record, len(pictures)), [self.frame_tiling(picture) for picture in pictures]
+
+    def _with_frames(self, record: ChatRecord, count: int) -> list[tuple[str, str]]:
+        prompt = frame_prompt(count, self.frame_prefix)
+        return [(question.replace(VIDEO, prompt), answer) for question, answer in record.turns]
+
+    def _read(self, image: str | bytes) -> Image.Image:
+        return self.decoder(image)
+
+
+def load_tokenizer(folder: Any) -> Any:
+    """A tokenizer from its folder or from ``dict(type=function, ...)``; one that exists is returned as it is."""
+    if not isinstance(folder, str):
+        return _build(folder)
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f'tokenizer={folder!r} cannot be loaded ({error}); give a folder with its files'
+        ) from error
+
+
+def _build(part: Any) -> Any:
+    return TRANSFORMS.build(part) if isinstance(part, dict) else part
+
+
+def _join(tiles: list[Tensor], size: int) -> Tensor:
+    if len(tiles) == 1:
+        return tiles[0]
+    return torch.cat(tiles) if tiles else torch.empty((0, 3, size, size), dtype=torch.uint8)
