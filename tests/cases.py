@@ -22,6 +22,7 @@ from internvl_mm.data.datasets import (
     TarShardDataset,
 )
 from internvl_mm.evaluation.metrics import Accuracy, MeanIoU, ReaLAccuracy
+from internvl_mm.evaluation.metrics.coco import CocoAP, LvisAP
 from internvl_mm.models.backbones import InternViT, ViTAdapter
 from internvl_mm.models.heads import LinearClsHead
 from internvl_mm.models.heads.linear_seg import LinearSegHead
@@ -38,6 +39,7 @@ from internvl_mm.models.necks import (
     SimpleFeaturePyramid,
 )
 from internvl_mm.models.tasks import ImageClassifier, Segmenter
+from internvl_mm.models.tasks.detect import Detector
 
 # ---------------------------------------------------------------- datasets
 # Every data set of the package with three samples of three classes: folder to write into -> constructor arguments.
@@ -201,13 +203,41 @@ TASK_CASES: dict[type, dict] = {
 }
 # Tasks whose predictions are not one vector of scores per picture.
 DENSE_TASK_CASES: dict[type, dict] = {
+    Detector: dict(
+        backbone=dict(type=InternViT, **BACKBONE_CASES[InternViT]),
+        neck=dict(type=SimpleFeaturePyramid, **NECK_CASES[SimpleFeaturePyramid]),
+        detector=dict(
+            type='ATSS',
+            bbox_head=dict(
+                type='ATSSHead',
+                num_classes=CLASSES,
+                in_channels=6,
+                feat_channels=32,
+                loss_bbox=dict(type='GIoULoss'),
+                anchor_generator=dict(
+                    type='AnchorGenerator',
+                    ratios=[1.0],
+                    octave_base_scale=8,
+                    scales_per_octave=1,
+                    strides=[3.5, 7.0, 14.0, 28.0, 56.0],
+                ),
+            ),
+            train_cfg=dict(assigner=dict(type='ATSSAssigner', topk=9), allowed_border=-1, pos_weight=-1),
+            test_cfg=dict(
+                nms_pre=10, min_bbox_size=0, score_thr=0.05, nms=dict(iou_threshold=0.6), max_per_img=5
+            ),
+        ),
+    ),
     Segmenter: dict(
         backbone=dict(type=InternViT, **BACKBONE_CASES[InternViT]),
         decode_head=dict(type=LinearSegHead, **DENSE_HEAD_CASES[LinearSegHead]),
     ),
 }
+COCO_FILE = str(Path(__file__).parent / 'data' / 'coco' / 'instances.json')  # six pictures, three classes
 METRIC_CASES: dict[type, dict] = {
     Accuracy: dict(topk=(1, 2), prefix='slot'),
+    CocoAP: dict(ann_file=COCO_FILE, prefix='slot'),
+    LvisAP: dict(ann_file=COCO_FILE, prefix='slot'),
     MeanIoU: dict(prefix='slot'),
     ReaLAccuracy: dict(topk=(1, 2), prefix='slot'),
 }

@@ -8,7 +8,7 @@ import pkgutil
 import pytest
 import torch
 from mmengine.registry import DefaultScope, Registry
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 import internvl_mm
@@ -42,6 +42,19 @@ def each(table: dict[type, dict]):
     )
 
 
+def add_object(sample: ImageSample) -> None:
+    """One box with a mask, and the same box as a prediction, as detectors and their metrics see it."""
+    size = (28, 28)
+    sample.set_metainfo(dict(img_id=sample.index, img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
+    sample.set_metainfo(dict(batch_input_shape=size, pad_shape=size))
+    boxes, labels = torch.tensor([[2.0, 3.0, 20.0, 24.0]]), sample.gt_label
+    sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+    found = dict(
+        bboxes=boxes, labels=labels, scores=torch.rand(1), masks=torch.ones(1, *size, dtype=torch.bool)
+    )
+    sample.pred_instances = InstanceData(**found)
+
+
 def samples(count: int = 4) -> list[ImageSample]:
     labelled = [
         ImageSample.labelled(index % cases.CLASSES, dataset='toy', index=index) for index in range(count)
@@ -52,6 +65,7 @@ def samples(count: int = 4) -> list[ImageSample]:
         sample.gt_sem_seg, sample.pred_sem_seg = (
             PixelData(data=torch.randint(cases.CLASSES, (1, 28, 28))) for _ in range(2)
         )
+        add_object(sample)
     return labelled
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
+import operator
 import textwrap
+import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +18,8 @@ from typing import Any
 from torch import nn
 
 EMPTY = inspect.Parameter.empty
+# Libraries whose annotations name the usual type of an argument where others work as well.
+_CARELESS = ('mmcv', 'mmdet', 'mmseg')
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ def _add(signature: Signature, function: Callable, *, skip: int, taken: set[str]
     except ValueError:  # written in C, without a signature
         return True
     hints = _hints(function)
+    if getattr(function, '__module__', '').partition('.')[0] in _CARELESS:
+        hints = {name: _loosened(annotation) for name, annotation in hints.items()}
     filled = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:skip]
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     for parameter in parameters:
@@ -106,6 +113,18 @@ def _add(signature: Signature, function: Callable, *, skip: int, taken: set[str]
         if parameter.default is EMPTY:
             signature.required.add(name)
     return any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _loosened(annotation: Any) -> Any:
+    """An annotation that also takes any number for ``int``, and one number for a tuple: strides, sizes, scales."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is int:
+        return int | float
+    if origin in (typing.Union, types.UnionType):
+        return functools.reduce(operator.or_, map(_loosened, arguments))
+    if origin in (list, tuple) and arguments:
+        annotation = origin[tuple(kind if kind is Ellipsis else _loosened(kind) for kind in arguments)]
+    return annotation | int | float if tuple in (origin, annotation) else annotation
 
 
 def _hints(function: Callable) -> dict[str, Any]:

@@ -1,0 +1,233 @@
+"""Boxes and masks in COCO's JSON form: COCO itself, LVIS, DigitScenes and whatever was annotated that way."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dataset import BaseDataset as MMBaseDataset
+from mmengine.dataset import ClassBalancedDataset
+from mmengine.logging import MMLogger
+
+from internvl_mm.data.samplers import SampleIndex
+from internvl_mm.registry import DATASETS
+from internvl_mm.structures import BadSample
+from internvl_mm.utils.errors import DataError
+from internvl_mm.utils.paths import ExistingFile, ExistingFolder
+
+from .guarded import Item, OnError
+from .openmmlab import OpenMMLabDataset
+
+
+@DATASETS.register_module()
+class CocoDetection(OpenMMLabDataset):
+    """Pictures with boxes and masks; every annotation is checked when the file is read.
+
+    Boxes that are inverted, empty, smaller than a pixel or outside their picture, and objects without a mask where the
+    pipeline loads masks, stop the run under ``on_error='fail'``. Under the other policies these objects (not the whole
+    picture) are left out, and each picture concerned has a line in the run's ledger. Crowds become regions to ignore.
+
+    Args:
+        ann_file: JSON file with ``images``, ``annotations`` and ``categories``.
+        images: Folder of the pictures.
+        pipeline: mmdetection's transforms, beginning with :class:`~internvl_mm.data.loading.LoadImage`.
+        classes: Names the categories of the file must have, in order of their ids; all of the file by default.
+        keep_empty: Whether pictures without any object take part, as they must in evaluation.
+        repeat_below: Pictures of classes that are in a smaller share of all pictures repeat within an epoch, see
+            ``ClassBalancedDataset`` of mmengine; 0.001 for LVIS.
+        name: Name in results, ledgers and reports.
+        on_error: What a bad sample does, see :class:`GuardedDataset`.
+
+    Raises:
+        DataError: The file is missing or not in COCO's form, its classes are not ``classes``, or (under ``'fail'``)
+            an annotation is bad.
+    """
+
+    def __init__(
+        self,
+        ann_file: ExistingFile,
+        images: ExistingFolder,
+        *,
+        pipeline: Sequence[dict | Callable],
+        classes: Sequence[str] | None = None,
+        keep_empty: bool = True,
+        repeat_below: float | None = None,
+        name: str | None = None,
+        on_error: OnError = 'fail',
+    ):
+        instances = CocoInstances(
+            ann_file=str(ann_file),
+            data_prefix=dict(img=str(images)),
+            pipeline=list(pipeline),
+            metainfo=dict(classes=tuple(classes)) if classes else None,
+            filter_cfg=dict(keep_empty=keep_empty),
+        )
+        if on_error == 'fail' and instances.faults:
+            shown = '\n  '.join(instances.faults[:3])
+            raise DataError(
+                f'{ann_file}: {len(instances.faults)} annotations are bad, the first ones:\n  {shown}\n'
+                "Correct them, or leave them out and keep account of it with on_error='replace'"
+            )
+        balanced = instances
+        if repeat_below is not None:
+            balanced = ClassBalancedDataset(instances, oversample_thr=repeat_below)
+            # With a pipeline of its own it is read like any other; otherwise it would hide pictures that fail.
+            balanced.pipeline = instances.pipeline
+        super().__init__(balanced, name=name, on_error=on_error)
+
+    def load(self, index: SampleIndex) -> Item:
+        """See :class:`GuardedDataset`."""
+        item = super().load(index)
+        faults = self.dataset.get_data_info(int(index))['faults']
+        if faults:
+            reason = f'{len(faults)} objects left out: {"; ".join(faults)}'
+            item['bad_samples'] = [BadSample(self.name, int(index), self.path(index), reason)]
+        return item
+
+
+class CocoInstances(MMBaseDataset):
+    """The annotations as mmdetection's transforms expect them; ``faults`` tells what is wrong with which.
+
+    Labels are positions in the list of categories by id. What is faulty is left out of ``instances``.
+    """
+
+    faults: list[str]
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Read and check the annotation file."""
+        content = _read(self.ann_file)
+        categories = sorted(content['categories'], key=lambda category: category['id'])
+        names = tuple(category['name'] for category in categories)
+        self._metainfo['classes'] = _checked_classes(self._metainfo.get('classes'), names, self.ann_file)
+        labels = {category['id']: label for label, category in enumerate(categories)}
+        needs_masks = any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms)
+        by_image = defaultdict(list)
+        for annotation in content['annotations']:
+            if annotation['category_id'] not in labels:
+                raise DataError(
+                    f'{self.ann_file}: annotation {annotation.get("id")} is of category {annotation["category_id"]}, '
+                    f'but the file has categories {sorted(labels)}: add the category, or correct the annotation'
+                )
+            by_image[annotation['image_id']].append(annotation)
+        known = {image['id'] for image in content['images']}
+        if strangers := by_image.keys() - known:
+            raise DataError(
+                f'{self.ann_file}: annotations belong to images {sorted(strangers)[:5]} that the file does not list'
+            )
+        self.faults = []
+        return [
+            self._parsed(image, by_image[image['id']], labels=labels, needs_masks=needs_masks)
+            for image in content['images']
+        ]
+
+    def _parsed(
+        self, image: dict, annotations: list[dict], *, labels: dict[int, int], needs_masks: bool
+    ) -> dict[str, Any]:
+        # LVIS has no file names but addresses that end in <folder>/<name>.
+        name = image.get('file_name') or '/'.join(image['coco_url'].split('/')[-2:])
+        faults, instances = [], []
+        for annotation in annotations:
+            if annotation.get('ignore', False):
+                continue
+            fault = _fault(annotation, image['width'], image['height'], needs_mask=needs_masks)
+            if fault:
+                faults.append(f'annotation {annotation.get("id")} {fault}')
+                continue
+            x, y, width, height = annotation['bbox']
+            instance = dict(
+                bbox=[x, y, x + width, y + height],
+                bbox_label=labels[annotation['category_id']],
+                ignore_flag=int(bool(annotation.get('iscrowd', 0))),
+            )
+            if annotation.get('segmentation'):
+                instance['mask'] = annotation['segmentation']
+            instances.append(instance)
+        self.faults += [f'{name}: {fault}' for fault in faults]
+        return dict(
+            img_path=str(Path(self.data_prefix['img'], name)),
+            img_id=image['id'],
+            height=image['height'],
+            width=image['width'],
+            instances=instances,
+            faults=faults,
+        )
+
+    def filter_data(self) -> list[dict[str, Any]]:
+        """Leave out pictures without objects, if asked to, and say how many."""
+        if self.filter_cfg['keep_empty']:
+            kept = self.data_list
+        else:
+            kept = [entry for entry in self.data_list if entry['instances']]
+        if not kept:
+            raise DataError(
+                f'{self.ann_file} lists {len(self.data_list)} pictures, and none of them has an object: check that it '
+                'is the file of annotations, or keep pictures without objects with keep_empty=True'
+            )
+        if empty := len(self.data_list) - len(kept):
+            MMLogger.get_current_instance().info(
+                f'{self.ann_file}: {empty} of {len(self.data_list)} pictures have no objects and are left out'
+            )
+        return kept
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels in one picture, for ``ClassBalancedDataset``."""
+        return [instance['bbox_label'] for instance in self.get_data_info(idx)['instances']]
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        content = json.loads(Path(file).read_text('utf-8'))
+    except OSError as error:
+        raise DataError(
+            f'{file}: cannot be read ({error.strerror}); check ann_file of the data set'
+        ) from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f'{file} is not JSON ({error}): ann_file takes annotations in the form of COCO'
+        ) from error
+    missing = {'images', 'annotations', 'categories'} - set(content if isinstance(content, dict) else ())
+    if missing:
+        raise DataError(f'{file} lacks {sorted(missing)}: ann_file takes annotations in the form of COCO')
+    return content
+
+
+def _checked_classes(wanted: Sequence[str] | None, found: tuple[str, ...], file: str) -> tuple[str, ...]:
+    if wanted is None or tuple(wanted) == found:
+        return found
+    lacking = [name for name in found if name not in wanted]
+    unknown = [name for name in wanted if name not in found]
+    details = [
+        f'{len(lacking)} categories of the file are not among them, first {lacking[0]!r}' if lacking else '',
+        f'{len(unknown)} of them are not in the file, first {unknown[0]!r}' if unknown else '',
+        'the order is not that of the category ids' if not lacking and not unknown else '',
+    ]
+    raise DataError(
+        f'{file}: classes names {len(wanted)} classes and the file has {len(found)} categories; '
+        f'{", ".join(filter(None, details))}. Name those of the file in order of their ids, or leave classes out'
+    )
+
+
+def _fault(annotation: dict, width: int, height: int, *, needs_mask: bool) -> str | None:
+    """What is wrong with an annotation of a picture of that size, in pixels."""
+    box = annotation.get('bbox')
+    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
+        return f'has no box (x, y, width, height): {box}'
+    x, y, w, h = box
+    if w <= 0 or h <= 0:
+        return f'has an inverted or empty box {box}'
+    if min(x + w, width) <= max(x, 0) or min(y + h, height) <= max(y, 0):
+        return f'has a box {box} outside of its picture of {width}×{height}'
+    # As mmdetection does: such boxes give targets that are no numbers.
+    if w < 1 or h < 1 or annotation.get('area', 1) <= 0:
+        return f'has a box {box} smaller than a pixel, or an area of 0'
+    if needs_mask and not annotation.get('segmentation'):
+        return 'has no segmentation, which the pipeline loads'
+    return None
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
