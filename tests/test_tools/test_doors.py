@@ -17,7 +17,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / 'tests' / 'data' / 'configs' / 'digits.py')
-DOORS = ('train', 'test', 'print_config', 'browse')
+DOORS = ('train', 'test', 'print_config', 'browse', 'infer')
 
 
 def door(name: str) -> Callable[[list[str]], int]:
@@ -178,3 +178,22 @@ def test_browse(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert 'the picture cannot be written' in capsys.readouterr().err
     with pytest.raises(SystemExit, match='2'):
         door('browse')([DIGITS, '--num', '0'])
+
+
+def test_infer(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    Image.new('RGB', (50, 40), 'red').save(tmp_path / 'red.png')
+    (tmp_path / 'bad.png').write_bytes(b'bad')
+    out = tmp_path / 'out'
+    assert door('infer')([str(tmp_path), '--config', DIGITS, '--out', str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert '1 images to' in printed and '1 left out' in printed
+    results = json.loads((out / 'results.json').read_text())
+    assert len(results['images'][0]['classes']) == 5
+    assert [entry['file'] for entry in results['failed']] == [str(tmp_path / 'bad.png')]
+    assert Image.open(out / 'pictures' / 'red.png').width == 50
+    assert door('infer')([str(tmp_path / 'none.png'), '--config', DIGITS]) == 2
+    assert 'none.png does not exist' in capsys.readouterr().err
+    assert door('infer')([str(tmp_path), '--config', DIGITS, '--out', str(tmp_path / 'red.png')]) == 2
+    assert '--out' in capsys.readouterr().err
+    with pytest.raises(SystemExit, match='2'):
+        door('infer')([str(tmp_path), '--config', DIGITS, '--batch-size', '0'])

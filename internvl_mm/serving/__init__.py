@@ -1,0 +1,5 @@
+"""Trained models at work: pictures in, results out."""
+
+from .inferencer import Inferencer, find_images
+
+__all__ = ['Inferencer', 'find_images']
