@@ -1,0 +1,94 @@
+"""Causal attention inside each sample of a packed row, as an attention implementation of transformers.
+
+A row of several samples needs no mask of ``[L, L]``: the samples are attended to one by one, which costs the sum of
+their squares instead of the square of their sum. On GPUs one kernel takes all of them.
+
+Shape letters: B rows, H heads, K key-value heads, L length, d size of a head, N samples of a row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+PACKED = 'packed'  # its name among transformers' implementations
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    cu_seq_lens_q: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend within samples; what transformers calls for ``attn_implementation='packed'``.
+
+    Args:
+        module: The attention layer.
+        query: ``[1, H, L, d]``.
+        key: ``[1, K, L, d]``.
+        value: ``[1, K, L, d]``.
+        attention_mask: Of no effect on packed rows.
+        scaling: Factor of the logits.
+        dropout: Of the attention weights.
+        cu_seq_lens_q: Where samples begin and the last ends, int32 ``[N + 1]``; without it, SDPA.
+        **kwargs: Passed on to SDPA.
+
+    Returns:
+        ``[B, L, H, d]``, and no weights.
+    """
+    if cu_seq_lens_q is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    if query.is_cuda and query.dtype in _HALVES and not dropout:
+        rows = (part[0].transpose(0, 1) for part in (query, key, value))  # [L, heads, d]
+        longest = int((cu_seq_lens_q[1:] - cu_seq_lens_q[:-1]).max())
+        grouped = query.shape[1] != key.shape[1]
+        # A window of (-1, 0) is causal.
+        attended = varlen_attn(
+            *rows,
+            cu_seq_lens_q,
+            cu_seq_lens_q,
+            longest,
+            longest,
+            scale=scaling,
+            window_size=(-1, 0),
+            enable_gqa=grouped,
+        )
+        return attended.unsqueeze(0), None
+    bounds = cu_seq_lens_q.tolist()
+    samples = [
+        scaled_dot_product_attention(
+            *(part[:, :, start:end] for part in (query, key, value)),
+            dropout_p=dropout,
+            is_causal=True,
+            scale=scaling,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        for start, end in zip(bounds, bounds[1:])
+    ]
+    return torch.cat(samples, dim=2).transpose(1, 2), None
+
+
+def packed_arguments(cu_seqlens: Tensor) -> dict[str, Any]:
+    """Arguments of a language model's forward that make it isolate samples."""
+    # A mask of four dimensions is passed on as it is; anything else would make transformers build one of [L, L].
+    unused = torch.empty(1, 1, 0, 0, dtype=torch.bool, device=cu_seqlens.device)
+    return dict(attention_mask=unused, cu_seq_lens_q=cu_seqlens)
+
+
+AttentionInterface.register(PACKED, packed_attention)
+AttentionMaskInterface.register(PACKED, sdpa_mask)
