@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from internvl_mm.engine.config import load_config
+from internvl_mm.engine.config.checking import resolve
 from internvl_mm.models.backbones import InternViT, ViTAdapter
 from internvl_mm.models.backbones.vit_adapter_parts import (
     ConvFeedForward,
@@ -19,6 +21,7 @@ from internvl_mm.models.backbones.vit_adapter_parts import (
     SpatialPrior,
 )
 from internvl_mm.ops import MultiScaleDeformableAttention
+from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import ConfigError, DataError
 
 VIT = dict(
@@ -89,6 +92,32 @@ def test_the_6b_form_has_the_published_numbers_of_parameters() -> None:
     assert [numel(extractor) for extractor in (last.extractor, *last.extra_extractors)] == [11_235_500] * 3
     assert sum(p.numel() for p in adapter.parameters() if p.requires_grad) == 143_796_184
     assert len(adapter.interactions[0].extra_extractors) == 0
+
+
+@pytest.mark.parametrize(
+    ('size', 'total', 'windows', 'last_group'),
+    [
+        # with Mask R-CNN's 20.1 to 20.9 M: the paper's 28.1, 47.8, 120.2 and 347.9 M
+        ('tiny', 7_966_640, 14, (9, 11)),
+        ('small', 27_503_888, 14, (9, 11)),
+        ('base', 99_495_392, 14, (9, 11)),
+        ('large', 326_973_632, 14, (18, 23)),
+        ('tiny_seg', 7_966_640, None, (9, 11)),
+        ('large_seg', 326_973_632, None, (18, 23)),
+        ('6b', 6_049_620_184, None, (36, 47)),
+    ],
+)
+def test_shipped_sizes(size: str, total: int, windows: int | None, last_group: tuple[int, int]) -> None:
+    settings = resolve(load_config(f'_base_/models/vit_adapter_{size}.py').backbone)
+    with torch.device('meta'):
+        adapter = MODELS.build(settings)
+    assert numel(adapter) == total
+    assert adapter.groups[-1] == range(last_group[0], last_group[1] + 1)
+    kinds = [getattr(layer.attn, 'window_size', None) for layer in adapter.vit.encoder.layers]
+    assert kinds[-1] is None  # the last block of each group is global
+    assert kinds[0] == windows
+    assert adapter.vit_features == ('groups' if size.endswith('seg') else 'final')
+    assert adapter.vit.is_frozen == (size == '6b')
 
 
 def test_the_start_is_the_published_one() -> None:
