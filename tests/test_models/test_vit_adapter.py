@@ -98,10 +98,10 @@ def test_the_6b_form_has_the_published_numbers_of_parameters() -> None:
     ('size', 'total', 'windows', 'last_group'),
     [
         # with Mask R-CNN's 20.1 to 20.9 M: the paper's 28.1, 47.8, 120.2 and 347.9 M
-        ('tiny', 7_966_640, 14, (9, 11)),
-        ('small', 27_503_888, 14, (9, 11)),
-        ('base', 99_495_392, 14, (9, 11)),
-        ('large', 326_973_632, 14, (18, 23)),
+        ('tiny_detection', 7_966_640, 14, (9, 11)),
+        ('small_detection', 27_503_888, 14, (9, 11)),
+        ('base_detection', 99_495_392, 14, (9, 11)),
+        ('large_detection', 326_973_632, 14, (18, 23)),
         ('tiny_seg', 7_966_640, None, (9, 11)),
         ('large_seg', 326_973_632, None, (18, 23)),
         ('6b', 6_049_620_184, None, (36, 47)),

@@ -3,7 +3,7 @@
 from mmengine.config import read_base
 
 with read_base():
-    from .vit_adapter_tiny import *
+    from .vit_adapter_tiny_detection import *
 
 backbone['vit_features'] = 'groups'
 backbone['backbone']['window_size'] = None
