@@ -12,6 +12,7 @@ from internvl_mm.engine.hooks import (
     ProgressHook,
     ReportHook,
     SamplePicturesHook,
+    StopSignalHook,
     ThroughputHook,
 )
 
@@ -23,6 +24,7 @@ default_hooks = dict(
     throughput=dict(type=ThroughputHook),
     progress=dict(type=ProgressHook),
     checkpoint=dict(type=CheckpointHook),
+    stop=dict(type=StopSignalHook),
     pictures=dict(type=SamplePicturesHook),
     report=dict(type=ReportHook),
 )

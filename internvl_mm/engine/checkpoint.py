@@ -28,10 +28,11 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from internvl_mm.utils.console import console
 from internvl_mm.utils.disk import free_space, is_full
 from internvl_mm.utils.errors import CheckpointError
 from internvl_mm.utils.hashing import hash_file, hash_tensors
-from internvl_mm.utils.states import LATEST, MANIFEST, find_states, state_position
+from internvl_mm.utils.states import LATEST, MANIFEST, find_states, newest_states, state_position
 
 from .trees import load_tensors, load_tree, save_tensors, save_tree
 
@@ -202,6 +203,32 @@ def check_files(state: Path) -> None:
         else:
             continue
         raise CheckpointError(f'{path} {problem}: the checkpoint is damaged, use an older one')
+
+
+def sound_state(path: str | Path) -> Path | None:
+    """The newest undamaged training state below a folder, or at it; damaged ones are passed over, aloud.
+
+    Raises:
+        CheckpointError: The path is a damaged state itself, or every state below it is damaged.
+    """
+    path = Path(path)
+    if (path / MANIFEST).is_file():
+        check_files(path)
+        return path
+    states, problem = newest_states(path), None
+    for state in states:
+        try:
+            check_files(state)
+        except CheckpointError as error:
+            problem = error
+            console.print(f'passed over: {error}', style='yellow', markup=False, highlight=False)
+            continue
+        if problem is not None:
+            console.print(f'falling back to {state}', style='yellow', markup=False, highlight=False)
+        return state
+    if problem is not None:
+        raise CheckpointError(f'{path}: all {len(states)} training states are damaged, the oldest: {problem}')
+    return None
 
 
 def read_meta(state: Path) -> dict[str, Any]:

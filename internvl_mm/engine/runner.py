@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,16 +16,14 @@ from internvl_mm.registry import RUNNERS, STRATEGIES
 from internvl_mm.utils.console import console
 from internvl_mm.utils.disk import check_writable
 from internvl_mm.utils.errors import CheckpointError, ConfigError, did_you_mean
-from internvl_mm.utils.hashing import hash_settings
-from internvl_mm.utils.states import find_state, latest_state
+from internvl_mm.utils.states import find_state
 
-from .checkpoint import read_meta, set_rng
+from .checkpoint import read_meta, set_rng, sound_state
 from .environment import write_environment
 from .loops import BenchmarkLoop
+from .settings import config_hash, named
 from .trees import encode
 
-# What says where and how a run happens, not what is computed.
-_NOT_HASHED = ('work_dir', 'resume', 'launcher', 'log_level', 'visualizer', 'experiment_name')
 # mmengine's hooks without which a run would not work; a config's default_hooks are added to them.
 _DEFAULT_HOOKS: dict[str, Any] = dict(
     runtime_info=dict(type='mmengine.RuntimeInfoHook'),
@@ -287,10 +284,10 @@ class Runner(FlexibleRunner):
         if not resume:
             return None
         if isinstance(resume, str) and resume != 'auto':
-            return str(find_state(resume))
+            return str(sound_state(resume) or find_state(resume))
         if load_from:
             return str(find_state(load_from))
-        state = latest_state(work_dir)
+        state = sound_state(work_dir)
         if state is None:
             console.print(f'nothing to resume in {work_dir}: starting from the beginning')
         return None if state is None else str(state)
@@ -405,25 +402,6 @@ def _with_class(strategy: dict | None) -> dict | None:
     if isinstance(strategy, dict) and isinstance(strategy.get('type'), str):
         return dict(strategy, type=STRATEGIES.get(strategy['type']) or strategy['type'])
     return strategy
-
-
-def config_hash(settings: Mapping[str, Any]) -> str:
-    """Hash of the resolved settings of a run, without where and how it happens."""
-    # 48 bits: enough to tell runs apart, short enough for a table.
-    return hash_settings({name: settings[name] for name in settings if name not in _NOT_HASHED})[:12]
-
-
-def named(settings: Any) -> Any:
-    """Settings as text can hold them: classes and functions by their dotted names, which build the same parts."""
-    if isinstance(settings, dict):
-        return {key: named(value) for key, value in settings.items()}
-    if isinstance(settings, (list, tuple)):
-        return type(settings)(named(value) for value in settings)
-    if settings is None or isinstance(settings, (bool, int, float, str)):
-        return settings
-    if isinstance(settings, type) or inspect.isfunction(settings):
-        return f'{settings.__module__}.{settings.__qualname__}'
-    return repr(settings)
 
 
 def _seeded(randomness: dict | None, resume: str | None) -> dict[str, Any]:

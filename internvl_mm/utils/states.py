@@ -22,22 +22,27 @@ def state_position(path: Path) -> int:
     return int(match[1]) if match else -1
 
 
-def latest_state(path: str | Path) -> Path | None:
-    """The newest training state below a folder of states, a run folder or a folder of runs; ``None`` without one."""
+def newest_states(path: str | Path) -> list[Path]:
+    """Complete training states below a folder of states, a run folder or a folder of runs, the newest first."""
     path = Path(path)
     # Run folders are named by time, so the last name is the newest run; it may not have saved anything yet.
     runs = sorted((run for run in path.glob('*/checkpoints') if run.is_dir()), reverse=True)
+    found: list[Path] = []
     for parent in (path, path / 'checkpoints', *runs):
-        pointer = parent / LATEST
-        if pointer.is_file():
-            state = parent / pointer.read_text('utf-8').strip()
-            if (state / MANIFEST).is_file():
-                return state
         states = find_states(parent) if parent.is_dir() else []
-        if states:
-            # Without a pointer (killed between a state and its pointer): the one written last.
-            return max(states, key=lambda state: state.stat().st_mtime)
-    return None
+        # Without a pointer (killed between a state and its pointer) the one written last counts.
+        states.sort(key=lambda state: state.stat().st_mtime, reverse=True)
+        pointer = parent / LATEST
+        named = parent / pointer.read_text('utf-8').strip() if pointer.is_file() else None
+        if named in states:
+            states = [named, *(state for state in states if state != named)]
+        found += states
+    return found
+
+
+def latest_state(path: str | Path) -> Path | None:
+    """The first of :func:`newest_states`; ``None`` without one."""
+    return next(iter(newest_states(path)), None)
 
 
 def find_state(path: str | Path) -> Path:

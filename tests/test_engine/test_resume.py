@@ -178,3 +178,23 @@ def test_weights_without_optimizer_cannot_be_resumed(work_dir: Path) -> None:
     assert not (state.parent / 'latest').exists()
     with pytest.raises(CheckpointError, match='holds weights only'):
         run(tiny_config(work_dir, resume=str(state)))
+
+
+def test_a_damaged_state_is_passed_over_aloud(work_dir: Path, capsys) -> None:
+    losses, _ = run(tiny_config(work_dir / 'whole'))
+    run(tiny_config(work_dir / 'split'), SaveAt(3, stop=False), SaveAt(6))
+    older, newer = sorted((work_dir / 'split').glob('*/checkpoints/iter_*'))
+    file = newer / 'model.safetensors'
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1  # one bit of one weight
+    file.write_bytes(content)
+    capsys.readouterr()
+    second, _ = run(tiny_config(work_dir / 'split', resume=True))
+    assert second == losses[3:]
+    shown = capsys.readouterr().out.replace('\n', '')
+    assert 'passed over: ' in shown and 'sha256 differs' in shown and f'falling back to {older}' in shown
+    with pytest.raises(CheckpointError, match='model.safetensors was changed after it was written'):
+        run(tiny_config(work_dir / 'split', resume=str(newer)))
+    (older / 'model.safetensors').unlink()
+    with pytest.raises(CheckpointError, match='all 2 training states are damaged'):
+        run(tiny_config(work_dir / 'split', resume=True))

@@ -7,7 +7,9 @@ from .frozen_check import FrozenCheckHook
 from .non_finite import NonFiniteHook, NonFiniteLossError
 from .progress import ProgressHook
 from .report import ReportHook
+from .resolution import ResolutionSchedule
 from .sample_pictures import SamplePicturesHook
+from .stop_signals import StopSignalHook
 from .throughput import ThroughputHook
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
     'NonFiniteLossError',
     'ProgressHook',
     'ReportHook',
+    'ResolutionSchedule',
     'SamplePicturesHook',
+    'StopSignalHook',
     'ThroughputHook',
 ]

@@ -101,6 +101,11 @@ class CheckpointHook(Hook):
             self._save(runner, epoch=runner.epoch, iteration=runner.iter)
             runner.logger.info(f'best {self.save_best} so far: {value:.4f}, kept as {_name(runner.iter)}')
 
+    def save_now(self, runner: Runner) -> None:
+        """Save in the middle of training, right after a step, unless the step was saved anyway."""
+        if self._last != _name(runner.iter + 1):
+            self._save(runner, epoch=runner.epoch, iteration=runner.iter + 1)
+
     def after_train(self, runner: Runner) -> None:
         """Save the end of training."""
         # The interval may have ended right here.

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 
 from internvl_mm.engine.config import check_config, load_config
 from internvl_mm.engine.config.loading import config_root
-from internvl_mm.engine.runner import config_hash, named
+from internvl_mm.engine.settings import config_hash, named
 from internvl_mm.utils.errors import ConfigError, did_you_mean
 
 # Short names of what is swept most, and the settings they stand for. Other settings go by their dotted names.

@@ -1,0 +1,84 @@
+"""A run that is asked to stop saves first: Ctrl-C, and what schedulers send before they kill."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import FlexibleRunner
+
+from internvl_mm.registry import HOOKS
+from internvl_mm.utils.console import console
+
+from .checkpoint import CheckpointHook
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@HOOKS.register_module()
+class StopSignalHook(Hook):
+    """On SIGTERM or SIGINT, saves a training state after the running step and exits with 128 + the signal.
+
+    All processes stop after the same step, whichever was told. A second signal ends the process at once.
+
+    Args:
+        check_interval: Steps between asking the other processes; only counts when there are several.
+    """
+
+    priority = 'LOWEST'  # after whatever else belongs to the step
+
+    def __init__(self, check_interval: int = 1):
+        self.check_interval = check_interval
+        self._received = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def before_train(self, runner: FlexibleRunner) -> None:
+        """Listen."""
+        self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def after_train(self, runner: FlexibleRunner) -> None:
+        """Listen no longer."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def after_train_iter(
+        self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Save and exit, if a signal came to any process.
+
+        Raises:
+            SystemExit: With status 143 (SIGTERM) or 130 (SIGINT).
+        """
+        if not self.every_n_train_iters(runner, self.check_interval):
+            return
+        received = torch.tensor(
+            self._received, device=runner.strategy.device if runner.distributed else 'cpu'
+        )
+        all_reduce(received, 'max')
+        if not received:
+            return
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                hook.save_now(runner)
+        self.after_train(runner)
+        if is_main_process():
+            name = signal.Signals(int(received)).name
+            console.print(
+                f'stopped by {name} after iteration {runner.iter + 1}; go on with --resume', highlight=False
+            )
+        raise SystemExit(128 + int(received))
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+        console.print(
+            f'{signal.Signals(number).name}: saving after this step; send it again to stop at once',
+            style='yellow',
+        )
+        # The next one is handled as if nobody listened.
+        for known in SIGNALS:
+            signal.signal(known, signal.SIG_DFL)

@@ -1,0 +1,31 @@
+"""The resolved settings of a run: as text can hold them, and their hash."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from internvl_mm.utils.hashing import hash_settings
+
+# What says where and how a run happens, not what is computed.
+_NOT_HASHED = ('work_dir', 'resume', 'launcher', 'log_level', 'visualizer', 'experiment_name')
+
+
+def config_hash(settings: Mapping[str, Any]) -> str:
+    """Hash of the resolved settings of a run, without where and how it happens."""
+    # 48 bits: enough to tell runs apart, short enough for a table.
+    return hash_settings({name: settings[name] for name in settings if name not in _NOT_HASHED})[:12]
+
+
+def named(settings: Any) -> Any:
+    """Settings as text can hold them: classes and functions by their dotted names, which build the same parts."""
+    if isinstance(settings, dict):
+        return {key: named(value) for key, value in settings.items()}
+    if isinstance(settings, (list, tuple)):
+        return type(settings)(named(value) for value in settings)
+    if settings is None or isinstance(settings, (bool, int, float, str)):
+        return settings
+    if isinstance(settings, type) or inspect.isfunction(settings):
+        return f'{settings.__module__}.{settings.__qualname__}'
+    return repr(settings)

@@ -1,0 +1,61 @@
+"""A run that is told to stop saves first, and goes on from there with the same numbers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mmengine.hooks import Hook
+
+from internvl_mm.engine.hooks import CheckpointHook, StopSignalHook
+from internvl_mm.engine.runner import Runner
+from tests.test_engine.tiny import LossRecorder, tiny_config
+
+
+class Kick(Hook):
+    """Sends a signal to its own process in the middle of a step."""
+
+    def __init__(self, number: int, iteration: int):
+        self.number, self.iteration = number, iteration
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        if runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), self.number)
+
+
+def train(work_dir: Path, *hooks: Hook, **changes: Any) -> list[float]:
+    recorder = LossRecorder()
+    own = [dict(type=CheckpointHook), dict(type=StopSignalHook)]
+    runner = Runner.from_cfg(tiny_config(work_dir, custom_hooks=own, **changes))
+    for hook in (recorder, *hooks):
+        runner.register_hook(hook)
+    try:
+        runner.train()
+    except SystemExit as stop:
+        recorder.losses.append(stop.code)
+    return recorder.losses
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_step_is_finished_saved_and_resumed(tmp_path: Path, number: int, status: int) -> None:
+    handlers = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)]
+    whole = train(tmp_path / 'whole')
+    *first, code = train(tmp_path / 'split', Kick(number, 4))
+    assert code == status
+    assert first == whole[:4]
+    assert [path.name for path in (tmp_path / 'split').glob('*/checkpoints/iter_*')] == ['iter_000004']
+    assert first + train(tmp_path / 'split', resume=True) == whole
+    assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)] == handlers
+
+
+def test_the_second_signal_is_nobodys(tmp_path: Path) -> None:
+    hook = StopSignalHook()
+    hook.before_train(None)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    finally:
+        hook.after_train(None)
