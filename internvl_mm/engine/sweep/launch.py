@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize
 from hydra._internal.callbacks import Callbacks
@@ -90,7 +91,7 @@ def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> Non
     try:
         with initialize(version_base='1.3', config_path=None):
             config = compose('sweep', own, return_hydra_config=True)
-            parts = dict(
+            parts: dict[str, Any] = dict(
                 hydra_context=HydraContext(GlobalHydra.instance().config_loader(), Callbacks()),
                 task_function=task,
                 config=config,
