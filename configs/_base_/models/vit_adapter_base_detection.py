@@ -1,4 +1,4 @@
-"""ViT-Adapter-Base for detection: ViT of width 768 with windows of 14 and every third block global, four maps of strides 4 to 32.
+"""ViT-Adapter-Base for detection: width 768, windows of 14, every third block global; four maps, strides 4 to 32.
 
 Weights of the ViT: deit_base_patch16_224-b5f2ef4d.pth of DeiT. Source: Chen et al. 2022 (arXiv 2205.08534).
 """

@@ -1,4 +1,4 @@
-"""ViT-Adapter-Large for detection: ViT of width 1024 with windows of 14 and every sixth block global, four maps of strides 4 to 32.
+"""ViT-Adapter-Large for detection: width 1024, windows of 14, every sixth block global; four maps, strides 4 to 32.
 
 Weights of the ViT: the AugReg ViT-L/16 of timm, resampled. Source: Chen et al. 2022 (arXiv 2205.08534).
 """

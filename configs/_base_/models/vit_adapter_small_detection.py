@@ -1,4 +1,4 @@
-"""ViT-Adapter-Small for detection: ViT of width 384 with windows of 14 and every third block global, four maps of strides 4 to 32.
+"""ViT-Adapter-Small for detection: width 384, windows of 14, every third block global; four maps, strides 4 to 32.
 
 Weights of the ViT: deit_small_patch16_224-cd65a155.pth of DeiT. Source: Chen et al. 2022 (arXiv 2205.08534).
 """

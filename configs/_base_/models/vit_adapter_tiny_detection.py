@@ -1,4 +1,4 @@
-"""ViT-Adapter-Tiny for detection: ViT of width 192 with windows of 14 and every third block global, four maps of strides 4 to 32.
+"""ViT-Adapter-Tiny for detection: width 192, windows of 14, every third block global; four maps, strides 4 to 32.
 
 Weights of the ViT: deit_tiny_patch16_224-a1311bcf.pth of DeiT. Source: Chen et al. 2022 (arXiv 2205.08534).
 """
