@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from internvl_mm.data.chat_records import parse_record
-from internvl_mm.data.chat_sources import open_source
+from internvl_mm.data.datasets.chat_sources import open_source
 from internvl_mm.data.datasets.guarded import GuardedDataset, OnError
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.data.seeding import seeded
@@ -108,7 +108,8 @@ class ChatDataset(GuardedDataset):
         try:
             return self.encoder.measure(self.record(index))
         except DataError as error:
-            raise DataError(f'{self.path(index)}: {error}') from error
+            error.args = (f'{self.path(index)}: {error}',)
+            raise
 
     def sizes(self) -> np.ndarray:
         """Tokens and tiles of every sample: int64 ``[len, 2]``, ``UNKNOWN`` for bad ones; measured once, no pixels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -45,16 +46,7 @@ class PackedChatDataset(GuardedDataset):
         self.dataset, self.seed = inner, seed
         self.max_tokens, self.max_tiles = max_tokens, max_tiles
         self.plan = plan_packs(inner.sizes(), max_tokens=max_tokens, max_tiles=max_tiles, seed=seed)
-        if len(self.plan.left_out):
-            first = self._why_left_out(int(self.plan.left_out[0]))
-            problem = (
-                f'{len(self.plan.left_out)} of {len(inner)} samples fit in no pack, the first: {first.reason}'
-            )
-            if self.on_error == 'fail' and not getattr(self._error(first.index), 'drop', False):
-                raise DataError(
-                    f"{problem}. Repair them, or set on_error='skip' to record and leave them out"
-                )
-            console.print(f'{self.name}: {problem}', style='yellow', markup=False)
+        self._report_left_out()
         console.print(
             f'{self.name}: {len(inner):,} samples in {len(self):,} packs, {self.plan.token_fill:.1%} of tokens and '
             f'{self.plan.tile_fill:.1%} of tiles used',
@@ -72,20 +64,19 @@ class PackedChatDataset(GuardedDataset):
         """
         # Each sample that is in no pack is reported by one pack, so that the ledger lists it.
         bad = [self._why_left_out(int(member)) for member in self.plan.left_out[index :: len(self)]]
-        samples: list[ChatSample] = []
-        tokens = tiles = 0
+        loaded: dict[int, ChatSample] = {}
         for member in self.plan[index]:
             item = self.dataset[index.to(member)]
             if isinstance(item, BadSample):
                 bad.append(item)
-                continue
-            bad += item.get('bad_samples', ())
-            sample = item['inputs']
-            if tokens + len(sample) > self.max_tokens or tiles + len(sample.tiles) > self.max_tiles:
-                bad.append(self._over(sample, member))
-                continue
-            tokens, tiles = tokens + len(sample), tiles + len(sample.tiles)
-            samples.append(sample)
+            else:
+                bad += item.get('bad_samples', ())
+                loaded[member] = item['inputs']
+        if not self._fits(loaded.values()):
+            # All that keep what the plan was made with fit together.
+            surprises = [member for member, sample in loaded.items() if self._larger(sample, member)]
+            bad += [self._surprise(loaded.pop(member), member) for member in surprises]
+        samples = list(loaded.values())
         if not samples:
             raise DataError(f'pack {int(index)}: all its samples are bad, the first: {bad[0].reason}')
         return dict(inputs=samples, bad_samples=bad)
@@ -104,6 +95,22 @@ class PackedChatDataset(GuardedDataset):
         settings = [self.max_tokens, self.max_tiles, self.seed]
         return hash_settings(dict(dataset=self.dataset.fingerprint(), packing=settings))
 
+    def _report_left_out(self) -> None:
+        left_out = self.plan.left_out.tolist()
+        if not left_out:
+            return
+        # Samples too long for the encoder may be left out under any policy, if theirs is to drop them.
+        strict = (
+            [i for i in left_out if not getattr(self._error(i), 'drop', False)]
+            if self.on_error == 'fail'
+            else []
+        )
+        reason = self._why_left_out((strict or left_out)[0]).reason
+        problem = f'{len(left_out)} of {len(self.dataset)} samples fit in no pack, for example: {reason}'
+        if strict:
+            raise DataError(f"{problem}. Repair them, or set on_error='skip' to record and leave them out")
+        console.print(f'{self.name}: {problem}', style='yellow', markup=False)
+
     def _error(self, member: int) -> DataError | None:
         try:
             self.dataset.measure(member)
@@ -117,10 +124,18 @@ class PackedChatDataset(GuardedDataset):
         reason = self._error(member) or f'{tokens} tokens and {tiles} tiles are more than {caps} of a pack'
         return BadSample(self.name, member, self.dataset.path(member), str(reason))
 
-    def _over(self, sample: ChatSample, member: int) -> BadSample:
+    def _fits(self, samples: Collection[ChatSample]) -> bool:
+        tokens, tiles = (sum(map(len, samples)), sum(len(sample.tiles) for sample in samples))
+        return tokens <= self.max_tokens and tiles <= self.max_tiles
+
+    def _larger(self, sample: ChatSample, member: int) -> bool:
+        tokens, tiles = self.dataset.sizes()[member].tolist()
+        return len(sample) > tokens or len(sample.tiles) > tiles
+
+    def _surprise(self, sample: ChatSample, member: int) -> BadSample:
         tokens, tiles = self.dataset.sizes()[member].tolist()
         reason = (
-            f'has {len(sample)} tokens and {len(sample.tiles)} tiles where its annotation promised {tokens} and '
-            f'{tiles}: width, height or length there are wrong, or it replaces another sample'
+            f'{sample.path}: has {len(sample)} tokens and {len(sample.tiles)} tiles where its annotation promised '
+            f'{tokens} and {tiles}: width, height or length there are wrong, or it replaces another sample'
         )
         return BadSample(self.name, member, sample.path, reason)
