@@ -62,6 +62,9 @@ def samples(count: int = 4) -> list[ImageSample]:
     for sample in labelled:
         sample.gt_labels = sample.gt_label
         sample.pred_logits = torch.randn(cases.CLASSES)
+        number = sample.index
+        sample.set_metainfo(dict(caption=f'a {number}', image_id=number, negative=f'a {number + 1}'))
+        sample.pred_image, sample.pred_text = torch.randn(2, 8)
         sample.gt_sem_seg, sample.pred_sem_seg = (
             PixelData(data=torch.randint(cases.CLASSES, (1, 28, 28))) for _ in range(2)
         )
@@ -265,7 +268,7 @@ def test_contrastive_loss_is_smaller_for_pairs_that_agree_and_trains_its_tempera
 
 @each(cases.DENSE_HEAD_CASES)
 def test_dense_head_gives_a_finite_loss_also_without_any_label(part: tuple[type, dict]) -> None:
-    several = 'in_index' not in part[1]
+    several = not isinstance(part[1].get('in_index'), int)
     with DefaultScope.overwrite_default_scope('mmseg'):
         head = part[0](in_channels=[cases.WIDTH] * 4 if several else cases.WIDTH, **part[1])
     maps = tuple(torch.randn(2, cases.WIDTH, side, side, requires_grad=True) for side in (16, 8, 4, 2))
