@@ -21,12 +21,13 @@ from internvl_mm.data.datasets import (
     TableDataset,
     TarShardDataset,
 )
-from internvl_mm.evaluation.metrics import Accuracy, MeanIoU, ReaLAccuracy
+from internvl_mm.evaluation.metrics import Accuracy, MeanIoU, ReaLAccuracy, RetrievalRecall, ZeroShotAccuracy
 from internvl_mm.evaluation.metrics.coco import CocoAP, LvisAP
 from internvl_mm.models.backbones import InternViT, ViTAdapter
 from internvl_mm.models.heads import LinearClsHead
 from internvl_mm.models.heads.linear_seg import LinearSegHead
 from internvl_mm.models.heads.mask2former_seg import Mask2FormerSegHead
+from internvl_mm.models.internvl_14b import InternVL14B
 from internvl_mm.models.losses import ClassificationLoss, InfoNCELoss, SigmoidLoss
 from internvl_mm.models.necks import (
     AttentionPooling,
@@ -38,8 +39,17 @@ from internvl_mm.models.necks import (
     MultiScaleNeck,
     SimpleFeaturePyramid,
 )
-from internvl_mm.models.tasks import ImageClassifier, Segmenter
+from internvl_mm.models.tasks import (
+    ContrastivePretraining,
+    GenerativePretraining,
+    ImageClassifier,
+    RetrievalFinetuning,
+    Segmenter,
+)
 from internvl_mm.models.tasks.detect import Detector
+from internvl_mm.models.text_encoders import LlamaTextEncoder
+from internvl_mm.preprocess.caption_tokens import DigitSceneTokenizer
+from internvl_mm.preprocess.class_prompts import ClassPrompts
 
 # ---------------------------------------------------------------- datasets
 # Every data set of the package with three samples of three classes: folder to write into -> constructor arguments.
@@ -234,7 +244,42 @@ DENSE_TASK_CASES: dict[type, dict] = {
     ),
 }
 COCO_FILE = str(Path(__file__).parent / 'data' / 'coco' / 'instances.json')  # six pictures, three classes
+PROMPTS = dict(toy=ClassPrompts(names=('a 1', 'a 2', 'a 3'), templates=('{c}.',)))
+LLAMA = dict(
+    vocab_size=512, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24
+)
+ALIGNMENT = dict(
+    model=dict(
+        type=InternVL14B,
+        vision=dict(
+            hidden_size=WIDTH,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=24,
+            image_size=28,
+        ),
+        qllama=LLAMA,
+        num_query_token=3,
+        clip_embed_dim=8,
+        attn_pool_num_heads=2,
+    ),
+    tokenizer=dict(type=DigitSceneTokenizer),
+    class_prompts=PROMPTS,
+)
+TASK_CASES |= {
+    ContrastivePretraining: dict(
+        backbone=dict(type=InternViT, **BACKBONE_CASES[InternViT]),
+        neck=dict(type=AttentionPooling, num_heads=2, out_dim=8),
+        text_encoder=dict(type=LlamaTextEncoder, llama=LLAMA),
+        tokenizer=dict(type=DigitSceneTokenizer),
+        class_prompts=PROMPTS,
+    ),
+    GenerativePretraining: ALIGNMENT,
+    RetrievalFinetuning: dict(ALIGNMENT, negatives='hard'),
+}
 METRIC_CASES: dict[type, dict] = {
+    RetrievalRecall: dict(topk=(1, 2), prefix='slot'),
+    ZeroShotAccuracy: dict(topk=(1, 2), prefix='slot'),
     Accuracy: dict(topk=(1, 2), prefix='slot'),
     CocoAP: dict(ann_file=COCO_FILE, prefix='slot'),
     LvisAP: dict(ann_file=COCO_FILE, prefix='slot'),

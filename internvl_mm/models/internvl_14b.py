@@ -108,9 +108,15 @@ class InternVL14B(InternVL14BModel):
         self._freeze()
         self._adapt()
 
+    pretrained: str | None = None
+
     def init_weights(self) -> None:
-        """Load ``pretrained``, if given; adapters start without effect."""
+        """Load ``pretrained``, if given; adapters start without effect.
+
+        transformers calls this when the model is made, and mmengine before training.
+        """
         if self.pretrained is None:
+            super().init_weights()
             return
         with torch.device('meta'):
             plain = InternVL14BModel(self.config)

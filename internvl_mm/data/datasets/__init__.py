@@ -4,25 +4,32 @@ from .base import BaseDataset
 from .chat import ChatDataset
 from .chat_mixture import ChatMixture
 from .chat_packed import PackedChatDataset
+from .digit_captions import DigitCaptionDataset
 from .digit_scenes import DigitSceneDataset
 from .few_shot import FewShotDataset, RandomPartDataset
 from .guarded import GuardedDataset
 from .image_folder import ImageFolderDataset
 from .image_list import ImageListDataset, ImageNetReaLDataset
+from .image_text import CaptionListDataset, CaptionShardDataset, CaptionTableDataset, ImageTextDataset
 from .openmmlab import OpenMMLabDataset
 from .table import TableDataset
 from .tar_shards import TarShardDataset
 
 __all__ = [
     'BaseDataset',
+    'CaptionListDataset',
+    'CaptionShardDataset',
+    'CaptionTableDataset',
     'ChatDataset',
     'ChatMixture',
+    'DigitCaptionDataset',
     'DigitSceneDataset',
     'FewShotDataset',
     'GuardedDataset',
     'ImageFolderDataset',
     'ImageListDataset',
     'ImageNetReaLDataset',
+    'ImageTextDataset',
     'OpenMMLabDataset',
     'PackedChatDataset',
     'RandomPartDataset',

@@ -2,6 +2,14 @@
 
 from .accuracy import Accuracy, ReaLAccuracy
 from .base import SampleMetric
+from .retrieval import RetrievalRecall, ZeroShotAccuracy
 from .segmentation import MeanIoU
 
-__all__ = ['Accuracy', 'MeanIoU', 'ReaLAccuracy', 'SampleMetric']
+__all__ = [
+    'Accuracy',
+    'MeanIoU',
+    'ReaLAccuracy',
+    'RetrievalRecall',
+    'SampleMetric',
+    'ZeroShotAccuracy',
+]

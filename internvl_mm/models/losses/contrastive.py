@@ -160,8 +160,14 @@ class ContrastiveLoss(nn.Module, ABC):
     logit_scale: nn.Parameter
 
     @abstractmethod
-    def forward(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Loss of embeddings as the towers give them, row i of one belonging to row i of the other."""
+    def forward(self, images: Tensor, texts: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Loss of embeddings as the towers give them, row i of one belonging to row i of the other.
+
+        Args:
+            images: ``[b, E]``.
+            texts: ``[b, E]``.
+            ids: Numbers ``[b]`` that are equal for equal texts; not every loss looks at them.
+        """
 
 
 @MODELS.register_module()
@@ -174,6 +180,8 @@ class InfoNCELoss(ContrastiveLoss):
         label_smoothing: Share of the target spread over all pairs.
         negatives: ``'all'`` processes' pairs (gradients reach every one of them), or this process's ``'own'``.
         chunk: Rows of similarities held at a time; bounds memory at large global batches.
+        equal_texts: Whether pairs with equal texts are wrong for each other, as published, or right: better where few
+            sentences describe many images.
     """
 
     def __init__(
@@ -184,20 +192,23 @@ class InfoNCELoss(ContrastiveLoss):
         label_smoothing: float = 0.0,
         negatives: Negatives = 'all',
         chunk: int = 2048,
+        equal_texts: Literal['wrong', 'right'] = 'wrong',
     ):
         super().__init__()
         check_counts(chunk=chunk)
         check_shares(label_smoothing=label_smoothing)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
         self.max_scale = max_scale
+        self.equal_texts = equal_texts
         self.options = dict(negatives=negatives, chunk=chunk, smoothing=label_smoothing)
 
-    def forward(self, images: Tensor, texts: Tensor) -> Tensor:
+    def forward(self, images: Tensor, texts: Tensor, ids: Tensor | None = None) -> Tensor:
         """See :class:`ContrastiveLoss`."""
         scale = self.logit_scale.exp()
         if self.max_scale is not None:
             scale = scale.clamp(max=self.max_scale)
-        return info_nce(images, texts, scale, **self.options)
+        shared = ids if self.equal_texts == 'right' else None
+        return info_nce(images, texts, scale, **self.options, ids=shared)
 
 
 @MODELS.register_module()
@@ -219,8 +230,9 @@ class SigmoidLoss(ContrastiveLoss):
         self.bias = nn.Parameter(torch.tensor(bias))
         self.chunk = chunk
 
-    def forward(self, images: Tensor, texts: Tensor) -> Tensor:
+    def forward(self, images: Tensor, texts: Tensor, ids: Tensor | None = None) -> Tensor:
         """See :class:`ContrastiveLoss`."""
+        del ids
         images, texts = F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
         columns, right = gather(texts), own_rows(len(images), images.device)
         scale = self.logit_scale.exp()

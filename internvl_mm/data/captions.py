@@ -1,0 +1,231 @@
+"""Image–caption pairs as lists: published files, cleaning, filtering, compact storage."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from internvl_mm.registry import TRANSFORMS
+from internvl_mm.utils.console import console
+from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
+
+_SIGNS = re.compile(r'[.!"()*#:;~]')
+_SPACES = re.compile(r'\s{2,}')
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One caption of one image.
+
+    Attributes:
+        image: Path of the image, relative to the root of the data set.
+        caption: The text.
+        image_id: What captions of one image share.
+        row: Everything the file says, for filters.
+    """
+
+    image: str
+    caption: str
+    image_id: str
+    row: dict[str, Any]
+
+
+@TRANSFORMS.register_module()
+class CleanCaption:
+    """The published cleaning of Flickr30k and COCO captions: lower case, no punctuation, so many words.
+
+    Args:
+        max_words: Words kept, from the first.
+
+    Source: InternVL ``internvl_g`` data sets (after BLIP).
+    """
+
+    def __init__(self, max_words: int = 50):
+        self.max_words = max_words
+
+    def __call__(self, text: str) -> str:
+        """Clean one caption."""
+        text = _SPACES.sub(' ', _SIGNS.sub(' ', text.lower())).strip()
+        return ' '.join(text.split(' ')[: self.max_words])
+
+    def __repr__(self) -> str:
+        return f'CleanCaption({self.max_words})'
+
+
+@TRANSFORMS.register_module()
+class PairFilter:
+    """Which pairs to train on; says how many it leaves out and why.
+
+    Args:
+        min_words: Fewest words; 1 leaves out empty captions only.
+        max_words: Most words.
+        languages: Codes to keep, as in the field ``language`` of the rows; all when left out.
+        min_score: Smallest value of the field ``score_key``, for example an image–text similarity.
+        score_key: Name of that field.
+        min_side: Shortest side of the image in pixels, from fields ``width`` and ``height`` where there are any.
+        max_aspect: Largest ratio of long to short side, likewise.
+    """
+
+    def __init__(
+        self,
+        *,
+        min_words: int = 1,
+        max_words: int | None = None,
+        languages: Sequence[str] | None = None,
+        min_score: float | None = None,
+        score_key: str = 'similarity',
+        min_side: int = 1,
+        max_aspect: float | None = None,
+    ):
+        if max_words is not None and max_words < min_words:
+            raise ConfigError(f'max_words={max_words} is below min_words={min_words}: nothing would be kept')
+        self.min_words, self.max_words = min_words, max_words
+        self.languages = None if languages is None else tuple(languages)
+        self.min_score, self.score_key = min_score, score_key
+        self.min_side, self.max_aspect = min_side, max_aspect
+
+    def __call__(self, pairs: Iterable[Pair], name: str) -> list[Pair]:
+        """Keep the good pairs of the data set ``name``.
+
+        Raises:
+            DataError: A language that no pair has, or nothing is left.
+        """
+        kept, left_out, seen = [], Counter[str](), Counter[str]()
+        for pair in pairs:
+            seen[str(pair.row.get('language'))] += 1
+            reason = self.reason(pair)
+            if reason is None:
+                kept.append(pair)
+            else:
+                left_out[reason] += 1
+        for code in self.languages or ():
+            if code not in seen:
+                known = sorted(seen)
+                raise DataError(
+                    f"{name}: no caption is in language '{code}'; there are {', '.join(known)}."
+                    + did_you_mean(code, known)
+                )
+        if left_out:
+            told = ', '.join(f'{count} {reason}' for reason, count in left_out.most_common())
+            console.print(f'{name}: left out {left_out.total()} of {seen.total()} pairs: {told}')
+        if not kept:
+            raise DataError(f'{name}: the filter leaves no pair of {seen.total()}')
+        return kept
+
+    def reason(self, pair: Pair) -> str | None:
+        """Why a pair is left out; ``None`` for a good one."""
+        # Chinese is written without spaces: each sign counts as a word.
+        words = len(re.findall(r'[\u3400-\u9fff]|[^\s\u3400-\u9fff]+', pair.caption))
+        width, height = (int(pair.row.get(side) or 0) for side in ('width', 'height'))
+        if words < self.min_words:
+            return 'too short' if words else 'without caption'
+        if self.max_words is not None and words > self.max_words:
+            return 'too long'
+        if self.languages is not None and pair.row.get('language') not in self.languages:
+            return 'in other languages'
+        if self.min_score is not None and float(pair.row.get(self.score_key) or 0) < self.min_score:
+            return f'of low {self.score_key}'
+        if width and height:
+            if min(width, height) < self.min_side:
+                return 'too small'
+            if self.max_aspect is not None and max(width, height) / min(width, height) > self.max_aspect:
+                return 'too elongated'
+        return None
+
+    def __repr__(self) -> str:
+        return f'PairFilter({vars(self)})'
+
+
+class TextTable(Sequence[str]):
+    """Many texts in two arrays, which worker processes share without copying.
+
+    Args:
+        texts: What to hold.
+    """
+
+    def __init__(self, texts: Iterable[str]):
+        encoded = [text.encode() for text in texts]
+        self._bytes = np.frombuffer(b''.join(encoded), np.uint8)
+        self._ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        start = self._ends[index - 1] if index else 0
+        return bytes(self._bytes[start : self._ends[index]]).decode()
+
+
+def read_pairs(file: str | Path) -> Iterator[Pair]:
+    """Pairs of a published retrieval file, told by its ending and content.
+
+    - ``.jsonl``: an object per line with ``image`` and ``caption``.
+    - ``.json``: a list of such objects (Karpathy's splits; ``caption`` may be a list), or COCO's
+      ``images`` and ``annotations``.
+    - ``.txt``: a header, then ``<name>.jpg,<caption>`` (Flickr30k).
+
+    Raises:
+        DataError: The file is missing, of another form, or a line has no image or no caption field.
+    """
+    path = Path(file)
+    try:
+        text = path.read_text('utf-8')
+        if path.suffix == '.txt':
+            yield from _flickr(text, path)
+            return
+        rows = (
+            [json.loads(line) for line in text.splitlines() if line.strip()]
+            if path.suffix == '.jsonl'
+            else json.loads(text)
+        )
+    except (OSError, ValueError) as error:
+        raise DataError(f'{path}: cannot be read as image–caption pairs ({error})') from error
+    if isinstance(rows, dict):
+        rows = list(_coco(rows, path))
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict) or not isinstance(row.get('image'), str):
+            raise DataError(
+                f"{path}, entry {number}: a caption without image: needs 'image', the path of a file"
+            )
+        if 'caption' not in row:
+            raise DataError(f"{path}, entry {number}: image {row['image']!r} without text: needs 'caption'")
+        captions = row['caption'] if isinstance(row['caption'], list) else [row['caption']]
+        for caption in captions:
+            yield Pair(row['image'], str(caption or ''), str(row.get('image_id', row['image'])), row)
+
+
+def _flickr(text: str, path: Path) -> Iterator[Pair]:
+    for number, line in enumerate(text.splitlines()[1:], start=2):  # the first names the columns
+        if not line.strip():
+            continue
+        name, found, caption = line.partition('.jpg,')
+        if not found:
+            raise DataError(f"{path}, line {number}: {line[:60]!r} is not '<name>.jpg,<caption>'")
+        yield Pair(f'{name}.jpg', caption, name, {})
+
+
+def _coco(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        images = {image['id']: image for image in content['images']}
+        for annotation in content['annotations']:
+            image = images[annotation['image_id']]
+            yield dict(image, **annotation, image=image['file_name'])
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: not COCO captions ({type(error).__name__} {error}): needs 'images' with 'id' and 'file_name', "
+            "and 'annotations' with 'image_id' and 'caption'"
+        ) from error
+
+
+def numbered(ids: Sequence[str]) -> np.ndarray:
+    """Numbers ``[n]`` of texts, the same for equal ones: what processes can compare."""
+    return np.unique(np.array(ids), return_inverse=True)[1].astype(np.int64)

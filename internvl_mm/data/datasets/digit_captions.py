@@ -1,0 +1,102 @@
+"""Handwritten digits with a caption each, drawn on the fly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from internvl_mm.data.captions import Pair
+from internvl_mm.data.datasets.guarded import Item
+from internvl_mm.data.datasets.image_text import ImageTextDataset
+from internvl_mm.data.digit_scenes.captions import describe
+from internvl_mm.data.digit_scenes.digits import check_split, load_source_digits
+from internvl_mm.data.digit_scenes.language import LANGUAGES
+from internvl_mm.data.digit_scenes.scene import Scene, compose_digit, sample_rng
+from internvl_mm.data.samplers import SampleIndex
+from internvl_mm.registry import DATASETS
+from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
+
+
+@DATASETS.register_module()
+class DigitCaptionDataset(ImageTextDataset):
+    """Pictures of one real digit each with a true caption; train and test share no scan.
+
+    The pictures are those of :class:`~internvl_mm.data.datasets.DigitSceneDataset` with the same settings. In the
+    ``train`` split picture, language and kind of caption change every epoch; in ``test`` they never do.
+
+    Args:
+        split: ``'train'`` (1,437 scans) or ``'test'`` (360 scans).
+        size: Side of the pictures in pixels.
+        length: Samples per epoch; by default one per scan.
+        seed: Seed of the data set.
+        languages: ``'en'``, ``'zh'`` or both.
+        kinds: Which of the five captions of a picture may be taken, 0 to 4.
+        options: See :class:`ImageTextDataset`.
+    """
+
+    def __init__(
+        self,
+        split: Literal['train', 'test'],
+        *,
+        size: int = 56,
+        length: int | None = None,
+        seed: int = 0,
+        languages: Sequence[str] = ('en',),
+        kinds: Sequence[int] = (0, 1, 2, 3, 4),
+        **options: Any,
+    ):
+        check_split(split)
+        for code in languages:
+            if code not in LANGUAGES:
+                raise DataError(
+                    f"languages={tuple(languages)}: there are no captions in '{code}', only in "
+                    f'{" and ".join(LANGUAGES)}.{did_you_mean(code, LANGUAGES)}'
+                )
+        if not kinds or not set(kinds) <= set(range(5)):
+            raise ConfigError(f'kinds={tuple(kinds)}: choose from the five captions 0 to 4 of a picture')
+        self.split, self.size, self.seed = split, size, seed
+        self.languages, self.kinds = tuple(languages), tuple(kinds)
+        self._digits = load_source_digits(split)
+        count = length or len(self._digits)
+        # Captions follow from the pictures, which are drawn when they are asked for.
+        super().__init__([Pair('', '-', str(number), {}) for number in range(count)], **options)
+
+    def path(self, index: int) -> None:
+        """These pictures have no file."""
+
+    def fingerprint(self) -> str:
+        """See :class:`GuardedDataset`."""
+        return f'{super().fingerprint()}-{self.split}-{self.size}-{self.seed}-{self.languages}-{self.kinds}'
+
+    def caption(self, index: int) -> str:
+        """See :class:`ImageTextDataset`; of the epoch of the index."""
+        number = index if isinstance(index, SampleIndex) else SampleIndex(index, self.epoch)
+        return self._pick(number, self._scene(number))
+
+    def read(self, index: SampleIndex) -> Image.Image:
+        """See :class:`ImageTextDataset`."""
+        return Image.fromarray(self._scene(index).image)
+
+    def load(self, index: SampleIndex) -> Item:
+        """See :class:`GuardedDataset`; also labels the digit, so that zero-shot accuracy can be measured."""
+        item = super().load(index)
+        value = int(self._digits.values[int(index) % len(self._digits)])
+        item['data_samples'].gt_label = torch.tensor([value])
+        return item
+
+    def _scene(self, index: SampleIndex) -> Scene:
+        rng = sample_rng(self.seed, self.split, 'digit', self._epoch(index) * len(self) + int(index))
+        return compose_digit(self._digits, rng, self.size, pick=int(index) % len(self._digits))
+
+    def _pick(self, index: SampleIndex, scene: Scene) -> str:
+        draws = np.random.default_rng([self.seed, self._epoch(index), int(index), 2])
+        language = self.languages[draws.integers(len(self.languages))]
+        text = describe(scene, language)[self.kinds[draws.integers(len(self.kinds))]]
+        return self.caption_transform(text) if self.caption_transform is not None else text
+
+    def _epoch(self, index: SampleIndex) -> int:
+        return index.epoch if self.split == 'train' else 0

@@ -1,0 +1,112 @@
+"""What all image–text tasks share: embeddings of batches, zero-shot scores."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from internvl_mm.preprocess.caption_tokens import CaptionTokenizer, require_captions
+from internvl_mm.preprocess.class_prompts import ClassPrompts
+from internvl_mm.registry import TRANSFORMS
+from internvl_mm.structures import ImageSample
+from internvl_mm.utils.errors import ConfigError
+
+from .base import BaseTask, Part
+
+# Published: zero-shot scores are cosines times 100, whatever temperature was learned.
+ZERO_SHOT_SCALE = 100.0
+
+
+class ImageTextTask(BaseTask):
+    """A task that embeds images and texts in one space.
+
+    ``predict`` fills ``pred_image`` (and ``pred_text`` for samples with captions), unit vectors ``[E]`` in fp32 for
+    retrieval; samples of a data set with class prompts also get ``pred_logits``.
+
+    Args:
+        tokenizer: A :class:`CaptionTokenizer` or its config.
+        class_prompts: Name of a data set to its :class:`ClassPrompts`, for zero-shot classification.
+        data_preprocessor: Normalises images.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: CaptionTokenizer | dict,
+        class_prompts: dict | None = None,
+        data_preprocessor: Part = None,
+    ):
+        super().__init__(data_preprocessor=data_preprocessor)
+        self.tokenizer = TRANSFORMS.build(tokenizer) if isinstance(tokenizer, dict) else tokenizer
+        self.class_prompts = {
+            name: TRANSFORMS.build(prompts) if isinstance(prompts, dict) else prompts
+            for name, prompts in (class_prompts or {}).items()
+        }
+        for name, prompts in self.class_prompts.items():
+            if not isinstance(prompts, ClassPrompts):
+                raise ConfigError(f"class_prompts['{name}'] is {prompts!r}: it must be ClassPrompts")
+        self._classifiers: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def encode_images(self, inputs: Tensor) -> Tensor:
+        """Embeddings ``[B, E]`` of pixels ``[B, 3, H, W]``."""
+
+    @abstractmethod
+    def encode_ids(self, ids: Tensor) -> Tensor:
+        """Embeddings ``[T, E]`` of summary ids ``[T, L]``."""
+
+    def encode_texts(self, texts: Sequence[str], device: torch.device) -> Tensor:
+        """Embeddings ``[T, E]`` of sentences."""
+        return self.encode_ids(self.tokenizer.summaries(texts).to(device))
+
+    def train(self, mode: bool = True) -> Any:
+        """Set the mode; classifiers of former weights are forgotten."""
+        self._classifiers.clear()
+        return super().train(mode)
+
+    def classifier(self, dataset: str, device: torch.device) -> Tensor:
+        """Unit vectors ``[C, E]`` of the classes of a data set: the mean over its templates' unit vectors."""
+        if dataset not in self._classifiers:
+            rows = []
+            for sentences in self.class_prompts[dataset].sentences():
+                vectors = F.normalize(self.encode_texts(sentences, device).float(), dim=-1)
+                rows.append(F.normalize(vectors.mean(dim=0), dim=0))
+            self._classifiers[dataset] = torch.stack(rows)
+        return self._classifiers[dataset]
+
+    def extract(self, inputs: Tensor) -> Tensor:
+        """Image embeddings ``[B, E]``, not normalised."""
+        return self.encode_images(inputs)
+
+    def predict(self, inputs: Tensor, data_samples: list[ImageSample]) -> list[ImageSample]:
+        """See :class:`ImageTextTask`."""
+        images = F.normalize(self.encode_images(inputs).float(), dim=-1)
+        with_text = [sample for sample in data_samples if 'caption' in sample]
+        texts = iter(())
+        if with_text:
+            captions = [sample.caption for sample in with_text]
+            texts = iter(F.normalize(self.encode_texts(captions, images.device).float(), dim=-1))
+        for sample, image in zip(data_samples, images, strict=True):
+            sample.pred_image = image
+            if 'caption' in sample:
+                sample.pred_text = next(texts)
+            if sample.get('dataset') in self.class_prompts:
+                sample.pred_logits = ZERO_SHOT_SCALE * self.classifier(sample.dataset, image.device) @ image
+        return data_samples
+
+    @staticmethod
+    def captions_of(data_samples: list[ImageSample]) -> list[str]:
+        """Captions of a training batch.
+
+        Raises:
+            DataError: A sample has none.
+        """
+        return require_captions(
+            [sample.get('caption') for sample in data_samples],
+            [sample.get('path') for sample in data_samples],
+        )

@@ -1,0 +1,169 @@
+"""Training InternVL-14B: the generative stage (2) and fine-tuning for retrieval.
+
+Shape letters: B images, L text tokens, E width of the joint space.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from internvl_mm.models.hf_internvl_14b import IMAGE_MODES, ImageMode
+from internvl_mm.preprocess.caption_tokens import IGNORED, CaptionTokenizer, same_length
+from internvl_mm.registry import MODELS
+from internvl_mm.structures import ImageSample
+from internvl_mm.utils.errors import ConfigError, DataError
+
+from .base import Part, build_part
+from .generative_alignment import AlignmentTexts, generative_losses, retrieval_losses
+from .image_text import ImageTextTask
+
+Mining = Literal['random', 'hard']
+
+
+class QLlamaTask(ImageTextTask):
+    """What both stages with a QLLaMA share.
+
+    Args:
+        model: An :class:`~internvl_mm.models.internvl_14b.InternVL14B`.
+        tokenizer: See :class:`ImageTextTask`.
+        negatives: Which wrong text an image is matched with: ``'random'``, a caption the data set drew (its option
+            ``with_negative``), as published; ``'hard'``, one of the batch, drawn the likelier the more similar
+            InternVL-C finds it, as BLIP does.
+        image_mode: Which image embedding evaluation uses.
+        class_prompts: See :class:`ImageTextTask`.
+        data_preprocessor: See :class:`ImageTextTask`.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Part,
+        tokenizer: CaptionTokenizer | dict,
+        negatives: Mining = 'random',
+        image_mode: ImageMode = 'InternVL-G',
+        class_prompts: dict | None = None,
+        data_preprocessor: Part = None,
+    ):
+        super().__init__(
+            tokenizer=tokenizer, class_prompts=class_prompts, data_preprocessor=data_preprocessor
+        )
+        if image_mode not in IMAGE_MODES:
+            raise ConfigError(f'image_mode={image_mode!r}: use {" or ".join(map(repr, IMAGE_MODES))}')
+        self.model = build_part(model)
+        self.negatives, self.image_mode = negatives, image_mode
+        vocabulary = self.model.config.qllama_config.vocab_size
+        if self.tokenizer.vocab_size > vocabulary:
+            raise ConfigError(
+                f'the tokenizer has {self.tokenizer.vocab_size} ids but the model vocab_size={vocabulary}: take the '
+                'vocabulary that belongs to the weights, or a larger model.model.qllama.vocab_size'
+            )
+
+    @property
+    def width(self) -> int:
+        """See :class:`BaseTask`."""
+        return self.model.config.hidden_size
+
+    @property
+    def backbone(self) -> torch.nn.Module:
+        """The ViT."""
+        return self.model.vision_model
+
+    def encode_images(self, inputs: Tensor) -> Tensor:
+        """See :class:`ImageTextTask`."""
+        return self.model.encode_image(inputs, self.image_mode)
+
+    def encode_ids(self, ids: Tensor) -> Tensor:
+        """See :class:`ImageTextTask`."""
+        return self.model.encode_text(ids)
+
+    def _negatives(self, inputs: Tensor, samples: list[ImageSample]) -> list[str]:
+        if self.negatives == 'random':
+            missing = [sample for sample in samples if 'negative' not in sample]
+            if missing:
+                raise DataError(
+                    f"samples of '{missing[0].get('dataset')}' carry no caption of another image: set "
+                    "with_negative=True of the data set, or negatives='hard' of the task"
+                )
+            return [sample.negative for sample in samples]
+        return [samples[index].caption for index in self._hard(inputs, samples)]
+
+    @torch.no_grad()
+    def _hard(self, inputs: Tensor, samples: list[ImageSample]) -> list[int]:
+        """For each image, the pair of the batch whose text it is matched with."""
+        images = F.normalize(self.model.encode_image(inputs, 'InternVL-C').float(), dim=-1)
+        captions = [sample.caption for sample in samples]
+        texts = F.normalize(self.encode_texts(captions, inputs.device).float(), dim=-1)
+        ids = image_ids(samples, inputs.device)
+        scores = self.model.logit_scale.exp() * images @ texts.t()
+        scores = scores.masked_fill(ids[:, None] == ids[None, :], float('-inf'))
+        if scores.isinf().all(dim=1).any():
+            raise DataError("negatives='hard' needs two images in every batch: enlarge batch_size")
+        return scores.softmax(dim=1).multinomial(1).squeeze(1).tolist()
+
+    def _texts(self, inputs: Tensor, samples: list[ImageSample], *, captions: bool) -> AlignmentTexts:
+        own = self.captions_of(samples)
+        read = self.tokenizer
+        rows = [read.plain(own), read.plain(self._negatives(inputs, samples)), read.summaries(own)]
+        if not captions:
+            return AlignmentTexts(*(part.to(inputs.device) for part in same_length(*rows)))
+        prompted, labels = read.captions(own)
+        rows = same_length(*rows, prompted)
+        labels = F.pad(labels, (0, rows[0].shape[1] - labels.shape[1]), value=IGNORED)
+        return AlignmentTexts(*(part.to(inputs.device) for part in (*rows, labels)))
+
+
+def image_ids(samples: list[ImageSample], device: torch.device) -> Tensor:
+    """Numbers of the images of a batch ``[B]``.
+
+    Raises:
+        DataError: The data set gives none.
+    """
+    if any('image_id' not in sample for sample in samples):
+        raise DataError(
+            f"samples of '{samples[0].get('dataset')}' have no image_id: use a data set of image–text pairs"
+        )
+    return torch.tensor([sample.image_id for sample in samples], device=device)
+
+
+@MODELS.register_module()
+class GenerativePretraining(QLlamaTask):
+    """Stage 2: matching, contrast and captioning through QLLaMA, equal weights.
+
+    As published, what trains is ``trainable=('queries', 'cross_attention', 'query_pool', 'matching_head',
+    'temperature')`` of the model. Arguments: see :class:`QLlamaTask`.
+
+    Source: InternVL ``internvl_stage2``; Chen et al. 2023, section 3.3.
+    """
+
+    def loss(self, inputs: Tensor, data_samples: list[ImageSample]) -> dict[str, Tensor]:
+        """The three losses; a batch has at least 2 images."""
+        if len(inputs) < 2:
+            raise DataError(
+                'a batch of 1 image has no wrong and right half: set train_dataloader.batch_size to 2 or more'
+            )
+        texts = self._texts(inputs, data_samples, captions=True)
+        return generative_losses(self.model, inputs, texts, empty_summary=self.tokenizer.empty_summary)
+
+    def caption(self, inputs: Tensor, **options: object) -> list[str]:
+        """Captions of pixels ``[B, 3, H, W]``; ``options`` of transformers' ``generate``."""
+        prompts = self.tokenizer.prompts(len(inputs)).to(inputs.device)
+        return self.tokenizer.decode(self.model.generate(inputs, prompts, **options))
+
+
+@MODELS.register_module()
+class RetrievalFinetuning(QLlamaTask):
+    """Fine-tuning for retrieval: matching, and contrast of both image paths with all captions of an image as right.
+
+    Arguments: see :class:`QLlamaTask`.
+
+    Source: InternVL ``internvl_stage2_retrieval``.
+    """
+
+    def loss(self, inputs: Tensor, data_samples: list[ImageSample]) -> dict[str, Tensor]:
+        """Losses of both image paths."""
+        texts = self._texts(inputs, data_samples, captions=False)
+        return retrieval_losses(self.model, inputs, texts, image_ids(data_samples, inputs.device))

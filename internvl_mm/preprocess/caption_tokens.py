@@ -1,0 +1,186 @@
+"""Captions to token ids, with the published rules of prefix, end token, padding and truncation.
+
+Shape letters: T texts, L tokens of the longest.
+Source: InternVL-14B's README, ``clip_benchmark`` and the stage-2 data set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentencepiece import SentencePieceProcessor
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from internvl_mm.data.digit_scenes.vocabulary import vocabulary_file
+from internvl_mm.registry import TRANSFORMS
+from internvl_mm.utils.checks import check_counts
+from internvl_mm.utils.errors import CheckpointError, ConfigError, DataError
+from internvl_mm.utils.paths import ExistingPath
+
+# Ids of Llama vocabularies. Padding shares the id of unknown pieces, as published: the model takes what is above 0.
+PAD, BEGIN, END = 0, 1, 2
+IGNORED = -100
+SUMMARY_PREFIX = 'summarize:'
+CAPTION_PROMPT = 'English caption:'
+_FILES = ('tokenizer.model', 'tokenizer.json')
+
+
+@TRANSFORMS.register_module()
+class CaptionTokenizer:
+    """Texts to ids as InternVL-14B reads them.
+
+    Args:
+        path: A ``tokenizer.model`` (sentencepiece) or ``tokenizer.json`` (tokenizers) whose ids 0, 1, 2 are unknown,
+            begin and end; or the folder of a model that has one.
+        max_length: Most tokens of a text, begin and end included; 80 as published. Longer ones are cut before the end
+            token, and counted in ``truncated``.
+        prefix: Goes before a text that is compared with images, without a space.
+        prompt: Goes before a caption that is generated.
+
+    Attributes:
+        truncated: Number of texts that were cut since the object was made.
+        vocab_size: Number of ids.
+
+    Raises:
+        CheckpointError: There is no vocabulary, or one with other ids.
+    """
+
+    def __init__(
+        self,
+        path: ExistingPath,
+        *,
+        max_length: int = 80,
+        prefix: str = SUMMARY_PREFIX,
+        prompt: str = CAPTION_PROMPT,
+    ):
+        check_counts(max_length=max_length)
+        self._encode, self._decode, self.vocab_size = _open_vocabulary(Path(path))
+        self.max_length, self.prefix, self.truncated = max_length, prefix, 0
+        self._prompt = [BEGIN, *self._encode(prompt)]
+        if len(self._prompt) + 1 >= max_length:
+            raise ConfigError(
+                f'max_length={max_length} leaves no room after the prompt {prompt!r} of {len(self._prompt)} tokens'
+            )
+
+    @property
+    def empty_summary(self) -> int:
+        """Number of tokens of the summary of nothing; 5 with the published vocabulary."""
+        return 2 + len(self._encode(self.prefix))
+
+    def summaries(self, texts: Sequence[str]) -> Tensor:
+        """Ids ``[T, L]`` of texts to compare with images: prefix, text, end."""
+        return pad([self._cut(self._encode(self.prefix + text)) for text in texts])
+
+    def plain(self, texts: Sequence[str]) -> Tensor:
+        """Ids ``[T, L]`` of texts as they are, for matching."""
+        return pad([self._cut(self._encode(text)) for text in texts])
+
+    def captions(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids ``[T, L]`` of prompt and caption, and the labels of generation.
+
+        The last token of the prompt is a target itself, as published.
+        """
+        rows, labels = [], []
+        for text in texts:
+            # The caption gets what the prompt leaves of the most tokens; its begin token is the prompt's.
+            room = self.max_length - len(self._prompt) + 1
+            row = [*self._prompt, *self._cut(self._encode(text), room)[1:]]
+            hidden = len(self._prompt) - 1
+            rows.append(row)
+            labels.append([IGNORED] * hidden + row[hidden:])
+        return pad(rows), pad(labels, IGNORED)
+
+    def prompts(self, count: int) -> Tensor:
+        """The caption prompt without end token, ``[count, L]``, to generate from."""
+        return torch.tensor([self._prompt] * count)
+
+    def decode(self, ids: Tensor) -> list[str]:
+        """Texts of generated ids ``[T, L]``: up to the end token, without special tokens and outer spaces."""
+        texts = []
+        for row in ids.tolist():
+            until = row.index(END) if END in row else len(row)
+            texts.append(self._decode([token for token in row[:until] if token > END]).strip())
+        return texts
+
+    def _cut(self, ids: list[int], room: int | None = None) -> list[int]:
+        room = room or self.max_length
+        self.truncated += len(ids) > room - 2
+        return [BEGIN, *ids[: room - 2], END]
+
+
+@TRANSFORMS.register_module()
+class DigitSceneTokenizer(CaptionTokenizer):
+    """The vocabulary of 512 pieces that was learned from captions of DigitScenes.
+
+    Args:
+        max_length: See :class:`CaptionTokenizer`; the longest caption of one digit has 33 tokens.
+        options: See :class:`CaptionTokenizer`.
+    """
+
+    def __init__(self, *, max_length: int = 80, **options: Any):
+        super().__init__(vocabulary_file(), max_length=max_length, **options)
+
+
+def pad(rows: Sequence[Sequence[int]], value: int = PAD) -> Tensor:
+    """Rows of ids side by side, ``[T, L]``, filled up on the right."""
+    length = max(map(len, rows), default=0)
+    return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows], dtype=torch.long)
+
+
+def same_length(*ids: Tensor) -> list[Tensor]:
+    """Ids ``[T, L_k]`` padded on the right to one length."""
+    length = max(part.shape[1] for part in ids)
+    return [torch.nn.functional.pad(part, (0, length - part.shape[1]), value=PAD) for part in ids]
+
+
+def _open_vocabulary(path: Path) -> tuple[Callable[[str], list[int]], Callable[[list[int]], str], int]:
+    if path.is_dir():
+        found = [path / name for name in _FILES if (path / name).is_file()]
+        if not found:
+            raise CheckpointError(
+                f'{path} has no {" or ".join(_FILES)}: give the folder of a model with its vocabulary'
+            )
+        path = found[0]
+    try:
+        if path.suffix == '.json':
+            if not {'model', 'added_tokens'} <= json.loads(path.read_text('utf-8')).keys():
+                raise ValueError('no model in it')
+            fast = Tokenizer.from_file(str(path))
+            special = [fast.id_to_token(number) for number in (PAD, BEGIN, END)]
+            opened = (
+                lambda text: fast.encode(text, add_special_tokens=False).ids,
+                fast.decode,
+                fast.get_vocab_size(),
+            )
+        else:
+            pieces = SentencePieceProcessor(model_file=str(path))
+            special = [pieces.id_to_piece(number) for number in (PAD, BEGIN, END)]
+            opened = (pieces.encode, pieces.decode, pieces.get_piece_size())
+    except (OSError, RuntimeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f'{path} is not a vocabulary of sentencepiece or tokenizers ({error}): get it again'
+        ) from error
+    if special != ['<unk>', '<s>', '</s>']:
+        raise CheckpointError(
+            f'{path}: ids 0, 1, 2 are {special}, but must be unknown, begin and end (<unk>, <s>, </s>) as in Llama'
+        )
+    return opened
+
+
+def require_captions(texts: Sequence[str | None], paths: Sequence[str | None]) -> list[str]:
+    """Captions of a batch, each with at least one letter.
+
+    Raises:
+        DataError: Names the first sample without.
+    """
+    for text, path in zip(texts, paths, strict=True):
+        if not text or not text.strip():
+            raise DataError(
+                f'{path or "a sample"} has no caption: leave such samples out (min_words of the filter of the data set)'
+            )
+    return [text for text in texts if text]
