@@ -20,7 +20,7 @@ RUN = 'run.json'
 CONFIG = 'config.py'  # resolved
 PICTURES = 'pictures/pictures.json'
 BAD_SAMPLES = 'bad_samples*.jsonl'  # one file per process
-NON_FINITE = 'non_finite_batch.json'
+NON_FINITE = 'non_finite.jsonl'
 
 # Metrics that are a share of n samples in percent, so that a binomial interval applies to them.
 _SHARE = re.compile(r'(top\d+|accuracy)$')
@@ -66,15 +66,19 @@ def is_share(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Picture:
-    """A test picture with its verdict: a PNG beside ``pictures.json``, what is true and what was predicted."""
+    """A test picture with its verdict: a PNG beside ``pictures.json``, what is true and what was predicted.
+
+    Generated answers have a question and no score.
+    """
 
     file: str
     dataset: str
     index: int
     label: str
     prediction: str
-    score: float
+    score: float | None
     correct: bool
+    question: str = ''
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class RunRecord:
         config: Text of the resolved config.
         pictures: Sample predictions.
         bad_samples: Lines of the ledger of unreadable samples.
-        non_finite: Report of the batch that made the loss non-finite, if one did.
+        non_finite: Steps skipped because a loss or gradient was not finite, the last one perhaps the end of the run.
     """
 
     folder: Path
@@ -120,7 +124,7 @@ class RunRecord:
     config: str = ''
     pictures: list[Picture] = field(default_factory=list)
     bad_samples: list[dict[str, Any]] = field(default_factory=list)
-    non_finite: dict[str, Any] | None = None
+    non_finite: list[dict[str, Any]] = field(default_factory=list)
 
 
 def read_run(folder: str | Path) -> RunRecord:
@@ -145,7 +149,7 @@ def read_run(folder: str | Path) -> RunRecord:
         config=config.read_text(encoding='utf-8') if config.is_file() else '',
         pictures=[Picture(**entry) for entry in _read_json(folder / PICTURES, [])],
         bad_samples=[line for file in sorted(folder.glob(BAD_SAMPLES)) for line in _read_json_lines(file)],
-        non_finite=_read_json(folder / NON_FINITE, None),
+        non_finite=_read_json_lines(folder / NON_FINITE),
     )
 
 

@@ -24,7 +24,7 @@ def write(folder: Path, name: str, content) -> None:
 def test_empty_folder(tmp_path):
     run = read_run(tmp_path)
     assert run.facts.name == f'{tmp_path.parent.name}/{tmp_path.name}'
-    assert (run.results, run.curves, run.pictures, run.bad_samples, run.non_finite) == ([], {}, [], [], None)
+    assert (run.results, run.curves, run.pictures, run.bad_samples, run.non_finite) == ([], {}, [], [], [])
 
 
 def test_interval_of_shares_only(tmp_path):

@@ -68,11 +68,11 @@ def run(tmp_path: Path) -> Path:
         ),
         'run.json': dict(name=EVIL, started='2025-01-01 00:00:00', seconds=97.3, strategy='ddp, 2 processes'),
         'pictures/pictures.json': [picture],
-        'non_finite_batch.json': stop,
     }
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content))
     (folder / 'bad_samples.jsonl').write_text(json.dumps(bad) + '\n')
+    (folder / 'non_finite.jsonl').write_text(json.dumps(stop) + '\n')
     (folder / 'config.py').write_text(f'note = {EVIL!r}\n')
     return folder
 
@@ -90,7 +90,8 @@ def test_report(run):
         '88.',
         '1 min 37 s',
         'commit 0123456789',
-        'not finite at iteration 2',
+        '1 step with a loss or gradient that was not finite',
+        'iteration 2, loss: loss = nan',
         '1 unreadable sample',
         'note =',
     ):

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.model import is_model_wrapper
 from mmengine.runner import FlexibleRunner
-from torch import nn
+from torch import Tensor, nn
 
 
 def task_of(runner: FlexibleRunner) -> nn.Module:
@@ -17,3 +17,12 @@ def task_of(runner: FlexibleRunner) -> nn.Module:
 def describe(samples: list[Any]) -> list[dict[str, Any]]:
     """Data set, index and file of each sample, ready for JSON."""
     return [{key: sample.get(key) for key in ('dataset', 'index', 'path')} for sample in samples]
+
+
+def statistics_of(task: nn.Module) -> dict[str, Tensor]:
+    """Float buffers that belong into checkpoints: what a forward pass in training mode changes."""
+    # keep_vars: the tensors themselves, so that no copy is made. Buffers outside it are caches.
+    kept = task.state_dict(keep_vars=True)
+    return {
+        name: buffer for name, buffer in task.named_buffers() if name in kept and buffer.is_floating_point()
+    }

@@ -16,7 +16,7 @@ from internvl_mm.engine.loops import BenchmarkLoop
 from internvl_mm.registry import HOOKS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 
-from ._runner import task_of
+from ._runner import statistics_of, task_of
 
 STATE = 'ema'  # name of the average in a training state
 PREFIX = 'ema/'  # of its metrics
@@ -130,10 +130,7 @@ def averaged_tensors(task: nn.Module) -> dict[str, Tensor]:
         raise ConfigError(
             'EMAHook needs whole parameters and ZeRO-3 partitions them: use zero2, or drop EMAHook'
         )
-    # keep_vars: the tensors themselves, so that no copy is made. Buffers outside it (caches) are not averaged.
-    kept = task.state_dict(keep_vars=True)
-    buffers = {name: b for name, b in task.named_buffers() if name in kept and b.is_floating_point()}
-    return parameters | buffers
+    return parameters | statistics_of(task)
 
 
 @torch.no_grad()

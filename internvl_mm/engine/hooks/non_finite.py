@@ -1,4 +1,4 @@
-"""Stops before a loss or gradient that is not finite spoils the weights."""
+"""No loss or gradient that is not finite reaches the weights."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from internvl_mm.evaluation.report import NON_FINITE
 from internvl_mm.registry import HOOKS
-from internvl_mm.utils.errors import UserError
+from internvl_mm.utils.errors import ConfigError, UserError
 
-from ._runner import describe, task_of
+from ._runner import describe, statistics_of, task_of
 
 
 class NonFiniteLossError(UserError):
@@ -26,32 +26,70 @@ class NonFiniteLossError(UserError):
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
-    """Stops all processes when a loss or a gradient is not finite, before the optimiser uses it.
+    """Skips steps whose loss or gradient is not finite, on all processes alike, and stops after a few in a row.
 
-    The losses are checked between forward and backward, the gradients right before the optimiser's step (not with
-    DeepSpeed, which steps by itself; there the next loss tells). The batch is named in ``non_finite_batch.json`` in the
-    run folder.
+    The losses are looked at between forward and backward, the gradients right before the optimiser uses them. A skipped
+    step leaves parameters, running statistics and the optimiser as they were; its batch is a line of
+    ``non_finite.jsonl`` in the run folder. DeepSpeed steps by itself: there the first one stops the run.
+
+    Args:
+        patience: Steps in a row until the run stops; 1 stops at the first.
 
     Raises:
         NonFiniteLossError: With iteration, losses, and where the batch is written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: int = 3):
+        if patience < 1:
+            raise ConfigError(
+                f'NonFiniteHook: patience={patience} must be at least 1, which stops at the first'
+            )
+        self.patience = patience
         self._samples: list[Any] = []
         self._losses: dict[str, Tensor] = {}
+        self._statistics: dict[str, Tensor] = {}
         self._handles: list[Any] = []
+        self._bad: dict[str, Any] | None = None  # what is wrong with the running step
+        self._in_a_row = 0
+        self._can_skip = False
 
     def before_train(self, runner: FlexibleRunner) -> None:
         """Listen to the task's forward and to the optimiser's step."""
         self._handles = [task_of(runner).register_forward_hook(partial(self._check_losses, runner))]
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         # DeepSpeed's optimisers are of their own kind.
-        if isinstance(optimizer, torch.optim.Optimizer):
+        self._can_skip = isinstance(optimizer, torch.optim.Optimizer)
+        if self._can_skip:
             self._handles.append(optimizer.register_step_pre_hook(partial(self._check_gradients, runner)))
 
     def before_train_iter(self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None) -> None:
-        """Remember which samples are about to be used."""
+        """Remember which samples are about to be used, and what the forward pass changes besides gradients."""
         self._samples = data_batch['data_samples']
+        if self._bad is None:
+            # Running means and variances: small, and a NaN in them would outlive the skipped step.
+            buffers = statistics_of(task_of(runner))
+            self._statistics = {name: buffer.clone() for name, buffer in buffers.items()}
+
+    def after_train_iter(
+        self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Count skipped steps; stop when there are too many in a row."""
+        stepped = getattr(runner.optim_wrapper, 'should_update', None)
+        if stepped is not None and not stepped():
+            return  # gradients are still being gathered
+        if self._bad is None:
+            self._in_a_row = 0
+            return
+        self._in_a_row += 1
+        record, self._bad = self._bad, None
+        buffers = statistics_of(task_of(runner))
+        for name, value in self._statistics.items():
+            buffers[name].copy_(value)
+        if self._in_a_row >= self.patience:
+            self._stop(runner, record)
+        runner.logger.warning(
+            f'iteration {record["iteration"]} skipped: the {record["what"]} is not finite; its batch is in {NON_FINITE}'
+        )
 
     def after_train(self, runner: FlexibleRunner) -> None:
         """Stop listening."""
@@ -67,29 +105,32 @@ class NonFiniteHook(Hook):
         # Every process has to know, or the others would wait for this one in the next reduction.
         anyone = mine.to(torch.int32)
         all_reduce(anyone, 'max')
-        if anyone.item():
-            self._stop(runner, 'loss', samples=self._samples if mine.item() else [])
+        if anyone.item() and self._bad is None:
+            self._record(runner, 'loss', samples=self._samples if mine.item() else [])
+            if not self._can_skip:
+                self._stop(runner, self._bad)
 
     def _check_gradients(
         self, runner: FlexibleRunner, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
     ) -> None:
-        gradients = [
-            parameter.grad
-            for group in optimizer.param_groups
-            for parameter in group['params']
-            if parameter.grad is not None
-        ]
-        # One fused norm and one transfer per step; which parameter it was is looked up only when it happened.
-        if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)).item():
-            # DDP has averaged: every process sees the same and stops here, too.
-            named = task_of(runner).named_parameters()
-            bad = [name for name, p in named if p.grad is not None and not torch.isfinite(p.grad).all()]
-            self._stop(runner, 'gradient', samples=self._samples, parameters=bad)
+        parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
+        if self._bad is None and parameters:
+            # One fused norm and one transfer per step; which parameter it was is looked up only when it happened.
+            norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+            if not torch.isfinite(norm).item():
+                # DDP has averaged: every process sees the same and skips, too.
+                named = task_of(runner).named_parameters()
+                bad = [name for name, p in named if p.grad is not None and not torch.isfinite(p.grad).all()]
+                self._record(runner, 'gradient', samples=self._samples, parameters=bad)
+        if self._bad is not None:
+            # An optimiser passes over parameters without gradient: no decay, no moments.
+            for parameter in parameters:
+                parameter.grad = None
 
-    def _stop(
+    def _record(
         self, runner: FlexibleRunner, what: str, *, samples: list[Any], parameters: list[str] | None = None
     ) -> None:
-        record = dict(
+        self._bad = dict(
             what=what,
             iteration=runner.iter + 1,
             # as text: JSON has no NaN
@@ -97,19 +138,23 @@ class NonFiniteHook(Hook):
             parameters=parameters or [],
             samples=[sample for share in all_gather_object(describe(samples)) for sample in share],
         )
-        file = Path(runner.log_dir) / NON_FINITE
         if is_main_process():
-            file.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding='utf-8')
+            with open(Path(runner.log_dir) / NON_FINITE, 'a', encoding='utf-8') as file:
+                file.write(json.dumps(self._bad, ensure_ascii=False) + '\n')
+
+    def _stop(self, runner: FlexibleRunner, record: dict[str, Any] | None) -> None:
+        assert record is not None
         runner.call_hook('after_stop')  # the exception skips after_run; ReportHook shows what happened
-        parts = ', '.join(f'{name}={value}' for name, value in record['parts'].items())
+        parameters, parts = record['parameters'], ', '.join(f'{k}={v}' for k, v in record['parts'].items())
         where = f' in {len(parameters)} parameters, first {parameters[0]}' if parameters else ''
+        again = f', {self._in_a_row} in a row' if self._in_a_row > 1 else ''
         first = record['samples'][0] if record['samples'] else {}
         raise NonFiniteLossError(
-            f'the {what} is not finite at iteration {record["iteration"]}{where} ({parts}). The batch of '
-            f'{len(record["samples"])} samples (first: {first.get("dataset")}[{first.get("index")}], '
-            f'{first.get("path") or "no file"}) is listed in {file}. The weights are those before this step: '
-            "lower optim_wrapper.optimizer.lr, set optim_wrapper.clip_grad, use strategy.precision='fp32', "
-            'or look at these samples'
+            f'the {record["what"]} is not finite at iteration {record["iteration"]}{again}{where} ({parts}). The batch '
+            f'of {len(record["samples"])} samples (first: {first.get("dataset")}[{first.get("index")}], '
+            f'{first.get("path") or "no file"}) is listed in {Path(runner.log_dir) / NON_FINITE}. The weights are '
+            'those before this step: lower optim_wrapper.optimizer.lr, set optim_wrapper.clip_grad, use '
+            "strategy.precision='fp32', or look at these samples"
         )
 
 
