@@ -13,6 +13,11 @@ IMAGE, VIDEO = '<image>', '<video>'
 # Names of the published format, and those of chat APIs.
 ROLES = {'human': 'user', 'user': 'user', 'gpt': 'assistant', 'assistant': 'assistant', 'system': 'system'}
 
+
+class ImageCountError(DataError):
+    """Placeholders and pictures (or videos) of a sample do not match."""
+
+
 Turns = tuple[tuple[str, str], ...]
 
 
@@ -45,7 +50,7 @@ def parse_record(line: Mapping[str, Any], root: str = '') -> ChatRecord:
     if count == 1 and found == 0:
         turns = ((f'{placeholder}\n{turns[0][0]}', turns[0][1]), *turns[1:])
     elif found != count:
-        raise DataError(
+        raise ImageCountError(
             f'the questions have {found} {placeholder} for {count} {"video" if video else "images"}; write one where '
             'each belongs, as in Image-1: <image>'
         )

@@ -18,7 +18,7 @@ from internvl_mm.preprocess.chat_text import ChatTextEncoder, add_image_tokens
 from internvl_mm.preprocess.tiling import DynamicTiling, JpegNoise, SquashTiling, Tiling
 from internvl_mm.preprocess.video import FRAME_PREFIXES, FrameChoice, RandomFrames, frame_prompt
 from internvl_mm.registry import TRANSFORMS
-from internvl_mm.structures.chat import ChatRecord, ChatSample
+from internvl_mm.structures.chat import IGNORE, ChatRecord, ChatSample
 from internvl_mm.utils.checks import check_counts
 from internvl_mm.utils.errors import ConfigError
 
@@ -114,6 +114,21 @@ class ChatEncoder:
             labels=torch.from_numpy(encoded.labels),
         )
 
+    def prompt(self, record: ChatRecord) -> ChatSample:
+        """Read and encode one sample up to its last answer, which is left to the model; nothing is labelled.
+
+        Raises:
+            DataError: See :meth:`__call__`.
+        """
+        turns, tiles = self._tiles(record)
+        counts = tuple(len(part) for part in tiles)
+        asked = [*turns[:-1], (turns[-1][0], None)]
+        ids = self.text.prompt(
+            asked, [count * self.tokens_per_tile for count in counts], system=record.system
+        )
+        labels = torch.full((len(ids),), IGNORE)
+        return ChatSample(_join(tiles, self.tiling.size), counts, torch.from_numpy(ids), labels)
+
     def measure(self, record: ChatRecord) -> tuple[int, int]:
         """Tokens and tiles of a sample without reading its pixels; of a video the most it can have.
 
@@ -122,18 +137,32 @@ class ChatEncoder:
         Raises:
             DataError: See :meth:`__call__`.
         """
-        turns: Sequence[tuple[str, str]] = record.turns
-        if record.video:
-            counts, turns = [1] * self.frames.max_frames, self._with_frames(record, self.frames.max_frames)
-        else:
-            sizes = record.sizes or [self.decoder.size(image) for image in record.images]
-            counts = [self.tiling.count(*size, num_images=len(sizes)) for size in sizes]
+        turns, counts = self._expect(record)
         tokens = record.length
         if tokens is None:
             tokens = self.text.length(
                 turns, [count * self.tokens_per_tile for count in counts], system=record.system
             )
         return self.text.check_length(tokens), sum(counts)
+
+    def count(self, record: ChatRecord) -> tuple[int, int, int]:
+        """Tokens, tiles and labels, as :meth:`measure` but all of it checked, whatever length the record promises.
+
+        Raises:
+            DataError: See :meth:`__call__`.
+        """
+        turns, counts = self._expect(record)
+        encoded = self.text.encode(
+            turns, [count * self.tokens_per_tile for count in counts], system=record.system
+        )
+        return len(encoded.input_ids), sum(counts), encoded.num_labels
+
+    def _expect(self, record: ChatRecord) -> tuple[Sequence[tuple[str, str]], list[int]]:
+        """Turns and tiles of each image, from headers; the most frames of a video."""
+        if record.video:
+            return self._with_frames(record, self.frames.max_frames), [1] * self.frames.max_frames
+        sizes = record.sizes or [self.decoder.size(image) for image in record.images]
+        return record.turns, [self.tiling.count(*size, num_images=len(sizes)) for size in sizes]
 
     def _tiles(self, record: ChatRecord) -> tuple[Sequence[tuple[str, str]], list[Tensor]]:
         """Turns with the frames of a video written out, and the tiles of each image."""
@@ -148,8 +177,9 @@ class ChatEncoder:
         prompt = frame_prompt(count, self.frame_prefix)
         return [(question.replace(VIDEO, prompt), answer) for question, answer in record.turns]
 
-    def _read(self, image: str | bytes) -> Image.Image:
-        return self.decoder(image)
+    def _read(self, image: str | bytes | Image.Image) -> Image.Image:
+        # Drawn pictures need no decoder.
+        return image if isinstance(image, Image.Image) else self.decoder(image)
 
 
 def load_tokenizer(folder: Any) -> Any:

@@ -54,6 +54,9 @@ class ChatTextEncoder:
         published: Tokenise and mask as the published training code does: for parity. Special tokens in the data
             then act.
 
+    Attributes:
+        forbidden: Matches what text of a conversation must not become: every special token but the markup.
+
     Raises:
         ConfigError: Template and tokenizer do not belong together, or a setting is out of range.
     """
@@ -79,7 +82,7 @@ class ChatTextEncoder:
         check_tokenizer(tokenizer, self.template)
         self._ids = _special_ids(tokenizer)
         forbidden = sorted(set(self._ids) - set(MARKUP), key=len, reverse=True)
-        self._forbidden = re.compile('|'.join(map(re.escape, forbidden)))
+        self.forbidden = re.compile('|'.join(map(re.escape, forbidden)))
         self._frame_split = _splitter(self._ids)
         self._content_split = _splitter([token for token in MARKUP if token in self._ids])
 
@@ -216,7 +219,7 @@ class ChatTextEncoder:
         """Tokenise the text since the last token ``before`` as one, because merges cross from frame to content."""
         if not gap:
             return
-        hostile = any(atom.foreign and self._forbidden.search(atom.text) for atom in gap)
+        hostile = any(atom.foreign and self.forbidden.search(atom.text) for atom in gap)
         tokens = self._tokenise(''.join(atom.text for atom in gap), before, hostile)
         start, text = 0, ''
         flags = [gap[0].labelled] * len(tokens)
@@ -237,10 +240,10 @@ class ChatTextEncoder:
             tokens = self.tokenizer(before + text, add_special_tokens=False).input_ids
             return tokens[tokens.index(self._ids[before]) + 1 :] if before else tokens
         tokens = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
-        if not set(tokens) & {self._ids[token] for token in self._forbidden.findall(text)}:
+        if not set(tokens) & {self._ids[token] for token in self.forbidden.findall(text)}:
             return tokens
         # A tokenizer without that option: break each literal after its first letter, where no token can match.
-        broken = self._forbidden.sub(lambda match: f'{match[0][0]}\0{match[0][1:]}', text).split('\0')
+        broken = self.forbidden.sub(lambda match: f'{match[0][0]}\0{match[0][1:]}', text).split('\0')
         return [i for part in broken for i in self.tokenizer(part, add_special_tokens=False).input_ids]
 
     def _fit(self, encoded: EncodedChat) -> EncodedChat:
