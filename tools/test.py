@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         '--benchmarks', help='names separated by commas (default: those the config says, or all)'
     )
+    parser.add_argument('--show-dir', help='draw predictions beside labels into this folder')
     args = parser.parse_args(argv)
 
     from internvl_mm.utils.door import run_door
@@ -51,6 +52,11 @@ def test(args: argparse.Namespace) -> None:
     set_option(cfg, 'resume', False)
     set_option(cfg, 'launcher', args.launcher)
     set_option(cfg, 'test_benchmarks', args.benchmarks and args.benchmarks.split(','))
+    if args.show_dir:
+        from internvl_mm.engine.hooks.show_predictions import ShowPredictionsHook
+
+        show = dict(type=ShowPredictionsHook, folder=args.show_dir)
+        set_option(cfg, 'custom_hooks', [*(cfg.get('custom_hooks') or []), show])
     check_config(cfg, purpose='test')
     from internvl_mm.engine.runner import Runner
 

@@ -43,19 +43,20 @@ def draw_scores(picture: Image.Image, names: Sequence[str], scores: Sequence[flo
 
 
 def draw_classes(
-    picture: Image.Image, labels: Tensor, colours: Sequence[Colour], *, opacity: float = 0.55
+    picture: Image.Image, labels: Tensor, *, opacity: float = 0.55, ignore: int = 255
 ) -> Image.Image:
-    """The picture under the colours of its pixels' classes; labels without a colour (255) stay clear.
+    """The picture under the colours of its pixels' classes.
 
     Args:
         picture: Of W × H pixels.
         labels: Class of each pixel ``[H, W]``.
-        colours: One per class.
         opacity: Of the colours, from 0 to 1.
+        ignore: Label of pixels that stay clear.
     """
-    present = [label for label in labels.unique().tolist() if 0 <= label < len(colours)]
+    present = [label for label in labels.unique().tolist() if label >= 0 and label != ignore]
     if not present:
         return picture.copy()
+    colours = class_colours(present[-1] + 1)
     masks = torch.stack([labels == label for label in present])
     drawn = draw_segmentation_masks(
         pil_to_tensor(picture), masks, alpha=opacity, colors=[colours[label] for label in present]
@@ -66,30 +67,29 @@ def draw_classes(
 def draw_objects(
     picture: Image.Image,
     boxes: Tensor,
+    labels: Sequence[int],
     captions: Sequence[str],
-    colours: Sequence[Colour],
     masks: Tensor | None = None,
 ) -> Image.Image:
     """The picture with boxes, what they hold, and the masks of their objects.
 
     Args:
         picture: Of W × H pixels.
-        boxes: (x1, y1, x2, y2) in pixels ``[N, 4]``.
+        boxes: (x1, y1, x2, y2) in pixels ``[N, 4]``; inverted ones are left out.
+        labels: Class per box, which gives its colour.
         captions: Text per box.
-        colours: Colour per box.
         masks: Pixels of each object, bool ``[N, H, W]``.
     """
-    # Boxes of no area are drawn as points; torchvision refuses inverted ones.
-    whole = (boxes[:, 2:] >= boxes[:, :2]).all(dim=1) if len(boxes) else torch.zeros(0, dtype=torch.bool)
-    kept = whole.nonzero()[:, 0].tolist()
+    kept = [index for index, (x1, y1, x2, y2) in enumerate(boxes.tolist()) if x1 <= x2 and y1 <= y2]
     if not kept:
         return picture.copy()
-    colours, captions = [colours[index] for index in kept], [captions[index] for index in kept]
+    palette = class_colours(max(labels) + 1)
+    colours, captions = [palette[labels[index]] for index in kept], [captions[index] for index in kept]
     pixels = pil_to_tensor(picture)
     if masks is not None:
-        pixels = draw_segmentation_masks(pixels, masks[whole].bool(), alpha=0.5, colors=colours)
+        pixels = draw_segmentation_masks(pixels, masks[kept].bool(), alpha=0.5, colors=colours)
     width = max(1, min(picture.size) // 200)
-    return to_pil_image(draw_bounding_boxes(pixels, boxes[whole], captions, colours, width=width))
+    return to_pil_image(draw_bounding_boxes(pixels, boxes[kept], captions, colours, width=width))
 
 
 def side_by_side(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:

@@ -83,13 +83,12 @@ def _segmentation(sample: Any, picture: Image.Image, names: Names, min_score: fl
         dict(label=label, name=names[label], share=count / labels.numel())
         for label, count in sorted(zip(found.tolist(), counts.tolist()), key=lambda pair: -pair[1])
     ]
-    colours = class_colours(max(found.max().item() + 1, len(names.names)))
     # A palette shows the classes in any viewer, while the pixels keep the indices.
     wide = labels.max() > 255
     label_map = Image.fromarray(labels.numpy().astype(np.uint16 if wide else np.uint8))
     if not wide:
-        label_map.putpalette(np.array(colours[:256], dtype=np.uint8).flatten().tolist())
-    return Outcome(dict(classes=shares), draw_classes(picture, labels, colours), label_map)
+        label_map.putpalette(np.array(class_colours(256), dtype=np.uint8).flatten().tolist())
+    return Outcome(dict(classes=shares), draw_classes(picture, labels), label_map)
 
 
 def _detection(sample: Any, picture: Image.Image, names: Names, min_score: float) -> Outcome:
@@ -108,11 +107,8 @@ def _detection(sample: Any, picture: Image.Image, names: Names, min_score: float
         if masks is not None:
             entry['segmentation'] = _run_lengths(masks[index].numpy())
         objects.append(entry)
-    colours = class_colours(1 + max([*found.labels.tolist(), 0]))
     captions = [f'{entry["name"]} {entry["score"]:.2f}' for entry in objects]
-    drawing = draw_objects(
-        picture, found.bboxes, captions, [colours[label] for label in found.labels.tolist()], masks
-    )
+    drawing = draw_objects(picture, found.bboxes, found.labels.tolist(), captions, masks)
     return Outcome(dict(objects=objects), drawing)
 
 

@@ -29,21 +29,23 @@ def test_colours_differ_and_stay_the_same() -> None:
 def test_classes_cover_their_pixels_and_no_others() -> None:
     labels = torch.full((30, 40), 255)
     labels[:10], labels[10:20, :5] = 1, 0
-    drawn = np.asarray(draw_classes(GREY, labels, [(255, 0, 0), (0, 0, 255)], opacity=0.5))
-    assert drawn[0, 0] == pytest.approx([50, 50, 178], abs=1)
-    assert drawn[12, 2] == pytest.approx([178, 50, 50], abs=1)
+    drawn = np.asarray(draw_classes(GREY, labels, opacity=0.5))
+    mixed = (np.array(class_colours(2)) + 100) / 2
+    assert drawn[0, 0] == pytest.approx(mixed[1], abs=1)
+    assert drawn[12, 2] == pytest.approx(mixed[0], abs=1)
     assert (drawn[20:] == 100).all() and (drawn[10:20, 5:] == 100).all()
-    assert np.array_equal(draw_classes(GREY, torch.full((30, 40), 255), [(255, 0, 0)]), GREY)
+    assert np.array_equal(draw_classes(GREY, torch.full((30, 40), 255)), GREY)
 
 
 def test_objects_have_an_outline_a_mask_and_no_inverted_box() -> None:
     boxes = torch.tensor([[5.0, 5, 20, 25], [30, 20, 10, 10]])
     masks = torch.zeros(2, 30, 40, dtype=torch.bool)
     masks[0, 20:24, 10:14] = True
-    drawn = np.asarray(draw_objects(GREY, boxes, ['', ''], [(255, 0, 0), (0, 255, 0)], masks))
-    assert drawn[25, 12].tolist() == [255, 0, 0]
-    assert drawn[22, 12] == pytest.approx([178, 50, 50], abs=1)
-    assert not (drawn == [0, 255, 0]).all(axis=-1).any()
+    drawn = np.asarray(draw_objects(GREY, boxes, [2, 0], ['', ''], masks))
+    inverted, _, colour = class_colours(3)
+    assert drawn[25, 12].tolist() == list(colour)
+    assert drawn[22, 12] == pytest.approx((np.array(colour) + 100) / 2, abs=1)
+    assert not (drawn == inverted).all(axis=-1).any()
     empty = draw_objects(GREY, boxes[:0], [], [], masks[:0])
     assert np.array_equal(empty, GREY) and empty is not GREY
 

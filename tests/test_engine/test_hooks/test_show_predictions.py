@@ -1,0 +1,93 @@
+"""Predictions beside labels: which pictures are written, and what is where on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData, PixelData
+from mmseg.structures import SegDataSample
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from internvl_mm.engine.hooks.show_predictions import ShowPredictionsHook
+from internvl_mm.evaluation.drawing import class_colours
+from internvl_mm.structures import ImageSample
+
+WIDTH, HEIGHT, GAP = 40, 30, 4
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    path = tmp_path / 'scene.png'
+    Image.new('RGB', (WIDTH, HEIGHT), (100, 100, 100)).save(path)
+    return str(path)
+
+
+def show(folder: Path, dataset: Any, sample: Any) -> list[np.ndarray]:
+    """The parts of the sheet of one sample, ``[H, W, 3]`` each, without titles."""
+    loop = SimpleNamespace(current='scenes', dataloader=SimpleNamespace(dataset=dataset))
+    ShowPredictionsHook(str(folder)).after_test_iter(SimpleNamespace(test_loop=loop), 0, None, [sample])
+    sheet = np.asarray(Image.open(folder / 'scenes' / '000007_scene.png'))[:HEIGHT]
+    return [sheet[:, left : left + WIDTH] for left in range(0, sheet.shape[1], WIDTH + GAP)]
+
+
+def coloured(part: np.ndarray) -> np.ndarray:
+    return (part != 100).any(axis=-1)
+
+
+def test_label_maps(picture: str, tmp_path: Path) -> None:
+    sample = SegDataSample(metainfo=dict(path=picture, index=7))
+    labels, predicted = torch.full((2, 1, HEIGHT, WIDTH), 255)
+    labels[:, :10], predicted[:, :20] = 2, 2
+    sample.gt_sem_seg, sample.pred_sem_seg = PixelData(data=labels), PixelData(data=predicted)
+    plain, truth, found = show(tmp_path / 'out', SimpleNamespace(metainfo={}), sample)
+    assert not coloured(plain).any()
+    assert coloured(truth)[:10].all() and not coloured(truth)[10:].any()
+    assert coloured(found)[:20].all() and not coloured(found)[20:].any()
+    assert np.array_equal(truth[0, 0], found[0, 0])
+
+
+RUNS = coco_mask.encode(np.asfortranarray(np.pad(np.ones((5, 5), np.uint8), ((20, 5), (5, 30)))))
+
+
+@pytest.mark.parametrize(
+    'mask', [[[5.0, 20, 10, 20, 10, 25, 5, 25]], RUNS, None], ids=['polygon', 'runs', 'none']
+)
+def test_objects(picture: str, tmp_path: Path, mask: Any) -> None:
+    entry = dict(bbox=[5.0, 20, 10, 25], bbox_label=1, mask=mask)
+    annotations = SimpleNamespace(get_data_info=lambda index: dict(instances=[entry] if index == 7 else []))
+    dataset = SimpleNamespace(metainfo=dict(classes=('zero', 'one')), dataset=annotations)
+    sample = DetDataSample(metainfo=dict(path=picture, index=7))
+    sample.pred_instances = InstanceData(
+        bboxes=torch.tensor([[20.0, 20, 30, 28], [1, 1, 4, 4]]),
+        scores=torch.tensor([0.9, 0.1]),
+        labels=torch.tensor([0, 0]),
+    )
+    plain, truth, found = show(tmp_path / 'out', dataset, sample)
+    assert not coloured(plain).any()
+    assert truth[25, 7].tolist() == list(class_colours(2)[1])
+    assert coloured(truth)[22, 7] == (mask is not None)
+    assert found[28, 25].tolist() == list(class_colours(1)[0])
+    # the other object scores too low
+    assert not coloured(found)[:5, :5].any()
+
+
+def test_pictures_without_labels_and_other_tasks(picture: str, tmp_path: Path) -> None:
+    sample = DetDataSample(metainfo=dict(path=picture, index=7))
+    sample.pred_instances = InstanceData(
+        bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.long)
+    )
+    plain, found = show(tmp_path / 'out', SimpleNamespace(metainfo={}), sample)
+    assert np.array_equal(plain, found)
+    loop = SimpleNamespace(current='faces', dataloader=SimpleNamespace(dataset=SimpleNamespace()))
+    classified = ImageSample.labelled(1, dataset='faces', index=0, path=picture)
+    ShowPredictionsHook(str(tmp_path / 'out')).after_test_iter(
+        SimpleNamespace(test_loop=loop), 0, None, [classified]
+    )
+    assert not (tmp_path / 'out' / 'faces').exists()
