@@ -21,7 +21,14 @@ from internvl_mm.data.datasets import (
     TableDataset,
     TarShardDataset,
 )
-from internvl_mm.evaluation.metrics import Accuracy, MeanIoU, ReaLAccuracy, RetrievalRecall, ZeroShotAccuracy
+from internvl_mm.evaluation.metrics import (
+    Accuracy,
+    ExactMatch,
+    MeanIoU,
+    ReaLAccuracy,
+    RetrievalRecall,
+    ZeroShotAccuracy,
+)
 from internvl_mm.evaluation.metrics.coco import CocoAP, LvisAP
 from internvl_mm.models.backbones import InternViT, ViTAdapter
 from internvl_mm.models.heads import LinearClsHead
@@ -282,6 +289,7 @@ METRIC_CASES: dict[type, dict] = {
     ZeroShotAccuracy: dict(topk=(1, 2), prefix='slot'),
     Accuracy: dict(topk=(1, 2), prefix='slot'),
     CocoAP: dict(ann_file=COCO_FILE, prefix='slot'),
+    ExactMatch: dict(prefix='slot'),
     LvisAP: dict(ann_file=COCO_FILE, prefix='slot'),
     MeanIoU: dict(prefix='slot'),
     ReaLAccuracy: dict(topk=(1, 2), prefix='slot'),

@@ -65,9 +65,8 @@ def samples(count: int = 4) -> list[ImageSample]:
         number = sample.index
         sample.set_metainfo(dict(caption=f'a {number}', image_id=number, negative=f'a {number + 1}'))
         sample.pred_image, sample.pred_text = torch.randn(2, 8)
-        number = sample.index
-        sample.set_metainfo(dict(caption=f'a {number}', image_id=number, negative=f'a {number + 1}'))
-        sample.pred_image, sample.pred_text = torch.randn(2, 8)
+        sample.set_metainfo(dict(answers=['three'], kind='count'))
+        sample.pred_answer = ('three', 'two')[number % 2]
         sample.gt_sem_seg, sample.pred_sem_seg = (
             PixelData(data=torch.randint(cases.CLASSES, (1, 28, 28))) for _ in range(2)
         )

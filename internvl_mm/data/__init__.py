@@ -1,7 +1,6 @@
 """Read: files to samples, samples to batches."""
 
 from .collate import collate_samples
-from .collate_chat import collate_chat, collate_packed
 from .decode import ImageDecoder
 from .ledger import Ledger
 from .length_groups import LengthGroupedSampler
@@ -18,8 +17,6 @@ __all__ = [
     'Pipeline',
     'SampleIndex',
     'StreamSampler',
-    'collate_chat',
-    'collate_packed',
     'collate_samples',
     'seeded',
 ]

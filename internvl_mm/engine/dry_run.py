@@ -102,6 +102,8 @@ class Probe(Hook):
         """Stop recording, count the operations of one image, and end the run."""
         self._recording.__exit__(None, None, None)
         self.images = len(data_batch['inputs'])
+        if not hasattr(data_batch['inputs'], '__getitem__'):
+            raise _Enough  # conversations differ too much in length for one to stand for all
         # Lists of one sample each: counting a batch would cost a batch.
         one = {key: value[:1] for key, value in data_batch.items() if key in ('inputs', 'data_samples')}
         self.flops = count_flops(runner.strategy.task, one)
@@ -253,7 +255,8 @@ def _report(task: nn.Module, probe: Probe, memory: Memory, *, batch_size: int, w
             trainable = sum(numel(parameter) for parameter in parameters if parameter.requires_grad)
             rows.append((name, type(part).__name__, f'{trainable:,}', f'{sum(map(numel, parameters)):,}'))
     print_table('parameters', ['part', 'class', 'trainable', 'total'], rows)
-    console.print(f'forward pass of one image: {probe.flops / 1e9:.3g} GFLOPs')
+    if probe.flops:
+        console.print(f'forward pass of one image: {probe.flops / 1e9:.3g} GFLOPs')
     shared = f', {world_size} processes' if world_size > 1 else ''
     print_table(
         f'estimated memory per process (batch size {batch_size}{shared})',

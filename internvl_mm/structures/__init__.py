@@ -1,6 +1,6 @@
 """The only types that cross rooms."""
 
-from .chat import IGNORE, ChatBatch, ChatRecord, ChatSample, EncodedChat
+from .chat import IGNORE, ChatBatch, ChatRecord, ChatSample, EncodedChat, QuestionSample
 from .outputs import VisionFeatures
 from .samples import BadSample, ImageSample, stack_field
 
@@ -12,6 +12,7 @@ __all__ = [
     'ChatSample',
     'EncodedChat',
     'ImageSample',
+    'QuestionSample',
     'VisionFeatures',
     'stack_field',
 ]

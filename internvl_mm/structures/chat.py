@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
+from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 IGNORE = -100  # label of tokens that are not learned; what torch's cross entropy leaves out
@@ -133,3 +134,17 @@ class ChatBatch:
     def _each(self, change: Callable[[Tensor], Tensor]) -> ChatBatch:
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: change(value) for name, value in tensors.items() if value is not None})
+
+
+class QuestionSample(BaseDataElement):
+    """A question about pictures with its right answers and, after prediction, the model's.
+
+    Attributes:
+        dataset: Name of the data set (metainfo).
+        index: Position in the data set (metainfo).
+        path: Where it stands, ``None`` if it has no file (metainfo).
+        kind: What sort of question it is, for results by sort; ``''`` where the data does not say (metainfo).
+        question: The question, as it was asked (metainfo).
+        answers: Right answers, each as good as the others (metainfo).
+        pred_answer: What the task answers.
+    """

@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 
-from internvl_mm.data import collate_chat, collate_packed
+from internvl_mm.data.collate_chat import collate_chat, collate_packed
 from internvl_mm.structures import IGNORE, BadSample, ChatSample
 from internvl_mm.utils.errors import DataError
 

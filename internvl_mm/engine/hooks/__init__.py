@@ -1,5 +1,6 @@
 """What happens around steps: progress, speed, checks, averages, checkpoints, the report."""
 
+from .answer_pictures import AnswerPicturesHook
 from .bad_samples import BadSampleHook
 from .checkpoint import CheckpointHook
 from .ema import EMAHook
@@ -9,10 +10,12 @@ from .progress import ProgressHook
 from .report import ReportHook
 from .resolution import ResolutionSchedule
 from .sample_pictures import SamplePicturesHook
+from .show_predictions import ShowPredictionsHook
 from .stop_signals import StopSignalHook
 from .throughput import ThroughputHook
 
 __all__ = [
+    'AnswerPicturesHook',
     'BadSampleHook',
     'CheckpointHook',
     'EMAHook',
@@ -23,6 +26,7 @@ __all__ = [
     'ReportHook',
     'ResolutionSchedule',
     'SamplePicturesHook',
+    'ShowPredictionsHook',
     'StopSignalHook',
     'ThroughputHook',
 ]

@@ -49,7 +49,9 @@ class ThroughputHook(Hook):
         task = task_of(runner)
         device = next(task.parameters()).device
         self.peak = self.peak or peak_flops(device, getattr(task, 'autocast_dtype', None) or torch.float32)
-        self._flops = training_flops(getattr(task, 'backbone', None), data_batch['inputs'][0].shape[-2:])
+        backbone = getattr(task, 'backbone', None)
+        if backbone is not None:  # tasks of several parts have none
+            self._flops = training_flops(backbone, data_batch['inputs'][0].shape[-2:])
 
     def after_train_iter(
         self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from internvl_mm.data import EpochSampler, SampleIndex, collate_chat, collate_packed
+from internvl_mm.data import EpochSampler, SampleIndex
+from internvl_mm.data.collate_chat import collate_chat, collate_packed
 from internvl_mm.data.datasets import ChatDataset, ChatMixture, PackedChatDataset
 from internvl_mm.data.decode import ImageDecoder
 from internvl_mm.preprocess import ChatDataPreprocessor, RandomFrames

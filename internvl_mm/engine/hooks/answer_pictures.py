@@ -1,0 +1,61 @@
+"""Keeps a handful of test pictures with questions and generated answers, for the report."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.runner import FlexibleRunner
+
+from internvl_mm.evaluation.metrics.exact_match import normalised
+from internvl_mm.evaluation.report import Picture
+from internvl_mm.registry import HOOKS
+from internvl_mm.structures import QuestionSample
+
+from .sample_pictures import SamplePicturesHook
+
+
+@HOOKS.register_module()
+class AnswerPicturesHook(SamplePicturesHook):
+    """Writes the first tile of each data set's first questions and first mistakes, with question and answers.
+
+    Args:
+        samples: See :class:`SamplePicturesHook`.
+        mistakes: See :class:`SamplePicturesHook`.
+    """
+
+    def _after_iter(
+        self,
+        runner: FlexibleRunner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Any = None,
+        mode: str = 'train',
+    ) -> None:
+        if mode == 'train' or not is_main_process():
+            return
+        batch = data_batch['inputs']  # a ChatBatch as collated, tiles uint8
+        first = batch.num_tiles.cumsum(0) - batch.num_tiles
+        for number, sample in enumerate(outputs or ()):
+            if batch.num_tiles[number] and 'pred_answer' in sample:
+                self._keep(batch.tiles[first[number]], sample)
+
+    def _keep(self, pixels: torch.Tensor, sample: QuestionSample) -> None:
+        kept = self._pictures.setdefault(sample.dataset, {})
+        correct = normalised(sample.pred_answer) in map(normalised, sample.answers)
+        wanted = len(kept) < self.samples or (not correct and len(kept) < self.samples + self.mistakes)
+        if sample.index in kept or not wanted:
+            return
+        picture = Picture(
+            file=f'{re.sub("[^A-Za-z0-9_-]", "_", sample.dataset)}_{sample.index:06d}.png',
+            dataset=sample.dataset,
+            index=sample.index,
+            label=' or '.join(sample.answers),
+            prediction=sample.pred_answer,
+            score=None,
+            correct=correct,
+            question=sample.question,
+        )
+        kept[sample.index] = picture, pixels.cpu().clone()

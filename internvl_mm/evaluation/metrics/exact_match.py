@@ -1,0 +1,53 @@
+"""Share of generated answers that are right word for word."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from internvl_mm.registry import METRICS
+
+from .base import SampleMetric, Scores
+
+
+def normalised(answer: str) -> str:
+    """An answer without case, outer white space and final full stop."""
+    return ' '.join(answer.lower().split()).rstrip('.').strip()
+
+
+@METRICS.register_module()
+class ExactMatch(SampleMetric):
+    """Share of answers equal to one of the right ones, in percent: ``exact_match``, and ``exact_match_<kind>``.
+
+    Case, white space and a final full stop do not count. What the number is not for: answers in sentences, or with
+    numbers that may be a little off.
+
+    Args:
+        by_kind: Also give the share for each kind of question.
+        prefix: See :class:`SampleMetric`.
+    """
+
+    def __init__(self, *, by_kind: bool = True, prefix: str | None = None):
+        super().__init__(prefix)
+        self.by_kind = by_kind
+
+    def score(self, samples: Sequence[dict[str, Any]]) -> list[Scores | None]:
+        """See :class:`SampleMetric`."""
+        scores: list[Scores | None] = []
+        for sample in samples:
+            right = normalised(sample['pred_answer']) in map(normalised, sample['answers'])
+            names = ['exact_match']
+            if self.by_kind and sample.get('kind'):
+                names.append(f'exact_match_{sample["kind"]}')
+            scores.append(dict.fromkeys(names, 100.0 * right))
+        return scores
+
+    def compute_metrics(self, results: list[Scores | None]) -> dict[str, float]:
+        """Means; those of kinds over the questions of the kind."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for scores in results:
+            for name, value in (scores or {}).items():
+                found[name].append(value)
+        means = {name: sum(values) / len(values) for name, values in sorted(found.items())}
+        return dict(**means, n=len(results))
