@@ -131,6 +131,7 @@ def _call_problems(
     # By the class: every optimiser gets its parameters from the builder.
     given = given.union(*slots.of(slots.GIVEN, target))
     fills = getattr(target, 'fills', {})
+    options = {key: kind for entry in slots.of(slots.OPTIONS, target) for key, kind in entry.items()}
     allowed = sorted({*signature.arguments, *taken} - given)
     for key, value in arguments.items():
         here = (*path, str(key))
@@ -143,7 +144,12 @@ def _call_problems(
         ):  # where anything goes, a misspelling still does not
             yield _unknown(target, key, allowed, here)
             continue
-        yield from _walk(value, here, frozenset(fills.get(key, ())))
+        if isinstance(value, dict) and key in options:
+            yield from _call_problems(options[key], value, here)
+        elif key in slots.PARTS and isinstance(value, dict) and not is_part(value):
+            yield Problem(_dotted(here), "no 'type' in it: write dict(type=<class>, ...)")
+        else:
+            yield from _walk(value, here, frozenset(fills.get(key, ())))
     if isinstance(target, type) and issubclass(target, BaseOptimWrapper):
         yield from _group_problems(arguments, path)
     for name in signature.arguments:  # in the order of the signature

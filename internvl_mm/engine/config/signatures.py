@@ -6,6 +6,7 @@ import ast
 import functools
 import inspect
 import operator
+import sys
 import textwrap
 import types
 import typing
@@ -20,6 +21,7 @@ from torch import nn
 EMPTY = inspect.Parameter.empty
 # Libraries whose annotations name the usual type of an argument where others work as well.
 _CARELESS = ('mmcv', 'mmdet', 'mmseg')
+_AROUND_RESIZE = ('RandomResize', 'RandomChoiceResize')
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,21 @@ def signature_of(target: Callable) -> Signature:
     if inspect.isclass(target):
         constructors = [base.__dict__['__init__'] for base in target.__mro__ if '__init__' in base.__dict__]
         if constructors[0] is not object.__init__:
-            return _follow(constructors)
+            return _resizing(target, _follow(constructors))
     signature = Signature()
     signature.open = _add(signature, target, skip=0, taken=set())
     if not inspect.isclass(target):
         # a function named in a config is called later, with more arguments than the config gives
         signature.required.clear()
     return signature
+
+
+def _resizing(target: Callable, signature: Signature) -> Signature:
+    """Transforms of mmcv around another one take its arguments, too: those of the ``Resize`` beside them."""
+    if target.__name__ not in _AROUND_RESIZE or target.__module__.partition('.')[0] not in _CARELESS:
+        return signature
+    inner = signature_of(sys.modules[target.__module__].Resize)
+    return Signature({**inner.arguments, **signature.arguments}, signature.required)
 
 
 def _follow(constructors: list[Callable]) -> Signature:

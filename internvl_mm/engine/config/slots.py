@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from mmengine._strategy import BaseStrategy
+from mmengine.dataset import BaseDataset as MMBaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.optim import BaseOptimWrapper, OptimWrapper, _ParamScheduler
@@ -56,6 +57,29 @@ class ParameterGroups:
         dcn_offset_lr_mult: float | None = None,
         bypass_duplicate: bool = False,
     ):
+        pass
+
+
+class Folders:
+    """The keys of ``data_prefix`` of mmseg's and mmdet's data sets."""
+
+    def __init__(
+        self, img_path: str = '', seg_map_path: str = '', img: str = '', ann: str = '', seg: str = ''
+    ):
+        pass
+
+
+class Filter:
+    """The keys of ``filter_cfg`` of mmdet's data sets."""
+
+    def __init__(self, filter_empty_gt: bool = False, min_size: int = 0):
+        pass
+
+
+class Classes:
+    """The keys of ``metainfo`` of mmseg's and mmdet's data sets."""
+
+    def __init__(self, classes: list | tuple | str = (), palette: list | tuple = ()):
         pass
 
 
@@ -119,6 +143,14 @@ TAKEN: tuple[tuple[Any, dict[str, Any]], ...] = (
     (_NormBase, {'requires_grad': bool}),
     (nn.GroupNorm, {'requires_grad': bool}),
 )
+
+# Arguments that are such dicts wherever their owner stands.
+OPTIONS: tuple[tuple[Any, dict[str, Callable]], ...] = (
+    (MMBaseDataset, dict(data_prefix=Folders, filter_cfg=Filter, metainfo=Classes)),
+)
+
+# Names under which mmcv, mmseg and mmdet take layers and losses, without an annotation that says so.
+PARTS = frozenset({'norm_cfg', 'conv_cfg', 'act_cfg', 'loss_decode', 'loss_cls', 'loss_bbox', 'loss_mask'})
 
 
 def at(table: dict[Keys, Any], path: Keys) -> Any:

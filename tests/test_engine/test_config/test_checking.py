@@ -194,3 +194,41 @@ def test_random_mistakes_are_told(config: str) -> None:
     settings = resolve(load_config(str(CONFIGS / config))._to_lazy_dict())
     for mistake in mutations(settings, random.Random(0), 200):
         assert_told(mistake)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(img_pth='images'), "data_prefix.img_pth: not an argument of Folders. Did you mean 'img_path'?"),
+        (dict(classes=4), 'metainfo.classes: 4 (int) is not allowed'),
+        (dict(scael=1), "pipeline.2.scael: not an argument of RandomResize. Did you mean 'scale'?"),
+        (
+            dict(keep_rato=1),
+            "pipeline.2.keep_rato: not an argument of RandomResize. Did you mean 'keep_ratio'?",
+        ),
+        (dict(chanels=8), "decode_head.chanels: not an argument of UPerHead. Did you mean 'channels'?"),
+        (dict(typ='BN'), "decode_head.norm_cfg: no 'type' in it: write dict(type=<class>, ...)"),
+        (dict(in_chanels=8), 'backbone.in_chanels: not an argument of InternViT.'),
+        (dict(std=1.0, mean=['red']), 'data_preprocessor.mean.0'),
+    ],
+)
+def test_mistakes_inside_parts_of_mmseg(change: dict[str, Any], message: str) -> None:
+    cfg = load_config('segmentation/upernet_frozen_intern_vit_6b_448px_v2_5_coco_stuff_504.py')
+    settings = resolve(cfg._to_lazy_dict())
+    data, model = settings['train_dataloader']['dataset']['dataset'], settings['model']
+    owners = dict(
+        img_pth=data['data_prefix'],
+        classes=data.setdefault('metainfo', {}),
+        scael=data['pipeline'][2],
+        keep_rato=data['pipeline'][2],
+        chanels=model['decode_head'],
+        in_chanels=model['backbone'],
+        std=model['data_preprocessor'],
+    )
+    if 'typ' in change:
+        model['decode_head']['norm_cfg'] = change
+    else:
+        owners[next(iter(change))].update(change)
+    with pytest.raises(ConfigError) as told:
+        check_config(Config(settings), purpose='read')
+    assert message in str(told.value)

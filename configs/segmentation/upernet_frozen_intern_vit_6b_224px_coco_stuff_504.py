@@ -1,0 +1,24 @@
+"""Head tuning on COCO-Stuff 164k: UperNet on the frozen InternViT-6B-224px.
+
+Command: torchrun --nproc_per_node 8 tools/train.py \
+    configs/segmentation/upernet_frozen_intern_vit_6b_224px_coco_stuff_504.py --launcher pytorch
+Evaluation alone: tools/test.py with the same config and a checkpoint.
+Hardware: 8 × 80 GB with 2 pictures per process (estimated, not run).
+Expected mIoU (InternVL 2.5 paper, table 15): 48.9.
+As published, the auxiliary head reads map 1 here and map 2 in full tuning.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.benchmarks.coco_stuff import *
+    from .._base_.data.coco_stuff import *
+    from .._base_.models.intern_vit_6b_224px import backbone as _backbone
+    from .._base_.models.seg_upernet import *
+    from .._base_.runtime import *
+    from .._base_.schedules.seg_adamw_80k import *
+
+model.update(backbone=dict(_backbone, image_size=504, frozen='all', out_indices=(11, 23, 35, 47)))
+model['decode_head'].update(num_classes=171)
+model['auxiliary_head'].update(num_classes=171)
+default_hooks['checkpoint'].update(save_best='coco_stuff/mIoU', trainable_only=True)

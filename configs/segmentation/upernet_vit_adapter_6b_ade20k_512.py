@@ -1,0 +1,23 @@
+"""UperNet on a ViT-Adapter around the frozen InternViT-6B-224px, on ADE20K.
+
+Command: torchrun --nproc_per_node 8 tools/train.py \
+    configs/segmentation/upernet_vit_adapter_6b_ade20k_512.py --launcher pytorch
+Evaluation alone: tools/test.py with the same config and a checkpoint.
+Hardware: 8 × 80 GB with 2 pictures per process (estimated, not run).
+Expected mIoU (InternVL-MMDetSeg repository, log only): 58.1.
+Published in fp16 with ZeRO-1; here bf16.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.benchmarks.ade20k_512 import *
+    from .._base_.data.ade20k_512 import *
+    from .._base_.models.seg_upernet_adapter import *
+    from .._base_.models.vit_adapter_6b import backbone as _backbone
+    from .._base_.runtime import *
+    from .._base_.schedules.seg_adamw_80k import *
+
+model.update(backbone=_backbone)
+optim_wrapper['paramwise_cfg'].update(decay_rate=0.95)
+default_hooks['checkpoint'].update(save_best='ade20k/mIoU', trainable_only=True)
