@@ -1,4 +1,4 @@
-"""Convert InternViT weights between the published, .pth, timm and transformers-native layouts, and prove it."""
+"""Convert InternViT or chat models between published, .pth, timm and native layouts, and prove it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument('target', type=Path, metavar='DST', help='new folder, or new .pth file')
     parser.add_argument(
-        '--to', required=True, choices=['hf', 'pth', 'timm', 'native'], help='layout to write'
+        '--to',
+        required=True,
+        choices=['hf', 'pth', 'timm', 'native', 'chat', 'chat-native', 'projector', 'language'],
+        help='layout to write: the first four of the ViT alone, the others of a chat model (chat: published, adapters '
+        'merged; chat-native: of transformers) or one part of it',
     )
     parser.add_argument('--num-heads', type=int, help='attention heads, when no config.json says it')
     return parser.parse_args(argv)
@@ -39,8 +43,13 @@ def convert_weights(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: Weights that cannot be read, or a target that cannot be written.
     """
+    from internvl_mm.models.convert.chat_report import CHAT_LAYOUTS, convert_chat, print_chat_report
     from internvl_mm.models.convert.report import convert, print_report
 
+    if arguments.to in CHAT_LAYOUTS:
+        chat = convert_chat(arguments.source, arguments.target, arguments.to)
+        print_chat_report(chat, arguments.target)
+        return 0 if chat.exact else 1
     conversion = convert(arguments.source, arguments.target, arguments.to, num_heads=arguments.num_heads)
     print_report(conversion, arguments.target)
     return 0 if conversion.exact else 1

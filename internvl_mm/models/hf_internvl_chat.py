@@ -165,7 +165,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
             downsample_ratio=config.downsample_ratio,
             version=config.ps_version,
         )
-        self.template = config.template
+        self.template, self.select_layer = config.template, config.select_layer
         self.conv_template = chat_template(config.template) if config.template else None
         stored = getattr(config, 'system_message', None)
         if stored is None:
@@ -173,11 +173,6 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
         self.system_message = stored
         self.img_context_token_id = None
         self.post_init()
-
-    @property
-    def select_layer(self) -> int:
-        """See :class:`~internvl_mm.models.chat.ChatParts`."""
-        return self.config.select_layer
 
     @property
     def ps_version(self) -> str:

@@ -11,6 +11,7 @@ import sentencepiece
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from internvl_mm.models.language.tokenizer import InternLM2Tokenizer
+from internvl_mm.models.language.tokenizer_fast import as_fast_tokenizer
 from internvl_mm.preprocess.chat_text import ADDED_TOKENS, ChatTextEncoder
 from internvl_mm.utils.errors import CheckpointError
 
@@ -156,3 +157,14 @@ def test_a_folder_of_the_fast_tokenizer_loads_from_its_json(tmp_path: Path) -> N
     original = AutoTokenizer.from_pretrained(case)
     assert isinstance(loaded, PreTrainedTokenizerFast)
     assert loaded('<|im_start|>user\nhello').input_ids == original('<|im_start|>user\nhello').input_ids
+
+
+def test_as_tokenizer_json_it_gives_the_same_ids_and_text(tokenizer, tmp_path: Path) -> None:
+    as_fast_tokenizer(tokenizer).save_pretrained(tmp_path)
+    fast = AutoTokenizer.from_pretrained(tmp_path)
+    assert isinstance(fast, PreTrainedTokenizerFast) and len(fast) == len(tokenizer)
+    for text in (*random_texts(), '<|im_start|>a 你<IMG_CONTEXT> b<|im_end|>'):
+        ids = tokenizer(text).input_ids
+        assert fast(text).input_ids == ids
+        plain = fast.decode(ids, skip_special_tokens=True)
+        assert tokenizer.clean_up_tokenization(plain) == tokenizer.decode(ids, skip_special_tokens=True)

@@ -112,7 +112,7 @@ class QueryGlue(BaseConnector):
         out_dim: Width H of the language model.
         grid: Patches on the side of a tile at the training image size.
         query_former: Part that maps ``[B, 1+N, C]`` to ``[B, Q, D]``, with attributes ``num_queries`` and ``width``;
-            built from a config when it is one.
+            such as a :class:`~internvl_mm.models.connectors.QLlamaQueries`; a config needs no ``in_dim``.
         depth: Number of linear layers of both MLPs.
 
     Source: Chen et al. 2023 (arXiv 2312.14238), section 4.4; 96 queries and 576 patches make 672 tokens.
@@ -123,7 +123,11 @@ class QueryGlue(BaseConnector):
     ):
         super().__init__()
         check_counts(in_dim=in_dim, out_dim=out_dim, grid=grid, depth=depth)
-        former = MODELS.build(query_former) if isinstance(query_former, dict) else query_former
+        former = (
+            MODELS.build(query_former, default_args=dict(in_dim=in_dim))
+            if isinstance(query_former, dict)
+            else query_former
+        )
         self.query_former = former
         self.query_mlp = nn.Sequential(*llava_mlp(former.width, out_dim, depth))
         self.patch_mlp = nn.Sequential(*llava_mlp(in_dim, out_dim, depth))

@@ -101,6 +101,15 @@ def native_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return {native: settings[ours] for ours, native in _HF_TO_NATIVE.items() if ours in settings}
 
 
+def hf_settings(native: dict[str, Any]) -> dict[str, Any]:
+    """Settings under their published names, of transformers' ``InternVLVisionConfig``."""
+    settings = {ours: native[theirs] for ours, theirs in _HF_TO_NATIVE.items() if theirs in native}
+    for name in ('image_size', 'patch_size'):
+        if isinstance(settings.get(name), (list, tuple)):
+            settings[name] = settings[name][0]
+    return settings
+
+
 def timm_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Arguments of ``timm.create_model('vit_intern300m_patch14_448', ...)``.
 

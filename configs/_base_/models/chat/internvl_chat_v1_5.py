@@ -1,0 +1,23 @@
+"""InternVL-Chat-V1-5: 25.5 B parameters.
+
+The Int8 and AWQ folders hold the same model with quantised weights; see docs/chat.md.
+Weights: https://huggingface.co/OpenGVLab/InternVL-Chat-V1-5
+"""
+
+from mmengine.config import read_base
+
+from internvl_mm.models.chat_model import ChatModel
+from internvl_mm.models.connectors import PixelShuffleMlp
+
+with read_base():
+    from ..intern_vit_6b_448px_v1_5 import backbone as _vision
+    from ..language.internlm2_20b import language_model as _language
+
+model = dict(
+    type=ChatModel,
+    vision=_vision,
+    connector=dict(type=PixelShuffleMlp),
+    language_model=_language,
+    template='internlm2-chat',
+    system_message='You are an AI assistant whose name is InternLM (书生·浦语).',
+)

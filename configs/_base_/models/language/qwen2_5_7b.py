@@ -1,0 +1,19 @@
+"""Qwen2.5-7B, with the nine tokens of images and boxes."""
+
+from internvl_mm.models.language.part import LanguageModel
+
+language_model = dict(
+    type=LanguageModel,
+    llm_config=dict(
+        architectures=['Qwen2ForCausalLM'],
+        vocab_size=151674,
+        hidden_size=3584,
+        intermediate_size=18944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+        max_position_embeddings=32768,
+        rope_theta=1000000.0,
+    ),
+    pretrained='pretrained/Qwen2.5-7B-Instruct',
+)

@@ -1,0 +1,18 @@
+"""Vicuna-7B v1.5."""
+
+from internvl_mm.models.language.part import LanguageModel
+
+language_model = dict(
+    type=LanguageModel,
+    llm_config=dict(
+        architectures=['LlamaForCausalLM'],
+        vocab_size=32000,
+        hidden_size=4096,
+        intermediate_size=11008,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        max_position_embeddings=4096,
+        rms_norm_eps=1e-05,
+    ),
+    pretrained='pretrained/vicuna-7b-v1.5',
+)
