@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from internvl_mm.engine.config import load_config
 from internvl_mm.engine.config.checking import resolve
+from internvl_mm.engine.strategies.sync_bn import CollectiveBatchNorm, synchronise_batch_norms
 from internvl_mm.models.backbones import InternViT, ViTAdapter
 from internvl_mm.models.backbones.vit_adapter_parts import (
     ConvFeedForward,
@@ -427,3 +428,19 @@ def test_a_vit_it_cannot_wrap_is_refused() -> None:
 def test_images_off_the_grid_are_refused() -> None:
     with pytest.raises(DataError, match='image of 64x48 pixels: ViT-Adapter takes multiples of 32'):
         make()(torch.zeros(1, 3, 64, 48))
+
+
+def test_batch_norms_become_shared_ones_on_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = make(**ORIGINAL)
+    before = {name: tensor.clone() for name, tensor in adapter.state_dict().items()}
+    monkeypatch.setattr('torch.distributed.get_world_size', lambda: 2)
+    synchronise_batch_norms(adapter)
+    norms = [module for module in adapter.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) == 6 + 4  # of the stem and its stages, and of the four maps
+    assert all(isinstance(norm, CollectiveBatchNorm) for norm in norms)
+    assert adapter.state_dict().keys() == before.keys()
+    pixels = torch.randn(1, 3, 64, 64)
+    peer = make(**ORIGINAL).eval()
+    with torch.no_grad():
+        for ours, plain in zip(adapter.eval()(pixels).maps, peer(pixels).maps, strict=True):
+            assert_close(ours, plain)
