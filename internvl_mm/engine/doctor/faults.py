@@ -1,0 +1,123 @@
+"""Do the promises about checkpoints and bad data hold on this machine and its file system?"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from internvl_mm.data.decode import ImageDecoder
+from internvl_mm.engine.checkpoint import check_files, load_state, point_latest, prune, save_state
+from internvl_mm.utils.errors import CheckpointError, DataError
+from internvl_mm.utils.states import latest_state
+
+KILLS = 20
+FLIPS = 20
+CUTS = 20
+
+
+def save(folder: Path, number: int) -> Path:
+    """Write a small training state as the runner and its hook do, and make it the latest."""
+    state = save_state(
+        folder / f'iter_{number:06d}',
+        dict(model={'weight': torch.full((4096,), float(number))}, meta=dict(world_size=1, iter=number)),
+        dict(rng=dict(torch=torch.get_rng_state())),
+    )
+    point_latest(state)
+    prune(folder, keep_last=2)
+    return state
+
+
+def kill_while_saving(folder: Path, kills: int) -> tuple[int, int]:
+    """Kill a saving process at random moments; after each, the newest state must be whole.
+
+    Args:
+        folder: An empty folder.
+        kills: How often.
+
+    Returns:
+        Number of the last state, and how many kills hit a save.
+
+    Raises:
+        CheckpointError: A state that counts as complete is damaged.
+        AssertionError: A state that had been complete is gone.
+    """
+    draw, last, hits = random.Random(0), 1, 0
+    started = time.perf_counter()
+    save(folder, 1)
+    # Disks differ: kills are spread over four saves of this one.
+    longest = 4 * (time.perf_counter() - started)
+    for _ in range(kills):
+        # A fork starts in microseconds; the child never returns.
+        child = os.fork()
+        if child == 0:
+            number = last
+            while True:
+                number += 1
+                save(folder, number)
+        time.sleep(draw.uniform(0, longest))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        state = latest_state(folder)
+        assert state is not None, 'every state is gone'
+        check_files(state)
+        found = load_state(state)
+        number = found['meta']['iter']
+        assert number >= last, f'state {last} had been complete and {number} is the newest now'
+        assert bool((found['model']['weight'] == number).all()), f'state {number} holds other weights'
+        hits += any(path.name.endswith('.unfinished') for path in folder.iterdir())
+        last = number
+    return last, hits
+
+
+def killed_while_saving(folder: Path) -> str:
+    """A process killed while it saves leaves the last complete state."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        last, hits = kill_while_saving(Path(scratch), KILLS)
+    return f'{KILLS} kills, {hits} of them within a save: nothing lost of {last} states'
+
+
+def damaged_checkpoints(folder: Path) -> str:
+    """Flipped bits and cut files are refused."""
+    draw, refused = random.Random(0), 0
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        state = save(Path(scratch), 1)
+        files = sorted(path for path in state.iterdir() if path.name != 'manifest.json')
+        for attempt in range(FLIPS):
+            file = draw.choice(files)
+            content = file.read_bytes()
+            place = draw.randrange(len(content))
+            flipped = (
+                content[:place] + bytes([content[place] ^ (1 << draw.randrange(8))]) + content[place + 1 :]
+            )
+            file.write_bytes(content[:place] if attempt % 2 else flipped)
+            try:
+                check_files(state)
+            except CheckpointError:
+                refused += 1
+            file.write_bytes(content)
+        check_files(state)
+    assert refused == FLIPS, f'{FLIPS - refused} of {FLIPS} damaged states were accepted'
+    return f'{FLIPS} of {FLIPS} damaged states refused'
+
+
+def damaged_images(folder: Path) -> str:
+    """Cut image files are refused."""
+    buffer = io.BytesIO()
+    # Noise does not compress: every cut loses pixels.
+    Image.effect_noise((64, 64), 80).convert('RGB').save(buffer, 'PNG')
+    content, draw, refused = buffer.getvalue(), random.Random(0), 0
+    for _ in range(CUTS):
+        try:
+            ImageDecoder()(content[: draw.randrange(len(content) * 9 // 10)], 'cut.png')
+        except DataError:
+            refused += 1
+    assert refused == CUTS, f'{CUTS - refused} of {CUTS} cut images were accepted'
+    return f'{CUTS} of {CUTS} cut images refused'
