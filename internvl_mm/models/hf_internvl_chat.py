@@ -76,8 +76,11 @@ class InternVLChatConfig(PreTrainedConfig):
         kwargs.pop('auto_map', None)
         # DeepSpeed sizes its buckets by it.
         kwargs.setdefault('hidden_size', self.llm_config.hidden_size)
+        kernel = self.llm_config._attn_implementation
         # Never tied, see language_config.
         super().__init__(**{**kwargs, 'tie_word_embeddings': False})
+        # The parent's constructor clears the kernel of its parts, which a language model that exists goes on using.
+        self.llm_config._attn_implementation = kernel
 
     @property
     def image_size(self) -> int:
