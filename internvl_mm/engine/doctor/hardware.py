@@ -100,9 +100,8 @@ def two_processes(folder: Path) -> str:
             for process in started:
                 process.kill()
     if any(process.returncode for process in started):
-        raise RuntimeError(
-            f'two processes could not add numbers: {" ".join(errors).strip().splitlines()[-1]}'
-        )
+        last = ''.join(errors).strip().splitlines()[-1]
+        raise RuntimeError(f'two processes could not add numbers: {last}')
     return 'gloo connects two processes' + (', nccl is there' if distributed.is_nccl_available() else '')
 
 
