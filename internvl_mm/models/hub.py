@@ -122,12 +122,13 @@ def _load_vision(folder: Path) -> PreTrainedModel:
 
 
 def _load_internvl(folder: Path) -> PreTrainedModel:
-    if 'qllama_config' not in read_json(folder / 'config.json'):
+    settings = read_json(folder / 'config.json')
+    if 'qllama_config' not in settings:
         raise CheckpointError(
             f"{folder} is a chat model in transformers' own layout (model type 'internvl' without qllama_config): "
             'load it with transformers.AutoModelForImageTextToText'
         )
-    config = InternVL14BConfig.from_pretrained(folder, **cross_attention_settings(folder))
+    config = InternVL14BConfig.from_dict({**settings, **cross_attention_settings(folder)})
     with torch.device('meta'):
         model = InternVL14BModel(config)
     load_internvl_14b(model, folder)

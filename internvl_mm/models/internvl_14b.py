@@ -140,16 +140,19 @@ class InternVL14B(InternVL14BModel):
             parameter.requires_grad_(part_of(name) in self.trainable)
 
     def _adapt(self) -> None:
-        for tower, rank in self._ranks.items():
-            if rank:
-                trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-                lora = LoraConfig(
-                    r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules=_LORA_TARGETS[tower]
-                )
-                inject_adapter_in_model(lora, self, adapter_name='default')
-                for name, parameter in self.named_parameters():  # peft freezes everything else
-                    plain = name.replace('.base_layer.', '.')
-                    parameter.requires_grad_('.lora_' in name or plain in trained)
+        ranks = {_LORA_TARGETS[tower]: rank for tower, rank in self._ranks.items() if rank}
+        if not ranks:
+            return
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        lora = LoraConfig(
+            target_modules='|'.join(f'({pattern})' for pattern in ranks),
+            rank_pattern=ranks,
+            alpha_pattern={pattern: 2 * rank for pattern, rank in ranks.items()},
+            lora_dropout=0.05,
+        )
+        inject_adapter_in_model(lora, self)
+        for name, parameter in self.named_parameters():  # peft freezes everything else
+            parameter.requires_grad_('.lora_' in name or name.replace('.base_layer.', '.') in trained)
 
     def train(self, mode: bool = True) -> Any:
         """Set the mode; a frozen ViT stays in evaluation mode, without drop path."""

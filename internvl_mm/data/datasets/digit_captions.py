@@ -61,6 +61,8 @@ class DigitCaptionDataset(ImageTextDataset):
         self.split, self.size, self.seed = split, size, seed
         self.languages, self.kinds = tuple(languages), tuple(kinds)
         self._digits = load_source_digits(split)
+        # Caption and picture are asked for one after the other.
+        self._last: tuple[int, Scene] | None = None
         count = length or len(self._digits)
         # Captions follow from the pictures, which are drawn when they are asked for.
         super().__init__([Pair('', '-', str(number), {}) for number in range(count)], **options)
@@ -89,8 +91,12 @@ class DigitCaptionDataset(ImageTextDataset):
         return item
 
     def _scene(self, index: SampleIndex) -> Scene:
-        rng = sample_rng(self.seed, self.split, 'digit', self._epoch(index) * len(self) + int(index))
-        return compose_digit(self._digits, rng, self.size, pick=int(index) % len(self._digits))
+        number = self._epoch(index) * len(self) + int(index)
+        if self._last is None or self._last[0] != number:
+            rng = sample_rng(self.seed, self.split, 'digit', number)
+            scene = compose_digit(self._digits, rng, self.size, pick=int(index) % len(self._digits))
+            self._last = number, scene
+        return self._last[1]
 
     def _pick(self, index: SampleIndex, scene: Scene) -> str:
         draws = np.random.default_rng([self.seed, self._epoch(index), int(index), 2])

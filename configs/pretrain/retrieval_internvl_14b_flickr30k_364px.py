@@ -1,0 +1,28 @@
+"""Retrieval fine-tuning of InternVL-14B on Flickr30k, all parameters, 364 pixels; evaluated as InternVL-G.
+
+Command: torchrun --nnodes 4 --nproc_per_node 8 tools/train.py \
+    configs/pretrain/retrieval_internvl_14b_flickr30k_364px.py --launcher pytorch
+Evaluation as InternVL-C: add --cfg-options model.image_mode=InternVL-C
+Hardware: 32 × 80 GB as published, 32 pairs per process (not run).
+Expected: the published InternVL-14B-Flickr30K-FT-364px; layer-wise rates (0.9) are not part of this config; not run.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.benchmarks.flickr30k_retrieval_364 import *
+    from .._base_.data.flickr30k_train_364 import *
+    from .._base_.models.retrieval_internvl_14b import *
+    from .._base_.runtime import *
+    from .._base_.schedules.retrieval_adamw_10e import *
+    from .._base_.strategies.zero1 import *
+
+model['model'].update(
+    image_size=364,
+    # All but the language head, which retrieval never asks.
+    trainable=(
+        'vision', 'image_pool', 'llama', 'cross_attention', 'queries', 'query_pool', 'matching_head',
+        'text_projection', 'temperature',
+    ),
+)  # fmt: skip
+model['model']['vision'].update(drop_path_rate=0.3)

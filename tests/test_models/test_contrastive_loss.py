@@ -1,0 +1,175 @@
+"""Contrastive losses against explicit formulas over the whole batch, in one process and in two."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from internvl_mm.models.losses import InfoNCELoss, SigmoidLoss
+from internvl_mm.models.losses.contrastive import IGNORED, cross_entropy_in_chunks, info_nce
+from internvl_mm.utils.errors import ConfigError
+
+REPO = Path(__file__).parents[2]
+IDS = [0, 0, 1, 2, 1, 3]
+
+
+def pairs(count: int = 6) -> tuple[Tensor, Tensor]:
+    draws = torch.Generator().manual_seed(0)
+    return tuple(torch.randn(count, 5, generator=draws).requires_grad_() for _ in range(2))
+
+
+def clip_loss(images: Tensor, texts: Tensor, scale: float, smoothing: float = 0.0) -> Tensor:
+    """CLIP's loss as open_clip computes it on one process with everything gathered, written out."""
+    images, texts = images / images.norm(dim=1, keepdim=True), texts / texts.norm(dim=1, keepdim=True)
+    logits = scale * images @ texts.T
+    right = torch.arange(len(logits))
+    return (
+        F.cross_entropy(logits, right, label_smoothing=smoothing)
+        + F.cross_entropy(logits.T, right, label_smoothing=smoothing)
+    ) / 2
+
+
+@pytest.mark.parametrize('chunk', [1, 4, 100])
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+def test_value_and_gradients_are_clips(chunk: int, smoothing: float) -> None:
+    ours, theirs = pairs(), pairs()
+    loss = InfoNCELoss(temperature=0.1, chunk=chunk, label_smoothing=smoothing)
+    value, expected = loss(*ours), clip_loss(*theirs, 10.0, smoothing)
+    torch.testing.assert_close(value, expected)
+    value.backward()
+    expected.backward()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_chunks_bound_what_is_held() -> None:
+    """The largest tensor saved for the backward pass is a chunk of similarities, not all of them."""
+    rows = torch.randn(64, 4, requires_grad=True)
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+        cross_entropy_in_chunks(rows, torch.randn(64, 4), torch.arange(64), chunk=8)
+    assert max(sizes) < 64 * 64 / 2
+
+
+def test_pairs_of_one_image_share_the_target() -> None:
+    images, texts = pairs()
+    ids = torch.tensor(IDS)
+    value = info_nce(images, texts, torch.tensor(10.0), ids=ids)
+    logits = 10 * F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
+    target = torch.stack([(ids == number).float() / (ids == number).sum() for number in ids])
+    by_hand = [-(target * scores.log_softmax(dim=1)).sum(dim=1).mean() for scores in (logits, logits.T)]
+    torch.testing.assert_close(value, sum(by_hand) / 2)
+
+
+def test_equal_texts_are_right_when_asked() -> None:
+    images, texts = pairs()
+    ids = torch.tensor(IDS)
+    assert InfoNCELoss(equal_texts='right')(images, texts, ids) == info_nce(
+        images, texts, torch.tensor(1 / 0.07), ids=ids
+    )
+    assert InfoNCELoss()(images, texts, ids) == InfoNCELoss()(images, texts)
+
+
+def test_rows_that_do_not_count_leave_the_mean() -> None:
+    images, texts = pairs()
+    counts = torch.tensor([True, False, True, True, False, True])
+    value = info_nce(images, texts, torch.tensor(10.0), counts=counts)
+    logits = 10 * F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
+    target = torch.arange(6).masked_fill(~counts, IGNORED)
+    expected = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    torch.testing.assert_close(value, expected)
+    assert info_nce(images, texts, torch.tensor(10.0), counts=torch.zeros(6, dtype=torch.bool)) == 0
+
+
+def test_the_scale_can_be_bounded() -> None:
+    images, texts = pairs()
+    loss = InfoNCELoss(temperature=1e-3, max_scale=100.0)
+    torch.testing.assert_close(loss(images, texts), clip_loss(images, texts, 100.0))
+
+
+def test_sigmoid_loss_asks_every_pair() -> None:
+    images, texts = pairs()
+    a, b = F.normalize(images, dim=1), F.normalize(texts, dim=1)
+    total = 0.0
+    for i in range(6):
+        for j in range(6):
+            sign = 1.0 if i == j else -1.0
+            total = total - F.logsigmoid(sign * (10 * a[i] @ b[j] - 10))
+    for chunk in (2, 100):
+        torch.testing.assert_close(SigmoidLoss(chunk=chunk)(images, texts), total / 6)
+
+
+@pytest.mark.parametrize('setting', [dict(chunk=0), dict(label_smoothing=1.0)])
+def test_impossible_settings_are_told(setting: dict) -> None:
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        InfoNCELoss(**setting)
+
+
+# two processes
+
+LOSSES = dict(
+    clip=lambda a, b, ids: InfoNCELoss(chunk=2)(a, b),
+    own=lambda a, b, ids: InfoNCELoss(negatives='own')(a, b),
+    soft=lambda a, b, ids: info_nce(a, b, torch.tensor(10.0), ids=ids),
+    sigmoid=lambda a, b, ids: SigmoidLoss(chunk=2)(a, b),
+)
+
+
+def worker() -> None:
+    """What each process does: its half of the pairs, and data parallelism's mean of the gradients."""
+    torch.distributed.init_process_group('gloo')
+    rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    half = slice(rank * 6 // size, (rank + 1) * 6 // size)
+    results = {}
+    for name, loss in LOSSES.items():
+        images, texts = pairs()
+        value = loss(images[half], texts[half], torch.tensor(IDS)[half])
+        value.backward()
+        reduced = [value.detach(), images.grad, texts.grad]
+        for tensor in reduced:
+            torch.distributed.all_reduce(tensor)
+            tensor /= size
+        results[name] = [tensor.tolist() for tensor in reduced]
+    try:
+        InfoNCELoss()(*(part[: 2 + rank] for part in pairs()))
+    except ValueError as error:
+        results['uneven'] = str(error)
+    if rank == 0:
+        print(json.dumps(results))  # noqa: T201 (read by the test)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_global_loss_and_its_gradients() -> None:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    started = []
+    for rank in range(2):
+        who = dict(RANK=rank, WORLD_SIZE=2, MASTER_ADDR='127.0.0.1', MASTER_PORT=port, OMP_NUM_THREADS=1)
+        command = [sys.executable, '-c', 'from tests.test_models.test_contrastive_loss import worker; worker()']
+        env = dict(os.environ, **{name: str(value) for name, value in who.items()})
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(command, cwd=REPO, env=env, stdout=pipe, stderr=pipe, text=True))
+    outputs = [process.communicate(timeout=120) for process in started]
+    assert all(process.returncode == 0 for process in started), outputs[0][1][-2000:]
+    found = json.loads(outputs[0][0].splitlines()[-1])
+    assert 'between 2 and 3 pairs' in found.pop('uneven')
+    for name, loss in LOSSES.items():
+        images, texts = pairs()
+        if name == 'own':  # each half by itself
+            value = (loss(images[:3], texts[:3], None) + loss(images[3:], texts[3:], None)) / 2
+        else:
+            value = loss(images, texts, torch.tensor(IDS))
+        value.backward()
+        for ours, expected in zip(found[name], (value.detach(), images.grad, texts.grad), strict=True):
+            torch.testing.assert_close(torch.tensor(ours), expected, atol=1e-5, rtol=1e-5)
