@@ -63,6 +63,7 @@ def build_published_segmentation(
     settings = complete(arguments, SEGMENTATION_DEFAULTS, owner='the published segmentation backbone')
     width, patch = settings['embed_dim'], float(settings['patch_size'])
     taps = tuple(settings['out_indices'])
+    # Frozen: a rebuilt model is for features; training goes through configs.
     backbone = InternViT(**vit_settings(settings), out_indices=taps, frozen='all')
     neck: nn.Module
     if settings['with_fpn']:
@@ -71,6 +72,7 @@ def build_published_segmentation(
         neck = BackboneMaps(width, strides=(patch,) * len(taps))
     found = to_hf(weights)
     fill_module(backbone, replace(found, others=()), _SOURCE)
+    # Whatever is not the ViT's has to be the neck's; names of neither stay, and check_same reports them.
     state = {rename(name, NECK_NAMES) or name: weights[name] for name in found.others}
     check_same(state, neck.state_dict(), f'neck of the {_SOURCE}')
     neck.load_state_dict(state)
@@ -92,6 +94,7 @@ def build_published_adapter(arguments: Mapping[str, Any], weights: Mapping[str, 
     groups = settings['interaction_indexes']
     if not groups:
         raise ConfigError('interaction_indexes is missing: give the first and last block of each group')
+    # The adapter takes the argument away from the ViT (see above).
     vit = dict(settings, init_values=VIT_DEFAULTS['init_values'])
     adapter = ViTAdapter(
         backbone=InternViT(**vit_settings(vit), use_class_token=False, frozen='all'),

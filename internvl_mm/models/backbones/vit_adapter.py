@@ -116,6 +116,7 @@ class ViTAdapter(BaseBackbone):
         self.width, self.num_layers, self.strides = self.vit.width, self.vit.num_layers, _STRIDES
         self.groups = _checked_groups(interactions, self.num_layers)
         self.vit_features, self.pretrained = _checked_features(vit_features, len(self.groups)), pretrained
+        # The published drop path of the extractors is one rate for all, unlike the ramp over the ViT's blocks.
         settings = InteractionSettings(
             dim=self.width,
             heads=deform_num_heads,
@@ -139,11 +140,13 @@ class ViTAdapter(BaseBackbone):
                 f'norm{number}', build_map_norm(norm, self.width) if final_norm else nn.Identity()
             )
         self._draw_adapter()
+        # None must not thaw a ViT that was given frozen.
         if frozen is not None:
             self.freeze(frozen)
 
     def _draw_adapter(self) -> None:
         nn.init.normal_(self.level_embed)
+        # All but the ViT, which has weights of its own, and the norms, which start at 1 and 0.
         for module in (self.spm, self.interactions, self.up):
             draw_convolutions(module)
             for layer in module.modules():
@@ -181,9 +184,12 @@ class ViTAdapter(BaseBackbone):
                 '(pad_size_divisor=32), or crop in multiples of them'
             )
         tokens, grid = self.vit.embed(pixel_values)
+        # The map at 1/4 takes no part in the interactions, where it would quadruple the number of tokens.
         prior, *coarser = self.spm(pixel_values.to(self.spm.fc1.weight.dtype))
         levels = self.level_embed[:, :, None, None]
+        # [B, M, D]: 4N cells at 1/8, N at 1/16 and N/4 at 1/32, told apart by their level's embedding.
         c = to_tokens([map_ + level for map_, level in zip(coarser, levels, strict=True)])
+        # A class token has no place on the grid: it joins the blocks only.
         prefix, x = tokens.split([int(self.vit.use_class_token), grid[0] * grid[1]], dim=1)
         outputs = []
         for blocks, interaction in zip(self.groups, self.interactions, strict=True):
@@ -203,6 +209,7 @@ class ViTAdapter(BaseBackbone):
     def _maps(self, prior: Tensor, c: Tensor, outputs: list[Tensor], grid: Grid) -> tuple[Tensor, ...]:
         """The four maps in fp32, from the finest of the side path, the others as tokens, and the ViT's by group."""
         c2, c3, c4 = to_maps(c, pyramid_grids(grid))
+        # The finest map never saw the ViT; it gets the next one at twice the cells.
         maps = [self.up(c2) + prior, c2, c3, c4]
         if self.vit_features is not None:
             chosen = outputs if self.vit_features == 'groups' else outputs[-1:] * len(maps)
@@ -222,6 +229,7 @@ class ViTAdapter(BaseBackbone):
 
     def freeze(self, up_to: Frozen) -> None:
         """See :class:`BaseBackbone`; the frozen ViT under a trained adapter is a setting of the ViT."""
+        # Its own evaluation mode hangs on its own setting; the second call then also covers the adapter.
         self.vit.freeze(up_to)
         super().freeze(up_to)
 
@@ -252,6 +260,7 @@ def _built(backbone: nn.Module | dict) -> BlockBackbone:
 
 def _checked_groups(interactions: tuple[tuple[int, int], ...], num_layers: int) -> list[range]:
     groups = [range(first, last + 1) for first, last in interactions]
+    # Published code would leave out blocks that no group names, without a word.
     if [block for group in groups for block in group] != list(range(num_layers)) or not all(groups):
         raise ConfigError(
             f'interactions={interactions} of ViTAdapter: groups of (first, last) block must run through blocks 0 to '

@@ -56,10 +56,11 @@ def cell_centres(grids: list[Grid], device: torch.device) -> Tensor:
     """Centres (x, y) of all cells of some maps, from 0 to 1, as reference points ``[1, cells, 1, 2]`` in fp32."""
     centres = []
     for height, width in grids:
+        # fp32 whatever the precision: in bf16 neighbouring cells of a map of 128 would share a centre.
         y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
         x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
         centres.append(torch.stack(torch.meshgrid(x, y, indexing='xy'), dim=-1).flatten(0, 1))
-    return torch.cat(centres)[None, :, None]
+    return torch.cat(centres)[None, :, None]  # one reference for all levels
 
 
 def to_maps(tokens: Tensor, grids: list[Grid]) -> list[Tensor]:
@@ -86,9 +87,11 @@ class SpatialPrior(nn.Module):
         super().__init__()
 
         def stage(in_dim: int, out_dim: int, stride: int = 2) -> list[nn.Module]:
+            # No bias: the norm after it has one.
             convolution = nn.Conv2d(in_dim, out_dim, 3, stride=stride, padding=1, bias=False)
             return [convolution, build_map_norm(norm, out_dim), nn.ReLU(inplace=True)]
 
+        # Numbered as published: convolutions 0, 3, 6 and norms 1, 4, 7.
         self.stem = nn.Sequential(
             *stage(3, inplane),
             *stage(inplane, inplane, stride=1),
@@ -103,7 +106,7 @@ class SpatialPrior(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> list[Tensor]:
         """Maps ``[B, D, ...]`` at 1/4, 1/8, 1/16 and 1/32 of ``[B, 3, H, W]``."""
-        c1 = self.stem(pixel_values)
+        c1 = self.stem(pixel_values)  # [B, inplane, H/4, W/4]: one stride of 2, one of the pooling
         c2 = self.conv2(c1)
         c3 = self.conv3(c2)
         c4 = self.conv4(c3)
@@ -147,6 +150,7 @@ class InteractionSettings:
     def call(self, module: Callable, *inputs: Any) -> Tensor:
         """Call a module, keeping its activations or not."""
         if self.recompute and torch.is_grad_enabled():
+            # Not the reentrant form: with a frozen ViT the first injector's tokens need no gradient, its weights do.
             return checkpoint(module, *inputs, use_reentrant=False)
         return module(*inputs)
 
@@ -160,6 +164,7 @@ class DepthwiseConv(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
+        # The doubled name dwconv.dwconv is the published one.
         self.dwconv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
 
     def forward(self, tokens: Tensor, grids: list[Grid]) -> Tensor:
@@ -201,6 +206,7 @@ class Injector(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor, grid: Grid) -> Tensor:
         """Add what the patches ``[B, N, D]`` find in the maps ``[B, M, D]``; the patches keep their dtype."""
+        # A half ViT may run under an adapter in fp32; the residual stream keeps the ViT's dtype.
         query, value = self.query_norm(x.to(c.dtype)), self.feat_norm(c)
         found = self.attn(query, cell_centres([grid], x.device), value, pyramid_grids(grid))
         return x + (self.gamma * found).to(x.dtype)
@@ -226,6 +232,7 @@ class Extractor(nn.Module):
     def forward(self, c: Tensor, x: Tensor, grid: Grid) -> Tensor:
         """Add what the maps ``[B, M, D]`` find in the patches ``[B, N, D]``."""
         grids = pyramid_grids(grid)
+        # Queries are the cells of three maps, values those of one: the ViT's grid.
         query, value = self.query_norm(c), self.feat_norm(x.to(c.dtype))
         c = c + self.attn(query, cell_centres(grids, c.device), value, [grid])
         if self.has_ffn:

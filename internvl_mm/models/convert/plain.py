@@ -44,6 +44,7 @@ def complete_plain_vit(weights: Mapping[str, Tensor], path: str | Path) -> Mappi
         return weights
     left_out = [name for tail, name in tails.items() if tail.startswith(_UNUSED)]
     completed = {name: weights[name] for name in weights if name not in set(left_out)}
+    # The original adapter's name of layer scale.
     for match in in_blocks:
         if match[2] in _SCALES:
             block = f'{prefix}blocks.{match[1]}.'

@@ -32,6 +32,7 @@ def to_task(
         The tensors under the names of the task, as far as it has them; ``weights`` itself when it is no such
         checkpoint.
     """
+    # No task of ours has this name, every published checkpoint of a whole model does.
     if f'{_BACKBONE}pos_embed' not in weights:
         return weights
     weights = complete_plain_vit(weights, path)
@@ -39,6 +40,7 @@ def to_task(
     renamed: dict[str, Tensor] = {}
     for name, tensor in found.tensors.items():
         ours = _first([f'{_BACKBONE}{name}', f'{_BACKBONE}vit.{name}'], expected)
+        # Windows and adapters have no place for a class token, which their checkpoints may still carry.
         if name != _CLASS_TOKEN or ours in expected:
             renamed[ours] = tensor
     for name in found.others:
@@ -52,6 +54,7 @@ def _candidates(name: str) -> list[str]:
     if inside != name and inside.startswith(NECK_PARTS):
         return [f'{_NECK}{inside}', f'{_NECK}0.{inside}']
     if name.startswith(_NECK):
+        # [ours, FPN] in a row: FPN is number 1.
         return [name, f'{_NECK}1.{name.removeprefix(_NECK)}']
     return [name]
 

@@ -86,6 +86,7 @@ class MultiScaleNeck(PyramidNeck):
         ]
         for number, layers in enumerate(scales, start=1):
             if norm:
+                # Last in each sequence, so that the numbers before it stay those of checkpoints without.
                 layers.append(ChannelLayerNorm(dim))
             self.add_module(f'up{number}', nn.Sequential(*layers))
         draw_convolutions(self)
@@ -99,6 +100,7 @@ class MultiScaleNeck(PyramidNeck):
         """Rescale four taps, or the only one four times; see :class:`PyramidNeck`."""
         maps = features.maps
         _check_maps(self, maps, (4, 1), self.out_channels)
+        # Segmentation taps four blocks; the published detection config feeds all scales from the last.
         taps = maps if len(maps) == 4 else maps * 4
         dtype = next(self.parameters()).dtype
         ups = (self.up1, self.up2, self.up3, self.up4)
@@ -146,6 +148,7 @@ class SimpleFeaturePyramid(PyramidNeck):
             )
         self.dim, self.out_channels = dim, out_channels
         extra = num_outs - len(_SCALES)
+        # The coarsest of the four has twice the stride of the ViT; further levels go on doubling.
         self.strides = (
             *(stride / scale for scale in _SCALES),
             *(stride * 2 ** (2 + level) for level in range(extra)),
@@ -167,6 +170,7 @@ class SimpleFeaturePyramid(PyramidNeck):
     def forward(self, features: VisionFeatures) -> tuple[Tensor, ...]:
         """Build the pyramid from the last of ``features.maps``; see :class:`PyramidNeck`."""
         _check_maps(self, features.maps[-1:], (1,), self.dim)
+        # Taps come in fp32; weights may be half (ZeRO, a bf16 backbone).
         dtype = next(self.parameters()).dtype
         pyramid = [level(features.maps[-1].to(dtype)).float() for level in self.levels]
         while len(pyramid) < len(self.strides):
