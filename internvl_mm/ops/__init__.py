@@ -6,8 +6,8 @@ Importing this package lets ``import mmdet`` and ``import mmseg`` work where mmc
 The adapters' attention is :class:`MultiScaleDeformableAttention` ``(embed_dims, num_heads, num_levels, num_points,
 ratio=1.0)``, called with ``(query, reference_points, value, spatial_shapes, level_start_index, padding_mask)``.
 
-The functions below are ours. The modules around them (``RoIAlign``, ``DeformConv2dPack``, ``SimpleRoIAlign`` …) and the
-point functions are mmcv's own Python, and can be imported from here as well.
+The functions below are ours. The modules around them (``RoIAlign``, ``DeformConv2dPack``, ``SigmoidFocalLoss`` …) are
+mmcv's own Python, and can be imported from here as well.
 """
 
 from typing import Any
@@ -20,6 +20,7 @@ from .deformable_attention import (
 )
 from .focal import sigmoid_focal_loss, softmax_focal_loss
 from .nms import batched_nms, nms, soft_nms
+from .points import SimpleRoIAlign, point_sample, rel_roi_point_to_rel_img_point
 from .roi import roi_align, roi_pool
 from .stand_in import backend, install
 
@@ -33,15 +34,13 @@ _OF_MMCV = frozenset(
         'RoIAlign',
         'RoIPool',
         'SigmoidFocalLoss',
-        'SimpleRoIAlign',
         'SoftmaxFocalLoss',
-        'point_sample',
-        'rel_roi_point_to_rel_img_point',
     }
 )
 
 __all__ = [
     'MultiScaleDeformableAttention',
+    'SimpleRoIAlign',
     'backend',
     'batched_nms',
     'deform_conv2d',
@@ -51,6 +50,8 @@ __all__ = [
     'multi_scale_deformable_attn',
     'multi_scale_deformable_attn_pytorch',
     'nms',
+    'point_sample',
+    'rel_roi_point_to_rel_img_point',
     'roi_align',
     'roi_pool',
     'sigmoid_focal_loss',

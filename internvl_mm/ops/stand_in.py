@@ -26,6 +26,7 @@ from .convolution import deform_conv2d, masked_conv2d, modulated_deform_conv2d
 from .deformable_attention import multi_scale_deformable_attn
 from .focal import sigmoid_focal_loss, softmax_focal_loss
 from .nms import batched_nms, nms, soft_nms
+from .points import SimpleRoIAlign, point_sample, rel_roi_point_to_rel_img_point
 from .roi import roi_align, roi_pool
 
 EXTENSION = 'mmcv._ext'
@@ -61,6 +62,11 @@ _REPLACED: dict[str, dict[str, Any]] = {
         'MultiScaleDeformableAttnFunction': _AttentionFunction,
     },
     'nms': {'batched_nms': batched_nms, 'nms': nms, 'soft_nms': soft_nms},
+    'point_sample': {
+        'SimpleRoIAlign': SimpleRoIAlign,
+        'point_sample': point_sample,
+        'rel_roi_point_to_rel_img_point': rel_roi_point_to_rel_img_point,
+    },
     'roi_align': {'roi_align': roi_align},
     'roi_pool': {'roi_pool': roi_pool},
 }
