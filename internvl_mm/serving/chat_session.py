@@ -1,0 +1,174 @@
+"""A conversation with a chat model that remembers what it has computed.
+
+Visual tokens of an image are computed once, and keys and values of the text so far are kept: a later turn only reads
+what is new. Answers are those of ``model.chat`` with the whole history.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, TextIteratorStreamer
+
+from internvl_mm.models.chat_generation import ChatGeneration
+from internvl_mm.models.chat_prompt import IMAGE, IMG_CONTEXT, answer_of, prompt_encoder, token_id
+from internvl_mm.preprocess.conversation import Turn
+from internvl_mm.utils.errors import DataError
+
+# Rotary positions that change for the whole text when it becomes longer than the model was trained for.
+_MOVING = ('dynamic', 'longrope')
+_TIMEOUT = 600.0  # seconds without a new piece of text before a stream gives up
+
+
+class ChatSession:
+    """One conversation.
+
+    Args:
+        model: A chat model.
+        tokenizer: Its tokenizer.
+        system_message: Instead of the model's.
+        settings: Of generation, for every turn; by default greedy, at most 512 new tokens.
+
+    Attributes:
+        history: Questions, with ``<image>``, and answers so far.
+        reused: Tokens of the last turn that were not read again.
+    """
+
+    def __init__(
+        self,
+        model: ChatGeneration,
+        tokenizer: Any,
+        *,
+        system_message: str | None = None,
+        settings: dict[str, Any] | None = None,
+    ):
+        self.model, self.tokenizer = model, tokenizer
+        message = model.system_message if system_message is None else system_message
+        self.template = model._template()
+        self.settings = settings or dict(max_new_tokens=512, do_sample=False)
+        self._encoder = prompt_encoder(tokenizer, self.template, message)
+        self._context = token_id(tokenizer, IMG_CONTEXT)
+        self._stop = model._stop_id(tokenizer)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the conversation and its images."""
+        self.history: list[Turn] = []
+        self.reused = 0
+        self._visual: list[Tensor] = []  # per image, [T, H] of all its tiles
+        self._cache, self._cached = DynamicCache(), torch.empty(0, dtype=torch.long)
+
+    @property
+    def num_images(self) -> int:
+        """Images of the conversation so far."""
+        return len(self._visual)
+
+    def place_images(self, question: str, count: int) -> str:
+        """Put ``<image>`` for ``count`` new images in front of a question that does not say where they go."""
+        if IMAGE in question or not count:
+            return question
+        if count == 1 and not self._visual:
+            return f'{IMAGE}\n{question}'
+        first = len(self._visual) + 1
+        lines = [f'Image-{number}: {IMAGE}\n' for number in range(first, first + count)]
+        return ''.join(lines) + question
+
+    @torch.no_grad()
+    def ask(self, question: str, images: Sequence[Tensor] = (), **settings: Any) -> str:
+        """Answer the next question.
+
+        Args:
+            question: May hold ``<image>``, one per image.
+            images: New images, normalised tiles ``[T, 3, S, S]`` each.
+            **settings: Of generation, for this turn.
+
+        Raises:
+            DataError: Images and ``<image>`` do not agree; the conversation stays as it was.
+        """
+        question = self.place_images(question, len(images))
+        visual = [self.model.extract_feature(tiles).flatten(0, 1) for tiles in images]
+        counts = [len(tokens) for tokens in (*self._visual, *visual)]
+        ids = torch.from_numpy(self._encoder.prompt([*self.history, (question, None)], counts))
+        embeddings = self._embed(ids, [*self._visual, *visual])
+        length = self._keep_common(ids)
+        if len(ids) - 1 > length:
+            # All but the last token, which generation reads: it is text of the template, never an image's.
+            self.model.language_model.model(
+                inputs_embeds=embeddings[:, length:-1], past_key_values=self._cache, use_cache=True
+            )
+        chosen = {**self.settings, **settings, 'eos_token_id': self._stop}
+        chosen.setdefault('pad_token_id', self.tokenizer.pad_token_id)
+        if chosen.get('num_beams', 1) > 1:
+            raise DataError('num_beams above 1 needs a cache per beam: use model.chat for beam search')
+        prompt = ids[None].to(embeddings.device)
+        output = self.model.language_model.generate(
+            input_ids=prompt, attention_mask=torch.ones_like(prompt), past_key_values=self._cache, **chosen
+        )[0]
+        # The last token was given out but not yet read.
+        self._cached = output[: self._cache.get_seq_length()].cpu()
+        answer = self._decode(output[len(ids) :])
+        self._visual += visual
+        self.history.append((question, answer))
+        return answer
+
+    def stream(self, question: str, images: Sequence[Tensor] = (), **settings: Any) -> Iterator[str]:
+        """Answer the next question piece by piece; see :meth:`ask`."""
+        streamer = TextIteratorStreamer(
+            self.tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=_TIMEOUT
+        )
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self.ask(question, images, streamer=streamer, **settings)
+            except (DataError, RuntimeError, ValueError) as error:
+                failures.append(error)  # raised where the stream is read
+                streamer.end()
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        yield from (piece for piece in streamer if piece)
+        thread.join()
+        if failures:
+            raise failures[0]
+
+    def _embed(self, ids: Tensor, visual: Sequence[Tensor]) -> Tensor:
+        """``[1, L, H]``."""
+        embedding = self.model.language_model.get_input_embeddings()
+        embeddings = embedding(ids[None].to(embedding.weight.device))
+        if not visual:
+            return embeddings
+        places = (ids[None] == self._context).to(embeddings.device).unsqueeze(-1)
+        return embeddings.masked_scatter(places, torch.cat(list(visual)).to(embeddings))
+
+    def _keep_common(self, ids: Tensor) -> int:
+        """Cut the cache to what it shares with the prompt, and return how much that is."""
+        length = min(len(ids) - 1, len(self._cached))
+        differs = (ids[:length] != self._cached[:length]).nonzero()
+        length = int(differs[0]) if len(differs) else length
+        if self._positions_moved(len(ids)):
+            length = 0
+        surplus = self._cache.get_seq_length() - length
+        if not length:
+            self._cache = DynamicCache()
+        elif surplus:
+            self._cache.crop(-surplus)  # transformers takes the number to remove, as a negative one
+        self.reused = length
+        return length
+
+    def _positions_moved(self, length: int) -> bool:
+        """Whether a text of this length has other rotary frequencies than a shorter one."""
+        config = self.model.language_model.config
+        rope = getattr(config, 'rope_parameters', None) or {}
+        trained = rope.get('original_max_position_embeddings') or config.max_position_embeddings
+        return rope.get('rope_type') in _MOVING and length + self.settings.get('max_new_tokens', 0) > trained
+
+    def _decode(self, ids: Tensor) -> str:
+        text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        if getattr(self.tokenizer, 'clean_up_tokenization_spaces', False):
+            text = self.tokenizer.clean_up_tokenization(text)
+        return answer_of(text, self.template)
