@@ -53,10 +53,13 @@ from internvl_mm.models.tasks import (
     RetrievalFinetuning,
     Segmenter,
 )
+from internvl_mm.models.tasks.chat_tuning import ChatTuning
 from internvl_mm.models.tasks.detect import Detector
 from internvl_mm.models.text_encoders import LlamaTextEncoder
 from internvl_mm.preprocess.caption_tokens import DigitSceneTokenizer
 from internvl_mm.preprocess.class_prompts import ClassPrompts
+from tests.test_models.tiny_chat import tokenizer_of
+from tests.test_models.tiny_tuning import chat_settings
 
 # ---------------------------------------------------------------- datasets
 # Every data set of the package with three samples of three classes: folder to write into -> constructor arguments.
@@ -284,6 +287,8 @@ TASK_CASES |= {
     GenerativePretraining: ALIGNMENT,
     RetrievalFinetuning: dict(ALIGNMENT, negatives='hard'),
 }
+# Tasks whose batches are conversations.
+CHAT_TASK_CASES: dict[type, dict] = {ChatTuning: dict(chat=chat_settings(), tokenizer=tokenizer_of())}
 METRIC_CASES: dict[type, dict] = {
     RetrievalRecall: dict(topk=(1, 2), prefix='slot'),
     ZeroShotAccuracy: dict(topk=(1, 2), prefix='slot'),

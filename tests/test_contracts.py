@@ -17,8 +17,9 @@ from internvl_mm.models.backbones import BaseBackbone, BlockBackbone
 from internvl_mm.models.necks import BaseNeck, PoolingNeck, PyramidNeck
 from internvl_mm.models.tasks import BaseTask
 from internvl_mm.registry import METRICS, MODELS
-from internvl_mm.structures import ImageSample, VisionFeatures
+from internvl_mm.structures import ImageSample, QuestionSample, VisionFeatures
 from tests import cases
+from tests.test_models.tiny_tuning import batch_of, conversation
 
 for found in pkgutil.walk_packages(internvl_mm.__path__, 'internvl_mm.'):
     if found.name.startswith(('internvl_mm.models', 'internvl_mm.evaluation')):
@@ -30,7 +31,7 @@ SLOTS: dict[str, tuple[Registry, dict[type, dict]]] = {
     'models.necks': (MODELS, cases.NECK_CASES),
     'models.heads': (MODELS, cases.HEAD_CASES | cases.DENSE_HEAD_CASES),
     'models.losses': (MODELS, {**cases.LOSS_CASES, **cases.CONTRASTIVE_CASES}),
-    'models.tasks': (MODELS, cases.TASK_CASES | cases.DENSE_TASK_CASES),
+    'models.tasks': (MODELS, cases.TASK_CASES | cases.DENSE_TASK_CASES | cases.CHAT_TASK_CASES),
     'evaluation.metrics': (METRICS, cases.METRIC_CASES),
 }
 
@@ -91,7 +92,7 @@ def test_every_registered_part_has_a_case(room: str) -> None:
     [
         (cases.BACKBONE_CASES, BaseBackbone),
         (cases.NECK_CASES, BaseNeck),
-        (cases.TASK_CASES | cases.DENSE_TASK_CASES, BaseTask),
+        (cases.TASK_CASES | cases.DENSE_TASK_CASES | cases.CHAT_TASK_CASES, BaseTask),
         (cases.METRIC_CASES, SampleMetric),
     ],
 )
@@ -318,6 +319,19 @@ def test_task_runs_in_its_three_modes(part: tuple[type, dict]) -> None:
     assert task.width == cases.WIDTH
     with pytest.raises(ValueError, match="mode='train' is unknown: use 'loss', 'predict' or 'tensor'"):
         task(pixels, labelled, mode='train')
+
+
+@each(cases.CHAT_TASK_CASES)
+def test_chat_task_runs_in_its_three_modes(part: tuple[type, dict]) -> None:
+    task = part[0](**part[1])
+    task.init_weights()
+    talks = [conversation(task, 0), conversation(task, 1, tiles=2)]
+    batch, waiting = batch_of(*talks), [QuestionSample(), QuestionSample()]
+    total, _ = task.parse_losses(task(batch, talks, mode='loss'))
+    total.backward()
+    assert any(parameter.grad is not None for parameter in task.parameters())
+    assert all(isinstance(s.pred_answer, str) for s in task.eval()(batch, waiting, mode='predict'))
+    assert task(batch, mode='tensor').shape == (*batch.input_ids.shape, task.width)
 
 
 @each(cases.METRIC_CASES)

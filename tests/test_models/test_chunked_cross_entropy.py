@@ -96,6 +96,14 @@ def test_never_more_logits_than_those_of_a_chunk() -> None:
     assert max(sizes) <= max(4, WIDTH)  # the transposed matrix has WIDTH rows
 
 
+def test_a_second_backward_pass_is_refused() -> None:
+    hidden, weight, labels, _ = problem(torch.float32)
+    loss = chunked_cross_entropy(hidden, weight, labels)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match='for one backward pass'):
+        loss.backward()
+
+
 def test_chunks_have_tokens() -> None:
     with pytest.raises(ConfigError, match='chunk=0'):
         chunked_cross_entropy(*problem(torch.float32), chunk=0)

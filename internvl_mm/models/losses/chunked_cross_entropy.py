@@ -33,7 +33,7 @@ def chunked_cross_entropy(
         chunk: Tokens at once.
 
     Returns:
-        A number; its second derivatives are not available.
+        A number; one backward pass through it is possible.
     """
     check_counts(chunk=chunk)
     kept = labels != IGNORE
@@ -67,17 +67,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     torch.mm(grad_logits, weight, out=grad_hidden[part])
                 if grad_weight is not None:
                     _add_product(grad_weight, grad_logits, hidden[part])
-        ctx.save_for_backward(grad_hidden, grad_weight)
-        ctx.weight_dtype = weight.dtype
+        ctx.gradients, ctx.weight_dtype = (grad_hidden, grad_weight), weight.dtype
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.saved_tensors
-        scale = grads[0]
+        if ctx.gradients is None:
+            raise RuntimeError('chunked_cross_entropy keeps its gradients for one backward pass')
+        # In place, because a second [V, H] would cost more than all chunks: so they are given away.
+        grad_hidden, grad_weight = (None if part is None else part.mul_(grads[0]) for part in ctx.gradients)
+        ctx.gradients = None
         return (
-            None if grad_hidden is None else grad_hidden * scale.to(grad_hidden.dtype),
-            None if grad_weight is None else (grad_weight * scale).to(ctx.weight_dtype),
+            grad_hidden,
+            None if grad_weight is None else grad_weight.to(ctx.weight_dtype),
             None,
             None,
             None,

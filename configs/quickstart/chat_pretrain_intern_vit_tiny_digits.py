@@ -1,0 +1,31 @@
+"""Projector and language model of a tiny chat model learn to talk about digits; the vision tower stays as it is.
+
+Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/chat_pretrain_intern_vit_tiny_digits.py
+    --cfg-options model.chat.vision.pretrained=work_dirs/finetune_intern_vit_tiny_digits
+Hardware: 1 CPU core, fp32.
+Expected: not run.
+"""
+
+from mmengine.config import read_base
+from mmengine.optim import OptimWrapper
+from torch.optim import AdamW
+
+from internvl_mm.engine.hooks import AnswerPicturesHook
+from internvl_mm.engine.loops import EpochTrainLoop
+from internvl_mm.engine.optim import CosineAbsolute
+from internvl_mm.engine.part_rates import PartRates
+
+with read_base():
+    from .._base_.data.digit_chat import *
+    from .._base_.models.chat_tiny import *
+    from .._base_.runtime import *
+
+default_hooks['pictures'] = dict(type=AnswerPicturesHook)
+optim_wrapper = dict(
+    type=OptimWrapper,
+    optimizer=dict(type=AdamW, lr=2e-3, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
+    clip_grad=dict(max_norm=1.0),
+    constructor=PartRates,
+)
+param_scheduler = [dict(type=CosineAbsolute, warmup=1, end=8, by_epoch=True, convert_to_iter_based=True)]
+train_cfg = dict(type=EpochTrainLoop, max_epochs=8, val_interval=8)

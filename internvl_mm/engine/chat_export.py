@@ -1,0 +1,233 @@
+"""A trained chat model as a published folder: weights, config, tokenizer and model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from internvl_mm.models.language.internlm2 import InternLM2Config
+from internvl_mm.models.tasks.chat_tuning import ChatTuning
+from internvl_mm.registry import MODELS
+from internvl_mm.utils.errors import CheckpointError, ConfigError
+from internvl_mm.utils.states import find_state
+
+from .checkpoint import MODEL, check_files, read_meta
+from .trees import load_tensors
+
+_PARTS = ('vision_model', 'mlp1', 'language_model')
+# Their ranks in a published config; a projector with adapters of its own has no place there.
+_RANKS = dict(vision_model='use_backbone_lora', language_model='use_llm_lora')
+
+
+def export_chat(source: str | Path, target: str | Path, *, merge: bool = True) -> Path:
+    """Write the chat model of a training run as a folder that transformers and :func:`load_model` load.
+
+    Args:
+        source: A training state, run folder or work_dir; the latest state counts.
+        target: New folder.
+        merge: Add adapters to the weights they adapt; otherwise they stay beside them, as the published trainer
+            leaves them, and :func:`load_model` merges them.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: There is no state of a chat model, or the folder exists.
+        ConfigError: Adapters that cannot be kept apart in the published layout.
+    """
+    state, target = find_state(source), Path(target)
+    if target.exists() and any(target.iterdir()):
+        raise CheckpointError(f'{target} is not empty: give a new folder')
+    meta = read_meta(state)
+    config = Config.fromstring(meta['config'], '.py')
+    task = load_task(state, config, meta)
+    ranks = dict.fromkeys(_RANKS, 0) if merge else adapter_ranks(task)
+    # Copies: merging changes the weights in place.
+    plain = {} if merge else {name: tensor.clone() for name, tensor in task.chat.state_dict().items()}
+    merge_adapters(task.chat)
+    model = task.chat.to_published(**_tiling(config))
+    model.config.architectures = [type(model).__name__]
+    model.save_pretrained(target)
+    if not merge:
+        _write_apart(target, plain, ranks)
+    task.tokenizer.save_pretrained(target)
+    (target / 'README.md').write_text(model_card(state, config, meta, name=target.name), encoding='utf-8')
+    return target
+
+
+def load_task(state: Path, config: Config, meta: Mapping[str, Any]) -> ChatTuning:
+    """The task of a training state with its weights, on the CPU.
+
+    Raises:
+        CheckpointError: The state is damaged, or of another task.
+    """
+    settings = config.model.to_dict()
+    if 'frozen_sha256' not in meta:
+        # Everything is in the state: what training began with would be read for nothing, and may be gone.
+        _forget_pretrained(settings)
+    task = MODELS.build(settings)
+    if not isinstance(task, ChatTuning):
+        raise CheckpointError(f'{state} is of {type(task).__name__}: only chat models are written as such')
+    task.init_weights()
+    check_files(state)
+    found = task.load_state_dict(load_tensors(state / MODEL), strict='frozen_sha256' not in meta)
+    if found.unexpected_keys:
+        raise CheckpointError(f'{state}: {found.unexpected_keys[0]} has no place in the model of its config')
+    return task.eval()
+
+
+def _forget_pretrained(settings: Any) -> None:
+    if isinstance(settings, dict):
+        for name, value in settings.items():
+            if name.startswith('pretrained') and (isinstance(value, str) or value is None):
+                settings[name] = None
+            else:
+                _forget_pretrained(value)
+
+
+def merge_adapters(model: nn.Module) -> None:
+    """Add all adapters to their weights and take them out, in place."""
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            owner, _, last = name.rpartition('.')
+            setattr(model.get_submodule(owner), last, layer.get_base_layer())
+
+
+def adapter_ranks(task: ChatTuning) -> dict[str, int]:
+    """Adapter ranks of the parts, checked against what the published layout can say.
+
+    Raises:
+        ConfigError: It cannot say them, or there are none.
+    """
+    ranks = dict.fromkeys(_RANKS, 0)
+    for part in _PARTS:
+        adapters = task.parts[part].adapters
+        if adapters is None:
+            continue
+        why = None
+        if part not in ranks:
+            why = 'adapters of the projector'
+        elif adapters.dora or adapters.alpha not in (None, 2 * adapters.rank):
+            why = 'DoRA, or alpha other than twice the rank'
+        elif part == 'language_model' and isinstance(task.chat.language_model.config, InternLM2Config):
+            why = 'adapters of queries, keys and values, which InternLM2 keeps in one matrix'
+        if why:
+            raise ConfigError(f'the published layout has no place for {why}: write merged weights')
+        ranks[part] = adapters.rank
+    if not any(ranks.values()):
+        raise ConfigError('this run trained no adapters: there is nothing to keep apart')
+    return ranks
+
+
+def _write_apart(target: Path, tensors: Mapping[str, Tensor], ranks: Mapping[str, int]) -> None:
+    """Replace the merged weights of a folder by weights and adapters, under the published trainer's names."""
+    for old in target.glob('*.safetensors*'):
+        old.unlink()
+    published = dict(_published_names(tensors, ranks))
+    save_file(
+        {name: tensor.contiguous() for name, tensor in published.items()},
+        target / 'model.safetensors',
+        {'format': 'pt'},
+    )
+    file = target / 'config.json'
+    settings = json.loads(file.read_text('utf-8'))
+    settings.update({_RANKS[part]: rank for part, rank in ranks.items()})
+    file.write_text(json.dumps(settings, indent=2), 'utf-8')
+
+
+def _published_names(tensors: Mapping[str, Tensor], ranks: Mapping[str, int]) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors.items():
+        part, _, inner = name.partition('.')
+        # What peft's wrapper puts around a model.
+        yield (f'{part}.base_model.model.{inner}' if ranks.get(part) else name), tensor
+
+
+def _tiling(config: Config) -> dict[str, Any]:
+    """How images were cut, as a published config says it."""
+    encoder = _find(config.get('train_dataloader', {}), 'encoder') or {}
+    tiling = encoder.get('tiling') or {}
+    kind = str(tiling.get('type', 'DynamicTiling')).rpartition('.')[2]
+    if kind != 'DynamicTiling':
+        return dict(dynamic_image_size=False, use_thumbnail=False, pad2square=kind == 'PadTiling')
+    return dict(
+        dynamic_image_size=True,
+        use_thumbnail=tiling.get('thumbnail', True),
+        min_dynamic_patch=tiling.get('min_num', 1),
+        max_dynamic_patch=tiling.get('max_num', 12),
+    )
+
+
+def _find(settings: Any, name: str) -> Any:
+    """The first setting of a name, however deep."""
+    if isinstance(settings, dict):
+        if name in settings:
+            return settings[name]
+        settings = list(settings.values())
+    if isinstance(settings, (list, tuple)):
+        return next((found for value in settings if (found := _find(value, name)) is not None), None)
+    return None
+
+
+def model_card(state: Path, config: Config, meta: Mapping[str, Any], *, name: str) -> str:
+    """The README of a folder: what it is, how it was trained, what it scores, how to talk to it."""
+    optimizer = dict(config.get('optim_wrapper', {}).get('optimizer', {}))
+    facts = {
+        'experiment': meta.get('experiment_name'),
+        'iterations': meta.get('iter'),
+        'processes': meta.get('world_size'),
+        'batch per process': config.get('train_dataloader', {}).get('batch_size'),
+        'learning rate': optimizer.get('lr'),
+        'weight decay': optimizer.get('weight_decay'),
+        'seed': meta.get('seed'),
+        'training data': _find(config.get('train_dataloader', {}), 'meta')
+        or _find(config.get('train_dataloader', {}), 'annotation')
+        or _find(config.get('train_dataloader', {}), 'name'),
+        'versions': ', '.join(f'{key} {value}' for key, value in meta.get('versions', {}).items()),
+    }
+    rows = ''.join(f'| {key} | {value} |\n' for key, value in facts.items() if value is not None)
+    file = state.parent.parent / 'results.json'
+    results = json.loads(file.read_text('utf-8')) if file.is_file() else []
+    scores = ''.join(
+        f'| {row["benchmark"]} | {row["metric"]} | {row["value"]:.2f} | {row["n"]} |\n' for row in results
+    )
+    table = (
+        f'## Results\n\n| benchmark | metric | value | n |\n|---|---|---|---|\n{scores}\n' if scores else ''
+    )
+    return _CARD.format(name=name, rows=rows, results=table)
+
+
+_CARD = """---
+library_name: transformers
+pipeline_tag: image-text-to-text
+tags: [internvl]
+---
+
+# {name}
+
+A chat model of InternVL's architecture, trained with internvl_mm.
+
+## Training
+
+| setting | value |
+|---|---|
+{rows}
+{results}## Use
+
+```python
+import internvl_mm
+from transformers import AutoModel, AutoTokenizer
+
+path = '{name}'
+model = AutoModel.from_pretrained(path).eval()
+tokenizer = AutoTokenizer.from_pretrained(path)
+print(model.chat(tokenizer, None, 'Who are you?', dict(max_new_tokens=64, do_sample=False)))
+```
+"""

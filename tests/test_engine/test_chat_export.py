@@ -1,0 +1,151 @@
+"""From a training run to a folder that transformers loads and that answers as the run did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoModel, AutoTokenizer
+
+import internvl_mm
+from internvl_mm.engine.chat_export import adapter_ranks, export_chat
+from internvl_mm.engine.runner import Runner
+from internvl_mm.models.tuning import Lora, PartTuning
+from internvl_mm.utils.errors import CheckpointError, ConfigError
+from tests.test_models.tiny_tuning import tiny_task
+
+from .tiny import SaveAt, StopTraining
+from .tiny_chat_run import chat_config
+
+ADAPTED = dict(type=PartTuning, train='none', lora=dict(type=Lora, rank=2))
+
+
+def run(folder: Path, *, trainable_only: bool = False, **parts: Any) -> tuple[Any, Path]:
+    """Train three iterations and save; the task, with random adapters where it has any, and the state."""
+    runner = Runner.from_cfg(chat_config(folder, **parts))
+    runner.register_hook(_Shake())
+    runner.register_hook(SaveAt(3, trainable_only=trainable_only))
+    with pytest.raises(StopTraining):
+        runner.train()
+    return runner.strategy.task.eval(), runner.checkpoint_dir / 'iter_000003'
+
+
+class _Shake(SaveAt):
+    """Makes adapters differ from 0, which they nearly are after three iterations."""
+
+    priority = 'LOW'  # before the state is written
+
+    def __init__(self) -> None:
+        super().__init__(3)
+
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        if runner.iter + 1 == self.iteration:
+            with torch.no_grad():
+                for name, parameter in runner.strategy.task.named_parameters():
+                    if '.lora_B' in name:
+                        parameter.add_(torch.randn(parameter.shape) * 0.1)
+
+
+def prompt(task: Any) -> dict[str, torch.Tensor]:
+    """A picture and a question, as tensors of the published model's forward."""
+    ids = task.tokenizer('How many digits are in the image?', return_tensors='pt').input_ids
+    context = torch.full((1, task.chat.num_image_token), task.chat.img_context_token_id)
+    draws = torch.Generator().manual_seed(0)
+    return dict(
+        pixel_values=torch.randn(1, 3, 112, 112, generator=draws), input_ids=torch.cat([context, ids], dim=1)
+    )
+
+
+def logits_of(task: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return task.chat(**prompt(task)).logits
+
+
+def logits_of_folder(folder: Path, task: Any, *, ours: bool = False) -> torch.Tensor:
+    model = internvl_mm.load_model(folder) if ours else AutoModel.from_pretrained(folder).eval()
+    model.img_context_token_id = task.chat.img_context_token_id
+    with torch.no_grad():
+        return model(**prompt(task)).logits
+
+
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    return run(tmp_path_factory.mktemp('plain'))
+
+
+@pytest.fixture(scope='module')
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    return run(tmp_path_factory.mktemp('adapted'), vision=ADAPTED, language=ADAPTED)
+
+
+def test_a_finetuned_model_loads_and_answers_the_same(plain: tuple[Any, Path], tmp_path: Path) -> None:
+    task, state = plain
+    folder = export_chat(state.parents[2], tmp_path / 'out')  # a work_dir stands for its latest state
+    assert torch.equal(logits_of_folder(folder, task), logits_of(task))
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    assert model.config.template == 'internvl2_5' and not model.config.dynamic_image_size
+    pixels, settings = prompt(task)['pixel_values'], dict(max_new_tokens=5, do_sample=False)
+    asked = (tokenizer, pixels, 'How many?', settings)
+    assert model.chat(*asked) == task.chat.chat(task.tokenizer, *asked[1:])
+    card = (folder / 'README.md').read_text('utf-8')
+    assert '| iterations | 3 |' in card and '| training data | digit_chat_train |' in card
+    assert 'pipeline_tag: image-text-to-text' in card and "path = 'out'" in card
+
+
+@pytest.mark.parametrize('merge', [True, False])
+def test_adapters_are_merged_or_kept_apart(adapted: tuple[Any, Path], tmp_path: Path, merge: bool) -> None:
+    task, state = adapted
+    folder = export_chat(state, tmp_path / 'out', merge=merge)
+    found = logits_of_folder(folder, task, ours=True)
+    torch.testing.assert_close(found, logits_of(task), atol=1e-5, rtol=1e-4)
+    if merge:
+        torch.testing.assert_close(logits_of_folder(folder, task), found)
+        return
+    with safe_open(folder / 'model.safetensors', 'pt') as weights:
+        names = set(weights.keys())
+    layer = 'language_model.base_model.model.model.layers.0.self_attn.q_proj'
+    assert {f'{layer}.base_layer.weight', f'{layer}.lora_A.default.weight'} <= names
+    with pytest.raises(CheckpointError, match='use_llm_lora=2'):  # transformers alone cannot merge
+        AutoModel.from_pretrained(folder)
+
+
+def test_a_state_of_trainable_parameters_takes_the_others_from_where_training_did(
+    plain: tuple[Any, Path], tmp_path: Path
+) -> None:
+    folder = export_chat(plain[1], tmp_path / 'base')
+    settings = chat_config(tmp_path / 'run').model.chat
+    chat = dict(settings, pretrained=str(folder))
+    task, state = run(tmp_path / 'run', trainable_only=True, chat=chat, language=ADAPTED)
+    out = export_chat(state, tmp_path / 'out')
+    torch.testing.assert_close(logits_of_folder(out, task), logits_of(task), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('parts', 'message'),
+    [
+        (dict(language=PartTuning(train='none', lora=Lora(rank=2, dora=True))), 'no place for DoRA'),
+        (
+            dict(projector=PartTuning(train='none', lora=Lora(rank=2))),
+            'no place for adapters of the projector',
+        ),
+        (dict(), 'trained no adapters'),
+    ],
+)
+def test_what_cannot_be_kept_apart_is_told(parts: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        adapter_ranks(tiny_task(**parts))
+
+
+def test_queries_of_internlm2_cannot_be_kept_apart() -> None:
+    language = PartTuning(train='none', lora=Lora(rank=2))
+    with pytest.raises(ConfigError, match='InternLM2 keeps in one matrix'):
+        adapter_ranks(tiny_task('InternLM2ForCausalLM', language=language))
+
+
+def test_a_folder_that_is_in_use_is_not_written_to(plain: tuple[Any, Path], tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    with pytest.raises(CheckpointError, match='is not empty: give a new folder'):
+        export_chat(plain[1], tmp_path)
