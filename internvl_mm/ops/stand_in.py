@@ -30,8 +30,9 @@ from .points import SimpleRoIAlign, point_sample, rel_roi_point_to_rel_img_point
 from .roi import roi_align, roi_pool
 
 EXTENSION = 'mmcv._ext'
+# Only outside of an isolated build does mmcv's set-up find torch and compile; a wheel in the cache would be reused.
 REMEDY = (
-    'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps --force-reinstall --no-binary onedl-mmcv onedl-mmcv '
+    "pip install --no-build-isolation --no-deps --no-cache-dir --force-reinstall 'onedl-mmcv>=2.3.6,<2.4' "
     '(needs a C++ compiler, and nvcc for CUDA)'
 )
 
