@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from internvl_mm.evaluation.figures import Bars, MetricFigure, read_figures
 from internvl_mm.evaluation.report import Curve, ResultRow, RunRecord, interval_text, is_share, read_run
-from internvl_mm.evaluation.report_html_chart import Figure, draw, short_number
+from internvl_mm.evaluation.report_html_chart import Figure, draw, draw_bars, short_number
 from internvl_mm.utils.errors import DataError
 
 REPORT = 'report.html'
@@ -54,6 +56,10 @@ def write_report(folder: str | Path) -> Path:
             figures=[figure for figure in figures(record.curves) if drawable(figure)],
             facts=_facts(record),
             tiles=_tiles(record),
+            details=[
+                (benchmark, [_drawing(figure) for figure in drawn])
+                for benchmark, drawn in read_figures(record.folder).items()
+            ],
             pictures=[
                 (picture, _data_uri(record.folder / 'pictures' / picture.file)) for picture in record.pictures
             ],
@@ -107,6 +113,14 @@ def figure_of(name: str) -> tuple[str, str]:
     if is_share(leaf):
         return leaf, '%'
     return FIGURES['loss'] if 'loss' in leaf else FIGURES.get(leaf, (leaf, leaf))
+
+
+def _drawing(figure: MetricFigure) -> tuple[str, list[str], Markup]:
+    """Title, legend and picture of what a metric left beside its numbers."""
+    if isinstance(figure, Bars):
+        return f'{figure.title}, {figure.unit}', [], draw_bars(figure)
+    lines = Figure(figure.title, figure.unit, figure.series, figure.x_label)
+    return figure.title, list(figure.series), draw(lines)
 
 
 def drawable(figure: Figure) -> bool:

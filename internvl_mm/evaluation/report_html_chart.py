@@ -1,4 +1,4 @@
-"""Line charts as inline SVG whose colours follow the page, so that they read in light and dark."""
+"""Line and bar charts as inline SVG whose colours follow the page, so that they read in light and dark."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 from matplotlib.ticker import MaxNLocator
 
+from internvl_mm.evaluation.figures import Bars
 from internvl_mm.evaluation.report import Curve
 
 # SVG user units; the page scales the drawing to its column.
@@ -16,6 +17,8 @@ WIDTH, HEIGHT = 480, 250
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 10, 42
 MAX_POINTS = 300  # more would not show at this size
 MARKED_POINTS = 40  # a figure with no longer curve gets a mark per point
+# Bar charts: height of a row, room for names and for values, and how many classes a page can show.
+BAR, NAME, VALUE, MAX_BARS = 16, 110, 40, 60
 COLOURS = 6  # the page defines --series-0 … --series-5
 
 Scale = Callable[[float], float]
@@ -28,12 +31,14 @@ class Figure:
     Attributes:
         title: What is shown.
         unit: Unit of the values, the label of the vertical axis.
-        series: Legend text → points ``(iteration, value)``.
+        series: Legend text → points ``(iteration, value)``, or over what ``x_label`` says.
+        x_label: Label of the horizontal axis.
     """
 
     title: str
     unit: str
     series: dict[str, Curve]
+    x_label: str = 'iteration'
 
     @property
     def note(self) -> str:
@@ -51,7 +56,7 @@ def draw(figure: Figure) -> Markup:
     points = [point for curve in series.values() for point in curve]
     if not points:
         return Markup('<p class="muted">no finite values</p>')
-    x_ticks, x = _scale([p[0] for p in points], LEFT, WIDTH - RIGHT, whole=True)
+    x_ticks, x = _scale([p[0] for p in points], LEFT, WIDTH - RIGHT, whole=figure.x_label == 'iteration')
     y_ticks, y = _scale(
         [p[1] for p in points], HEIGHT - BOTTOM, TOP, largest=100 if figure.unit == '%' else math.inf
     )
@@ -61,16 +66,38 @@ def draw(figure: Figure) -> Markup:
         *(_y_tick(value, y(value)) for value in y_ticks),
         *(_x_tick(value, x(value)) for value in x_ticks),
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>',
-        f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">iteration</text>',
+        f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
+        f'{escape(figure.x_label)}</text>',
         f'<text class="label" transform="translate(12 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" '
         f'text-anchor="middle">{escape(figure.unit)}</text>',
         *(
-            _line(order, curve, x, y, name if marked else None)
+            _line(order, curve, x, y, name if marked else None, figure.x_label)
             for order, (name, curve) in enumerate(series.items())
         ),
         '</svg>',
     ]
     return Markup(''.join(parts))
+
+
+def draw_bars(bars: Bars) -> Markup:
+    """Draw one horizontal bar per class, the largest value first, as an SVG as high as it needs to be."""
+    ranked = sorted(bars.values.items(), key=lambda entry: -entry[1])
+    shown = ranked if len(ranked) <= MAX_BARS else [*ranked[: MAX_BARS // 2], *ranked[-MAX_BARS // 2 :]]
+    largest = 100.0 if bars.unit == '%' else max((value for _, value in ranked), default=1.0) or 1.0
+    scale = (WIDTH - NAME - VALUE) / largest
+    rows = [
+        f'<text x="{NAME - 6}" y="{BAR * row + 12}" text-anchor="end">{escape(name[:18])}</text>'
+        f'<rect class="bar" x="{NAME}" y="{BAR * row + 2}" width="{max(0.0, value) * scale:.1f}" height="{BAR - 4}">'
+        f'<title>{escape(name)}: {value:.4g} {escape(bars.unit)}</title></rect>'
+        f'<text x="{NAME + max(0.0, value) * scale + 4:.1f}" y="{BAR * row + 12}">{value:.1f}</text>'
+        for row, (name, value) in enumerate(shown)
+    ]
+    height = BAR * max(len(shown), 1)
+    label = escape(bars.title)
+    drawn = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(rows)}</svg>'
+    left_out = len(ranked) - len(shown)
+    note = f'<figcaption>{left_out} classes in the middle are not drawn</figcaption>' if left_out else ''
+    return Markup(drawn + note)
 
 
 def short_number(value: float) -> str:
@@ -132,7 +159,7 @@ def _x_tick(value: float, x: float) -> str:
     return f'{line}<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{short_number(value)}</text>'
 
 
-def _line(order: int, curve: Curve, x: Scale, y: Scale, name: str | None) -> str:
+def _line(order: int, curve: Curve, x: Scale, y: Scale, name: str | None, x_label: str) -> str:
     """Draw one curve, with marks when it is given a name; beyond the last colour the colours repeat with dashes."""
     colour = f'style="--colour:var(--series-{order % COLOURS})"'
     dashes = ' stroke-dasharray="6 3"' if order >= COLOURS else ''
@@ -141,7 +168,7 @@ def _line(order: int, curve: Curve, x: Scale, y: Scale, name: str | None) -> str
     if name is not None:
         marks = ''.join(
             f'<circle cx="{x(px):.1f}" cy="{y(py):.1f}" r="3"><title>{escape(name)}: {py:.5g} '
-            f'at iteration {px:g}</title></circle>'
+            f'at {escape(x_label)} {px:g}</title></circle>'
             for px, py in curve
         )
     return f'<g class="series" {colour}><polyline points="{path}"{dashes}/>{marks}</g>'
