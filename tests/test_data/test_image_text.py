@@ -84,9 +84,9 @@ def test_published_forms_say_the_same(tmp_path: Path) -> None:
 
 
 def test_what_the_converter_writes_is_read(tmp_path: Path) -> None:
-    write_digit_scenes(tmp_path, DigitSceneSettings(train_size=3, test_size=2))
+    scenes = write_digit_scenes(tmp_path / 'scenes', settings=DigitSceneSettings(train_size=3, test_size=2))
     found = {
-        name: len(list(read_pairs(tmp_path / 'captions' / name)))
+        name: len(list(read_pairs(scenes / 'captions' / name)))
         for name in (
             'pairs_test.jsonl',
             'karpathy_test_zh.json',
@@ -95,7 +95,7 @@ def test_what_the_converter_writes_is_read(tmp_path: Path) -> None:
         )
     }
     assert set(found.values()) == {10, 20} and found['pairs_test.jsonl'] == 20
-    dataset = CaptionListDataset(str(tmp_path), str(tmp_path / 'captions' / 'pairs_test.jsonl'))
+    dataset = CaptionListDataset(str(scenes), str(scenes / 'captions' / 'pairs_test.jsonl'))
     assert dataset[0]['data_samples'].caption
 
 

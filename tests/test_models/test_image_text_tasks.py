@@ -1,0 +1,189 @@
+"""Contrastive pretraining, the generative stage and retrieval fine-tuning as tasks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from internvl_mm.engine.hooks import ResolutionSchedule
+from internvl_mm.models.losses import SigmoidLoss
+from internvl_mm.models.tasks import ContrastivePretraining, GenerativePretraining, RetrievalFinetuning
+from internvl_mm.models.tasks.contrastive import keep_patches
+from internvl_mm.models.tasks.generative_alignment import matching_loss
+from internvl_mm.structures import ImageSample
+from internvl_mm.utils.errors import ConfigError, DataError
+from tests import cases
+
+
+def batch(count: int = 4, **more) -> tuple[torch.Tensor, list[ImageSample]]:
+    draws = torch.Generator().manual_seed(0)
+    samples = []
+    for index in range(count):
+        meta = dict(
+            dataset='toy', index=index, path=f'{index}.png', image_id=index, caption=f'A red {index}.'
+        )
+        samples.append(ImageSample(metainfo=dict(meta, negative=f'A blue {index + 1}.') | more))
+    return torch.randn(count, 3, 28, 28, generator=draws), samples
+
+
+def contrastive(**changes) -> ContrastivePretraining:
+    torch.manual_seed(0)
+    task = ContrastivePretraining(**{**cases.TASK_CASES[ContrastivePretraining], **changes})
+    task.init_weights()
+    return task
+
+
+def alignment(kind: type = GenerativePretraining, *, trainable=None, **changes):
+    torch.manual_seed(0)
+    model = dict(cases.ALIGNMENT['model'], trainable=trainable)
+    return kind(**{**cases.ALIGNMENT, 'model': model, **changes})
+
+
+def test_masking_keeps_the_class_token_and_a_share_of_the_patches() -> None:
+    tokens = torch.arange(2 * 17).view(2, 17, 1).float()
+    kept = keep_patches(tokens, 0.5)
+    assert kept.shape == (2, 9, 1) and torch.equal(kept[:, 0], tokens[:, 0])
+    for row, source in zip(kept[..., 0].tolist(), tokens[..., 0].tolist(), strict=True):
+        assert len(set(row)) == 9 and set(row) <= set(source)
+    assert keep_patches(tokens, 0.99).shape == (2, 2, 1)
+
+
+def test_contrastive_training_learns_pairs() -> None:
+    task, (pixels, samples) = contrastive(), batch()
+    optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
+    for step in range(40):
+        losses = task(pixels, samples, mode='loss')
+        if step == 0:
+            first = losses['loss'].item()
+        optimizer.zero_grad()
+        losses['loss'].backward()
+        optimizer.step()
+    assert losses['loss'].item() < 0.2 * first
+    assert losses['captions_cut'] == 0 and losses['scale'] > 1
+    predicted = task.eval()(pixels, samples, mode='predict')
+    images, texts = (
+        torch.stack([sample.get(f'pred_{side}') for sample in predicted]) for side in ('image', 'text')
+    )
+    assert (images @ texts.T).argmax(dim=1).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize('changes', [dict(mask=0.5), dict(loss=dict(type=SigmoidLoss))])
+def test_options_of_the_contrastive_stage(changes: dict) -> None:
+    task, (pixels, samples) = contrastive(**changes), batch()
+    task.training_size = 14
+    loss = task(pixels, samples, mode='loss')['loss']
+    loss.backward()
+    assert loss.isfinite() and task.backbone.embeddings.position_embedding.grad is not None
+
+
+def test_both_towers_end_in_one_space() -> None:
+    text = dict(cases.TASK_CASES[ContrastivePretraining]['text_encoder'], out_dim=5)
+    with pytest.raises(ConfigError, match='text_encoder.out_dim=5 but the neck gives 8'):
+        contrastive(text_encoder=text)
+    with pytest.raises(ConfigError, match='must be ClassPrompts'):
+        contrastive(class_prompts=dict(toy='cat'))
+
+
+def test_a_classifier_is_the_mean_of_unit_vectors_and_forgotten_when_weights_may_change() -> None:
+    task = contrastive().eval()
+    with torch.no_grad():
+        found = task.classifier('toy', torch.device('cpu'))
+        rows = F.normalize(task.encode_texts(['a 1.', 'a 2.', 'a 3.'], torch.device('cpu')), dim=1)
+        torch.testing.assert_close(found, rows)
+        task.text_encoder.text_projection.neg_()
+        assert task.classifier('toy', torch.device('cpu')) is found
+        assert not torch.allclose(task.eval().classifier('toy', torch.device('cpu')), found)
+
+
+def test_samples_without_caption_are_told() -> None:
+    pixels, samples = batch(2, caption=None)
+    with pytest.raises(DataError, match='0.png has no caption'):
+        contrastive()(pixels, samples, mode='loss')
+
+
+@pytest.mark.parametrize('negatives', ['random', 'hard'])
+@pytest.mark.parametrize('kind', [GenerativePretraining, RetrievalFinetuning])
+def test_stages_with_a_qllama_give_their_losses(kind: type, negatives: str) -> None:
+    task, (pixels, samples) = alignment(kind, negatives=negatives), batch()
+    losses = task(pixels, samples, mode='loss')
+    third = 'loss_itg' if kind is GenerativePretraining else 'loss_itc_backbone'
+    assert set(losses) == {'loss_itm', 'loss_itc', third}
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    unused = {name.split('.')[1] for name, p in task.named_parameters() if p.grad is None or not p.grad.any()}
+    allowed = {'clip_projector'} if kind is GenerativePretraining else {'qllama'}  # image pool; language head
+    assert unused <= allowed
+
+
+def test_hard_negatives_are_the_most_similar_texts_of_other_images() -> None:
+    task, (pixels, samples) = alignment(negatives='hard').eval(), batch()
+    with torch.no_grad():
+        task.model.logit_scale.fill_(20.0)  # leaves no chance to any but the most similar
+    samples[3].set_metainfo(dict(image_id=0))
+    chosen = task._hard(pixels, samples)
+    with torch.no_grad():
+        images = F.normalize(task.model.encode_image(pixels, 'InternVL-C'), dim=1)
+        texts = F.normalize(task.encode_texts([sample.caption for sample in samples], pixels.device), dim=1)
+    scores = images @ texts.T
+    scores[torch.eye(4, dtype=torch.bool)] = scores[0, 3] = scores[3, 0] = -2
+    assert chosen == scores.argmax(dim=1).tolist()
+    with pytest.raises(DataError, match='needs two images in every batch'):
+        task._hard(pixels, batch(image_id=1)[1])
+
+
+def test_captions_of_a_task_are_text() -> None:
+    captions = alignment().eval().caption(batch(2)[0], max_new_tokens=4)
+    assert len(captions) == 2 and all(isinstance(text, str) for text in captions)
+
+
+def test_matching_leaves_out_rows_that_do_not_count() -> None:
+    logits, right = torch.randn(3, 2), torch.tensor([False, True, True])
+    counts = torch.tensor([True, False, True])
+    expected = F.cross_entropy(logits[[0, 2]], torch.tensor([0, 1]))
+    torch.testing.assert_close(matching_loss(logits, right, counts), expected)
+    assert matching_loss(logits, right, torch.zeros(3, dtype=torch.bool)) == 0
+
+
+def test_batches_the_stages_cannot_use_are_told() -> None:
+    task, (pixels, samples) = alignment(), batch(1)
+    with pytest.raises(DataError, match='batch of 1 image'):
+        task(pixels, samples, mode='loss')
+    bare = [ImageSample(metainfo=dict(dataset='toy', index=0, path=None, caption='x')) for _ in range(2)]
+    with pytest.raises(DataError, match="with_negative=True of the data set, or negatives='hard'"):
+        task(torch.randn(2, 3, 28, 28), bare, mode='loss')
+    for sample in bare:
+        sample.set_metainfo(dict(negative='y'))
+    with pytest.raises(DataError, match='have no image_id'):
+        alignment(RetrievalFinetuning)(torch.randn(2, 3, 28, 28), bare, mode='loss')
+
+
+def test_settings_that_cannot_be_are_told() -> None:
+    with pytest.raises(ConfigError, match="image_mode='C'"):
+        alignment(image_mode='C')
+    small = dict(cases.ALIGNMENT['model'], qllama=dict(cases.LLAMA, vocab_size=100))
+    with pytest.raises(ConfigError, match='512 ids but the model vocab_size=100'):
+        GenerativePretraining(**{**cases.ALIGNMENT, 'model': small})
+
+
+def test_the_resolution_schedule_follows_the_iteration() -> None:
+    hook = ResolutionSchedule([(0, 14, 0.5), (10, 28, 0.0)])
+    task = contrastive()
+
+    class Runner:
+        model, iter = task, 0
+
+    hook.before_train(Runner)
+    seen = []
+    for Runner.iter in (0, 9, 10, 99):
+        hook.before_train_iter(Runner, 0)
+        seen.append((task.training_size, task.mask))
+    assert seen == [(14, 0.5), (14, 0.5), (28, 0.0), (28, 0.0)]
+    for stages in ([], [(5, 14, 0.0)], [(0, 14, 0.0), (0, 28, 0.0)]):
+        with pytest.raises(ConfigError, match='begin at 0 and follow one another'):
+            ResolutionSchedule(stages)
+    with pytest.raises(ConfigError, match='size=15 is no multiple of patch_size=14'):
+        ResolutionSchedule([(0, 15, 0.0)]).before_train(Runner)
+    Runner.model = torch.nn.Identity()
+    with pytest.raises(ConfigError, match='task with training_size'):
+        hook.before_train(Runner)
