@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.utils import get_object_from_string
+
 from internvl_mm.utils.hashing import hash_settings
 
 # What says where and how a run happens, not what is computed.
@@ -27,5 +29,13 @@ def named(settings: Any) -> Any:
     if settings is None or isinstance(settings, (bool, int, float, str)):
         return settings
     if isinstance(settings, type) or inspect.isfunction(settings):
-        return f'{settings.__module__}.{settings.__qualname__}'
+        return _importable_name(settings)
     return repr(settings)
+
+
+def _importable_name(part: Any) -> str:
+    name = f'{part.__module__}.{part.__qualname__}'
+    # In mmcv and mmdet functions hide the modules they are from, such as mmcv.ops.roi_align: name the package's.
+    hidden = get_object_from_string(name) is not part
+    shorter = f'{part.__module__.rpartition(".")[0]}.{part.__qualname__}'
+    return shorter if hidden and get_object_from_string(shorter) is part else name
