@@ -15,7 +15,7 @@ language_model = dict(
         max_position_embeddings=32768,
         rms_norm_eps=1e-05,
         rope_theta=1000000,
-        rope_scaling={'type': 'dynamic', 'factor': 3.0},
+        rope_scaling=dict(rope_type='dynamic', factor=3.0),
     ),
     pretrained='pretrained/internlm2-chat-20b',
 )

@@ -16,7 +16,7 @@ language_model = dict(
         max_position_embeddings=32768,
         rms_norm_eps=1e-05,
         rope_theta=50000000,
-        rope_scaling={'type': 'dynamic', 'factor': 6.0},
+        rope_scaling=dict(rope_type='dynamic', factor=6.0),
     ),
     pretrained='pretrained/internlm3-8b-instruct',
 )
