@@ -55,6 +55,7 @@ from internvl_mm.models.tasks import (
 )
 from internvl_mm.models.tasks.chat_tuning import ChatTuning
 from internvl_mm.models.tasks.detect import Detector
+from internvl_mm.models.tasks.preference import PreferenceTuning
 from internvl_mm.models.text_encoders import LlamaTextEncoder
 from internvl_mm.preprocess.caption_tokens import DigitSceneTokenizer
 from internvl_mm.preprocess.class_prompts import ClassPrompts
@@ -288,7 +289,9 @@ TASK_CASES |= {
     RetrievalFinetuning: dict(ALIGNMENT, negatives='hard'),
 }
 # Tasks whose batches are conversations.
-CHAT_TASK_CASES: dict[type, dict] = {ChatTuning: dict(chat=chat_settings(), tokenizer=tokenizer_of())}
+CHAT_TASK_CASES: dict[type, dict] = {
+    kind: dict(chat=chat_settings(), tokenizer=tokenizer_of()) for kind in (ChatTuning, PreferenceTuning)
+}
 METRIC_CASES: dict[type, dict] = {
     RetrievalRecall: dict(topk=(1, 2), prefix='slot'),
     ZeroShotAccuracy: dict(topk=(1, 2), prefix='slot'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from internvl_mm.evaluation.metrics import SampleMetric
 from internvl_mm.models.backbones import BaseBackbone, BlockBackbone
 from internvl_mm.models.necks import BaseNeck, PoolingNeck, PyramidNeck
 from internvl_mm.models.tasks import BaseTask
+from internvl_mm.models.tasks.preference import PreferenceTuning
 from internvl_mm.registry import METRICS, MODELS
 from internvl_mm.structures import ImageSample, QuestionSample, VisionFeatures
 from tests import cases
@@ -327,7 +329,10 @@ def test_chat_task_runs_in_its_three_modes(part: tuple[type, dict]) -> None:
     task.init_weights()
     talks = [conversation(task, 0), conversation(task, 1, tiles=2)]
     batch, waiting = batch_of(*talks), [QuestionSample(), QuestionSample()]
-    total, _ = task.parse_losses(task(batch, talks, mode='loss'))
+    # Preferences: the same conversations twice, with their tiles once.
+    twice = [*talks, *(replace(talk, tiles=talk.tiles[:0]) for talk in talks)]
+    rows = batch_of(*twice) if isinstance(task, PreferenceTuning) else batch
+    total, _ = task.parse_losses(task(rows, talks, mode='loss'))
     total.backward()
     assert any(parameter.grad is not None for parameter in task.parameters())
     assert all(isinstance(s.pred_answer, str) for s in task.eval()(batch, waiting, mode='predict'))

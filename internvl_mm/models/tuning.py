@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
@@ -118,9 +118,10 @@ def _add_adapters(part: nn.Module, adapters: Lora, targets: tuple[str, ...]) -> 
         )
     if adapters.quantise:
         _quantise(part, chosen)
+    alpha: Any = 2 * adapters.rank if adapters.alpha is None else adapters.alpha  # a fraction is fine, too
     config = LoraConfig(
         r=adapters.rank,
-        lora_alpha=2 * adapters.rank if adapters.alpha is None else adapters.alpha,
+        lora_alpha=alpha,
         lora_dropout=adapters.dropout,
         target_modules=chosen,
         use_dora=adapters.dora,

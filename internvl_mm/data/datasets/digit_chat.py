@@ -62,7 +62,7 @@ class _DigitTalk(GuardedDataset):
                 )
         self.split, self.length, self.kinds, self.seed = split, length, tuple(kinds), seed
         self.language = language
-        self._scene = dict(canvas=canvas, num_digits=tuple(num_digits))
+        self._scene: dict[str, Any] = dict(canvas=canvas, num_digits=tuple(num_digits))
         self.encoder: Any = TRANSFORMS.build(encoder) if isinstance(encoder, dict) else encoder
 
     def path(self, index: int) -> None:
@@ -88,7 +88,8 @@ class _DigitTalk(GuardedDataset):
 
     def _record(self, picture: Image.Image, turns: list[tuple[str, str]]) -> ChatRecord:
         (first, answer), *others = turns
-        return ChatRecord(turns=((f'{IMAGE}\n{first}', answer), *others), images=(picture,))
+        images: Any = (picture,)  # drawn, so that there is no file to name
+        return ChatRecord(turns=((f'{IMAGE}\n{first}', answer), *others), images=images)
 
 
 @DATASETS.register_module()
