@@ -68,7 +68,7 @@ def is_share(name: str) -> bool:
 class Picture:
     """A test picture with its verdict: a PNG beside ``pictures.json``, what is true and what was predicted.
 
-    Generated answers have a question and no score.
+    Generated answers have a question and no score; drawings with labels beside the prediction have no verdict.
     """
 
     file: str
@@ -77,7 +77,7 @@ class Picture:
     label: str
     prediction: str
     score: float | None
-    correct: bool
+    correct: bool | None
     question: str = ''
 
 

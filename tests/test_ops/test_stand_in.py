@@ -128,6 +128,7 @@ def test_installing_twice_changes_nothing_and_too_late_warns(monkeypatch: pytest
         ops.install()
 
 
+@pytest.mark.slow  # a whole start of Python
 def test_a_fresh_process_gives_one_notice_and_only_when_mmcv_ops_is_wanted() -> None:
     script = (
         'import sys, internvl_mm.ops\n'

@@ -14,18 +14,21 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import FlexibleRunner
 from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from internvl_mm.evaluation.report import PICTURES, Picture
 from internvl_mm.registry import HOOKS
 from internvl_mm.structures import ImageSample
+
+from .show_predictions import show_sample
 
 
 @HOOKS.register_module()
 class SamplePicturesHook(Hook):
     """Writes pictures of each data set's first samples and first mistakes into ``pictures/`` of the run folder.
 
-    The pictures are what the model saw: after resizing and cropping, before normalisation. A later evaluation of the
-    same run replaces them.
+    The pictures are what the model saw: after resizing and cropping, before normalisation; for segmentation and
+    detection they are drawn with labels and prediction beside them. A later evaluation of the same run replaces them.
 
     Args:
         samples: Pictures per data set, whatever was predicted.
@@ -56,6 +59,24 @@ class SamplePicturesHook(Hook):
         for pixels, sample in zip(data_batch['inputs'], outputs or ()):
             if 'pred_logits' in sample:
                 self._consider(pixels, sample, classes)
+            elif 'pred_sem_seg' in sample or 'pred_instances' in sample:
+                self._draw(sample, loader.dataset)
+
+    def _draw(self, sample: Any, dataset: Any) -> None:
+        kept = self._pictures.setdefault(sample.dataset, {})
+        if len(kept) >= self.samples or sample.index in kept:
+            return
+        shown = show_sample(sample, dataset)
+        picture = Picture(
+            file=_file_of(sample),
+            dataset=sample.dataset,
+            index=sample.index,
+            label='',
+            prediction=shown.summary,
+            score=None,
+            correct=None,
+        )
+        kept[sample.index] = picture, pil_to_tensor(shown.sheet)
 
     def _consider(self, pixels: torch.Tensor, sample: ImageSample, classes: Sequence[str]) -> None:
         kept = self._pictures.setdefault(sample.dataset, {})
@@ -88,7 +109,7 @@ def _judge(sample: ImageSample, classes: Sequence[str]) -> Picture:
     # A metric may score a subset of the classes, whose names are not known here.
     names = classes if len(classes) == len(scores) else [str(index) for index in range(len(scores))]
     return Picture(
-        file=f'{re.sub("[^A-Za-z0-9_-]", "_", sample.dataset)}_{sample.index:06d}.png',
+        file=_file_of(sample),
         dataset=sample.dataset,
         index=sample.index,
         label=' or '.join(names[label] for label in accepted) or 'none',
@@ -96,3 +117,7 @@ def _judge(sample: ImageSample, classes: Sequence[str]) -> Picture:
         score=float(scores[predicted]),
         correct=predicted in accepted,
     )
+
+
+def _file_of(sample: Any) -> str:
+    return f'{re.sub("[^A-Za-z0-9_-]", "_", sample.dataset)}_{sample.index:06d}.png'

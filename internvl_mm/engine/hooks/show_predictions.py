@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,22 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from internvl_mm.data.loading import LoadImage
+from internvl_mm.data.loading import IGNORE, LoadImage
 from internvl_mm.evaluation.drawing import draw_classes, draw_objects, side_by_side
 from internvl_mm.registry import HOOKS
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One test picture.
+
+    Attributes:
+        sheet: The picture, its labels and the prediction, side by side.
+        summary: The prediction in a few words.
+    """
+
+    sheet: Image.Image
+    summary: str
 
 
 @HOOKS.register_module()
@@ -33,53 +47,61 @@ class ShowPredictionsHook(Hook):
 
     def __init__(self, folder: str, *, min_score: float = 0.3):
         self.folder, self.min_score = Path(folder), min_score
-        self._decode = LoadImage().decoder
 
     def after_test_iter(
         self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Draw one batch."""
         loop = runner.test_loop
-        dataset = loop.dataloader.dataset
-        names = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
         for sample in outputs or ():
-            if 'pred_sem_seg' in sample:
-                sheet = self._label_maps(sample)
-            elif 'pred_instances' in sample:
-                sheet = self._objects(sample, dataset, names)
-            else:
-                continue
-            target = self.folder / loop.current / f'{sample.index:06d}_{Path(sample.path).stem}.png'
-            target.parent.mkdir(parents=True, exist_ok=True)
-            sheet.save(target)
+            if 'pred_sem_seg' in sample or 'pred_instances' in sample:
+                shown = show_sample(sample, loop.dataloader.dataset, min_score=self.min_score)
+                target = self.folder / loop.current / f'{sample.index:06d}_{Path(sample.path).stem}.png'
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shown.sheet.save(target)
 
-    def _label_maps(self, sample: Any) -> Image.Image:
-        picture = self._decode(sample.path)
-        maps = dict(labels=sample.get('gt_sem_seg'), prediction=sample.pred_sem_seg)
-        drawn = {
-            title: draw_classes(picture, field.data[0].cpu())
-            for title, field in maps.items()
-            if field is not None
-        }
-        return side_by_side([picture, *drawn.values()], ['picture', *drawn])
 
-    def _objects(self, sample: Any, dataset: Any, names: Sequence[str]) -> Image.Image:
-        picture = self._decode(sample.path)
-        labelled = _labelled(dataset, sample.index, picture)
-        drawn = {}
-        if labelled is not None:
-            boxes, labels, masks = labelled
-            drawn['labels'] = draw_objects(
-                picture, boxes, labels, [_named(label, names) for label in labels], masks
-            )
-        found = sample.pred_instances.cpu()
-        found = found[found.scores >= self.min_score]
-        labels = found.labels.tolist()
-        captions = [
-            f'{_named(label, names)} {score:.2f}' for label, score in zip(labels, found.scores.tolist())
-        ]
-        drawn['prediction'] = draw_objects(picture, found.bboxes, labels, captions, found.get('masks'))
-        return side_by_side([picture, *drawn.values()], ['picture', *drawn])
+def show_sample(sample: Any, dataset: Any, *, min_score: float = 0.3) -> Shown:
+    """Draw a sample with its predictions.
+
+    Args:
+        sample: With ``path`` and ``index`` of its file in the data set, and with ``pred_sem_seg`` or
+            ``pred_instances``.
+        dataset: Whose annotations and names of classes count.
+        min_score: Least score of a predicted object.
+    """
+    return _label_maps(sample) if 'pred_sem_seg' in sample else _objects(sample, dataset, min_score)
+
+
+def _label_maps(sample: Any) -> Shown:
+    picture = LoadImage().decoder(sample.path)
+    maps = dict(prediction=sample.pred_sem_seg.data[0].cpu())
+    summary = f'{len(maps["prediction"].unique())} classes'
+    if 'gt_sem_seg' in sample:
+        maps = dict(labels=sample.gt_sem_seg.data[0].cpu(), **maps)
+        right = (maps['labels'] == maps['prediction'])[maps['labels'] != IGNORE]
+        summary = f'{right.float().mean().item():.0%} of pixels right' if len(right) else 'no labelled pixel'
+    drawn = {title: draw_classes(picture, labels, ignore=IGNORE) for title, labels in maps.items()}
+    return Shown(side_by_side([picture, *drawn.values()], ['picture', *drawn]), summary)
+
+
+def _objects(sample: Any, dataset: Any, min_score: float) -> Shown:
+    picture = LoadImage().decoder(sample.path)
+    names = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
+    found = sample.pred_instances.cpu()
+    found = found[found.scores >= min_score]
+    summary, drawn = f'{len(found)} objects found', {}
+    labelled = _labelled(dataset, sample.index, picture)
+    if labelled is not None:
+        boxes, labels, masks = labelled
+        drawn['labels'] = draw_objects(
+            picture, boxes, labels, [_named(label, names) for label in labels], masks
+        )
+        summary += f', {len(labels)} labelled'
+    labels = found.labels.tolist()
+    captions = [f'{_named(label, names)} {score:.2f}' for label, score in zip(labels, found.scores.tolist())]
+    drawn['prediction'] = draw_objects(picture, found.bboxes, labels, captions, found.get('masks'))
+    return Shown(side_by_side([picture, *drawn.values()], ['picture', *drawn]), summary)
 
 
 def _named(label: int, names: Sequence[str]) -> str:

@@ -15,8 +15,11 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from internvl_mm.engine.hooks import SamplePicturesHook
 from internvl_mm.engine.hooks.show_predictions import ShowPredictionsHook
 from internvl_mm.evaluation.drawing import class_colours
+from internvl_mm.evaluation.report import read_run
+from internvl_mm.evaluation.report_html import write_report
 from internvl_mm.structures import ImageSample
 
 WIDTH, HEIGHT, GAP = 40, 30, 4
@@ -63,7 +66,7 @@ def test_objects(picture: str, tmp_path: Path, mask: Any) -> None:
     entry = dict(bbox=[5.0, 20, 10, 25], bbox_label=1, mask=mask)
     annotations = SimpleNamespace(get_data_info=lambda index: dict(instances=[entry] if index == 7 else []))
     dataset = SimpleNamespace(metainfo=dict(classes=('zero', 'one')), dataset=annotations)
-    sample = DetDataSample(metainfo=dict(path=picture, index=7))
+    sample = DetDataSample(metainfo=dict(path=picture, index=7, dataset='scenes'))
     sample.pred_instances = InstanceData(
         bboxes=torch.tensor([[20.0, 20, 30, 28], [1, 1, 4, 4]]),
         scores=torch.tensor([0.9, 0.1]),
@@ -91,3 +94,30 @@ def test_pictures_without_labels_and_other_tasks(picture: str, tmp_path: Path) -
         SimpleNamespace(test_loop=loop), 0, None, [classified]
     )
     assert not (tmp_path / 'out' / 'faces').exists()
+
+
+def test_the_report_has_the_first_drawings(picture: str, tmp_path: Path) -> None:
+    hook = SamplePicturesHook(samples=2)
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo={}))
+    runner = SimpleNamespace(test_dataloader=loader, log_dir=str(tmp_path / 'run'))
+    samples = []
+    for index in range(3):
+        sample = SegDataSample(metainfo=dict(path=picture, index=index, dataset='scenes'))
+        labels = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.long)
+        predicted = labels.clone()
+        predicted[:, : HEIGHT // 2] = 1
+        labels[:, -6:] = 255  # does not count: 15 of 24 rows are wrong
+        sample.gt_sem_seg, sample.pred_sem_seg = PixelData(data=labels), PixelData(data=predicted)
+        samples.append(sample)
+    hook._before_epoch(runner, mode='test')
+    (tmp_path / 'run').mkdir()
+    hook._after_iter(runner, 0, dict(inputs=[None] * 3), samples, mode='test')
+    hook._after_epoch(runner, mode='test')
+    (tmp_path / 'run' / 'run.json').write_text('{"name": "seg"}')
+    record = read_run(tmp_path / 'run')
+    assert [picture.file for picture in record.pictures] == ['scenes_000000.png', 'scenes_000001.png']
+    assert {(picture.prediction, picture.correct) for picture in record.pictures} == {
+        ('38% of pixels right', None)
+    }
+    page = write_report(record.folder).read_text()
+    assert page.count('class="drawn"') == 2 and '✗' not in page
