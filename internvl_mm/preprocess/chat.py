@@ -108,7 +108,7 @@ class ChatEncoder:
         )
         stacked = _join(tiles, self.tiling.size)
         return ChatSample(
-            tiles=self.augment(stacked) if self.augment is not None and record.images else stacked,
+            tiles=self.augment(stacked) if self.augment is not None else stacked,
             num_tiles=counts,
             input_ids=torch.from_numpy(encoded.input_ids),
             labels=torch.from_numpy(encoded.labels),
