@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from sentencepiece import SentencePieceProcessor
@@ -138,7 +138,12 @@ def same_length(*ids: Tensor) -> list[Tensor]:
     return [torch.nn.functional.pad(part, (0, length - part.shape[1]), value=PAD) for part in ids]
 
 
-def _open_vocabulary(path: Path) -> tuple[Callable[[str], list[int]], Callable[[list[int]], str], int]:
+# Text to ids, ids to text, number of ids.
+_Vocabulary: TypeAlias = tuple[Callable[[str], list[int]], Callable[[list[int]], str], int]
+
+
+def _open_vocabulary(path: Path) -> _Vocabulary:
+    opened: _Vocabulary
     if path.is_dir():
         found = [path / name for name in _FILES if (path / name).is_file()]
         if not found:
@@ -154,13 +159,17 @@ def _open_vocabulary(path: Path) -> tuple[Callable[[str], list[int]], Callable[[
             special = [fast.id_to_token(number) for number in (PAD, BEGIN, END)]
             opened = (
                 lambda text: fast.encode(text, add_special_tokens=False).ids,
-                fast.decode,
+                lambda ids: fast.decode(ids),
                 fast.get_vocab_size(),
             )
         else:
             pieces = SentencePieceProcessor(model_file=str(path))
             special = [pieces.id_to_piece(number) for number in (PAD, BEGIN, END)]
-            opened = (pieces.encode, pieces.decode, pieces.get_piece_size())
+            opened = (
+                lambda text: pieces.encode(text),
+                lambda ids: pieces.decode(ids),
+                pieces.get_piece_size(),
+            )
     except (OSError, RuntimeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f'{path} is not a vocabulary of sentencepiece or tokenizers ({error}): get it again'

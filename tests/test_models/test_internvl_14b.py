@@ -16,11 +16,16 @@ from transformers import AutoConfig, AutoModel, InternVLConfig, InternVLModel
 
 import internvl_mm
 from internvl_mm.engine.config import load_config
+from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.connectors import QueryGlue
 from internvl_mm.models.connectors.qllama import QLlamaQueries, joint_mask
 from internvl_mm.models.convert.internvl_14b import load_internvl_14b
 from internvl_mm.models.hf_internvl_14b import InternVL14BConfig, InternVL14BModel
 from internvl_mm.models.internvl_14b import InternVL14B, count_trainable, part_of
+from internvl_mm.models.necks import AttentionPooling
+from internvl_mm.models.tasks import ContrastivePretraining
+from internvl_mm.models.text_encoders import LlamaTextEncoder
+from internvl_mm.preprocess.caption_tokens import DigitSceneTokenizer
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 
@@ -376,3 +381,37 @@ def test_queries_as_connector_are_those_of_the_model() -> None:
     both = QueryGlue(24, 10, grid=2, query_former=glue)
     assert both(vision).shape == (2, 3 + 4, 10) and both.tokens_per_tile == 7
     assert not any(parameter.requires_grad for parameter in glue.parameters())
+
+
+def test_the_vit_alone_is_taken_from_every_file(tmp_path: Path) -> None:
+    """The original InternVL-C file, a published folder, a checkpoint of a task."""
+    source = small(seed=1)
+    torch.save(original_names(source), tmp_path / 'internvl_c.pth')
+    source.save_pretrained(tmp_path / 'folder')
+    torch.save(
+        dict(state_dict={f'model.{name}': tensor for name, tensor in source.state_dict().items()}),
+        tmp_path / 'task.pth',
+    )
+    pixels = torch.randn(1, 3, 28, 28)
+    for name in ('internvl_c.pth', 'folder', 'task.pth'):
+        backbone = InternViT(**VISION, pretrained=str(tmp_path / name)).eval()
+        backbone.init_weights()
+        torch.testing.assert_close(backbone(pixels).tokens, source.vision_states(pixels))
+
+
+def test_a_checkpoint_of_the_first_stage_starts_the_second(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    first = ContrastivePretraining(
+        backbone=InternViT(**VISION),
+        neck=AttentionPooling(24, num_heads=2, out_dim=8),
+        text_encoder=dict(type=LlamaTextEncoder, llama=dict(LLAMA, rms_norm_eps=1e-6)),
+        tokenizer=DigitSceneTokenizer(),
+    )
+    first.init_weights()
+    torch.save(dict(state_dict=first.eval().state_dict()), tmp_path / 'stage_1.pth')
+    second = small(pretrained=str(tmp_path / 'stage_1.pth'))
+    second.init_weights()
+    pixels, ids = torch.randn(2, 3, 28, 28), torch.tensor([[1, 7, 9, 2]])
+    torch.testing.assert_close(second.encode_image(pixels, 'InternVL-C'), first.encode_images(pixels))
+    torch.testing.assert_close(second.encode_text(ids), first.encode_ids(ids))
+    assert second.logit_scale == first.criterion.logit_scale

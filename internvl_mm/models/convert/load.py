@@ -21,9 +21,11 @@ from .plain import complete_plain_vit
 _CLASS_TOKEN = 'embeddings.class_embedding'
 _POSITIONS = 'embeddings.position_embedding'
 _KERNEL = 'embeddings.patch_embedding.weight'
+# The text tower beside the ViT in the original InternVL-C file.
+INTERNVL_C_TEXT = ('transformer.', 'text_projection', 'logit_scale')
 # Beside the ViT in the original 224px file: the image projector of the contrastive model, 14 tensors; in segmentation
 # and detection files: the neck or the adapter.
-_KNOWN_EXTRAS = ('clip_projector.', *DENSE_PARTS)
+_KNOWN_EXTRAS = ('clip_projector.', *INTERNVL_C_TEXT, *DENSE_PARTS)
 # A mismatch that one setting explains: tail of the tensor, setting, value when the file has it, when it has not.
 _SETTINGS = (
     ('attn.q_norm.weight', 'qk_normalization', True, False),

@@ -32,6 +32,7 @@ LAYOUTS: tuple[Layout, ...] = ('hf', 'pth', 'timm', 'native')
 PREFIXES = (
     '',
     'vision_model.',
+    'model.vision_model.',
     'model.vision_tower.',
     'vision_tower.',
     'backbone.',

@@ -144,7 +144,7 @@ def info_nce(
         )
         if counts is not None:
             target = target.masked_fill(~counts, IGNORED)
-    options = dict(chunk=chunk, smoothing=smoothing)
+    options: dict[str, Any] = dict(chunk=chunk, smoothing=smoothing)
     to_text = cross_entropy_in_chunks(scale * images, share(texts), target, **options)
     to_image = cross_entropy_in_chunks(scale * texts, share(images), target, **options)
     return (to_text + to_image) / 2
@@ -200,7 +200,7 @@ class InfoNCELoss(ContrastiveLoss):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
         self.max_scale = max_scale
         self.equal_texts = equal_texts
-        self.options = dict(negatives=negatives, chunk=chunk, smoothing=label_smoothing)
+        self.options: dict[str, Any] = dict(negatives=negatives, chunk=chunk, smoothing=label_smoothing)
 
     def forward(self, images: Tensor, texts: Tensor, ids: Tensor | None = None) -> Tensor:
         """See :class:`ContrastiveLoss`."""

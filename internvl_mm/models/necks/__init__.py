@@ -2,7 +2,14 @@
 
 from .base import BaseNeck, PoolingNeck, PyramidNeck
 from .multi_scale import BackboneMaps, MultiScaleNeck, SimpleFeaturePyramid
-from .pooling import AttentionPooling, ClipProjector, ClsPatchConcat, ClsToken, MeanPatch
+from .pooling import (
+    AttentionPooling,
+    ClipProjector,
+    ClsPatchConcat,
+    ClsPatchProjector,
+    ClsToken,
+    MeanPatch,
+)
 
 __all__ = [
     'AttentionPooling',
@@ -10,6 +17,7 @@ __all__ = [
     'BaseNeck',
     'ClipProjector',
     'ClsPatchConcat',
+    'ClsPatchProjector',
     'ClsToken',
     'MeanPatch',
     'MultiScaleNeck',

@@ -7,7 +7,7 @@ Source: InternVL ``classification/models/intern_vit_6b.py`` (``cls_target``).
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from internvl_mm.models.convert.probes import POOL_NAMES, load_part
 from internvl_mm.models.layers import AttentionPool
@@ -68,6 +68,28 @@ class ClsPatchConcat(PoolingNeck):
         """See :class:`PoolingNeck`."""
         mean = features.patches.mean(dim=1, dtype=torch.float32)
         return torch.cat([features.pooled.float(), mean], dim=-1)
+
+
+@MODELS.register_module()
+class ClsPatchProjector(ClsPatchConcat):
+    """:class:`ClsPatchConcat`, layer norm and a linear map to another space, ``[B, out_dim]``.
+
+    For contrastive training of small models, which learn with it long before they learn with attention pooling.
+
+    Args:
+        dim: Width D of the tokens.
+        out_dim: Width of the joint space.
+    """
+
+    def __init__(self, dim: int, *, out_dim: int):
+        super().__init__(dim)
+        self.norm = nn.LayerNorm(2 * dim)
+        self.proj = nn.Linear(2 * dim, out_dim, bias=False)
+        self.out_dim = out_dim
+
+    def forward(self, features: VisionFeatures) -> Tensor:
+        """See :class:`PoolingNeck`."""
+        return self.proj(self.norm(super().forward(features)))
 
 
 @MODELS.register_module()
