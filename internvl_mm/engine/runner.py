@@ -34,6 +34,17 @@ _DEFAULT_HOOKS: dict[str, Any] = dict(
 )
 
 
+class _RunConfig(Config):
+    """A config that no longer changes: its text takes seconds to make, and every saved state asks for it."""
+
+    @property
+    def pretty_text(self) -> str:
+        """The text, made once."""
+        if '_pretty' not in self.__dict__:
+            self.__dict__['_pretty'] = super().pretty_text  # setattr would make a setting of it
+        return self.__dict__['_pretty']
+
+
 @RUNNERS.register_module()
 class Runner(FlexibleRunner):
     """Train and evaluate what a config describes.
@@ -150,7 +161,7 @@ class Runner(FlexibleRunner):
         filename = cfg.filename if isinstance(cfg, Config) else None
         return cls(
             **{name: parts[name] for name in names if name in parts},
-            cfg=Config(named(parts), filename=filename),
+            cfg=_RunConfig(named(parts), filename=filename),
         )
 
     @staticmethod
