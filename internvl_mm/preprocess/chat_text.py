@@ -86,6 +86,17 @@ class ChatTextEncoder:
         self._frame_split = _splitter(self._ids)
         self._content_split = _splitter([token for token in MARKUP if token in self._ids])
 
+    @property
+    def settings(self) -> list[Any]:
+        """What decides how long samples become, for hashes."""
+        return [
+            self.max_length,
+            self.overlong,
+            self.published,
+            type(self.tokenizer).__name__,
+            len(self.tokenizer),
+        ]
+
     def encode(
         self, turns: Sequence[Turn], image_tokens: Sequence[int] = (), *, system: str | None = None
     ) -> EncodedChat:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from internvl_mm.data.chat_records import parse_record
+from internvl_mm.data.chat_sizes import measure_sizes
 from internvl_mm.data.datasets.chat_sources import open_source
 from internvl_mm.data.datasets.guarded import GuardedDataset, OnError
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.data.seeding import seeded
 from internvl_mm.registry import DATASETS, TRANSFORMS
 from internvl_mm.structures import BadSample, ChatRecord
-from internvl_mm.utils.console import track
 from internvl_mm.utils.errors import DataError
 from internvl_mm.utils.hashing import hash_settings
-
-UNKNOWN = -1  # size of a sample that cannot be measured: it is bad
 
 
 @DATASETS.register_module()
@@ -62,6 +59,7 @@ class ChatDataset(GuardedDataset):
         self.source = open_source(annotation)
         self._settings = (max_tiles, augment)
         self._sizes: np.ndarray | None = None
+        self.keep_sizes(None)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -114,12 +112,12 @@ class ChatDataset(GuardedDataset):
     def sizes(self) -> np.ndarray:
         """Tokens and tiles of every sample: int64 ``[len, 2]``, ``UNKNOWN`` for bad ones; measured once, no pixels."""
         if self._sizes is None:
-            self._sizes = np.full((len(self), 2), UNKNOWN, np.int64)
-            for row in track(range(len(self)), f'measuring {self.name}'):
-                # A bad sample has its say when it is read; a plan only leaves it out.
-                with suppress(DataError):
-                    self._sizes[row] = self.measure(row)
+            self._sizes = measure_sizes(self, workers=self._workers, folder=self._folder)
         return self._sizes
+
+    def keep_sizes(self, folder: str | None, *, workers: int = 0) -> None:
+        """Say how :meth:`sizes` measures: in so many processes, and kept in a folder for the next run."""
+        self._folder, self._workers = folder, workers
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -129,10 +127,17 @@ class ChatDataset(GuardedDataset):
     def fingerprint(self) -> str:
         """See :class:`GuardedDataset`."""
         encoder = self.encoder
-        parts = [repr(encoder.tiling), encoder.text.template, encoder.text.max_length, encoder.text.published]
+        parts = [encoder.tiling, encoder.text.template, encoder.tokens_per_tile, *encoder.text.settings]
+        parts += [encoder.frames.max_frames, encoder.frame_prefix]
         return hash_settings(
             dict(
-                dataset=[type(self).__qualname__, self.name, self.annotation, self.root, len(self)],
+                dataset=[
+                    type(self).__qualname__,
+                    self.name,
+                    self.annotation,
+                    self.root,
+                    self.source.signature(),
+                ],
                 settings=[*self._settings, *map(str, parts)],
             )
         )

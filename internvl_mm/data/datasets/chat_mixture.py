@@ -75,6 +75,9 @@ class ChatMixture(GuardedDataset):
         weights: How often a sample of a data set is seen relative to the others, by name, 1 by default: 0.5 leaves
             out half of the samples, 2.5 sees each two or three times.
         seed: Of the choices.
+        sizes_folder: Keep tokens and tiles of the samples there: plans of packs and length groups then cost nothing
+            the next time.
+        sizes_workers: Processes that measure them.
         name: See :class:`GuardedDataset`.
         on_error: See :class:`GuardedDataset`.
 
@@ -95,6 +98,8 @@ class ChatMixture(GuardedDataset):
         caps: Mapping[str, int] | None = None,
         weights: Mapping[str, float] | None = None,
         seed: int = 0,
+        sizes_folder: str | None = None,
+        sizes_workers: int = 0,
         name: str | None = None,
         on_error: OnError = 'fail',
     ):
@@ -114,6 +119,8 @@ class ChatMixture(GuardedDataset):
             )
             for entry in entries
         ]
+        for dataset in self.datasets:
+            dataset.keep_sizes(sizes_folder, workers=sizes_workers)
         rows = [
             _rows(len(dataset), entry, caps.get(entry.name), weights.get(entry.name, 1), (seed, number))
             for number, (entry, dataset) in enumerate(zip(entries, self.datasets))

@@ -6,6 +6,7 @@ shards carry pictures as the bytes of their files.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tarfile
 from abc import ABC, abstractmethod
@@ -38,6 +39,10 @@ class ChatSource(ABC):
     @abstractmethod
     def path(self, index: int) -> str:
         """Where it stands."""
+
+    @abstractmethod
+    def signature(self) -> str:
+        """Changes when samples are added, removed or change their length in bytes."""
 
 
 def open_source(annotation: str) -> ChatSource:
@@ -97,6 +102,10 @@ class JsonLines(ChatSource):
         except ValueError as error:
             raise DataError(f'{self.path(index)}: not JSON ({error})') from error
 
+    def signature(self) -> str:
+        """See :meth:`ChatSource.signature`."""
+        return _digest(self._size)
+
     def path(self, index: int) -> str:
         """File and line, as ``train.jsonl:7``."""
         return f'{self.file}:{int(index) + 1 if self._number is None else self._number[index]}'
@@ -138,6 +147,11 @@ class TableChats(ChatSource):
             cells = row['image'] if isinstance(row['image'], list) else [row['image']]
             row['image'] = [_cell(cell) for cell in cells]
         return row
+
+    def signature(self) -> str:
+        """See :meth:`ChatSource.signature`."""
+        texts = self._table.select_columns(['conversations'])
+        return _digest(np.array([len(str(row['conversations'])) for row in texts], np.int64))
 
     def path(self, index: int) -> str:
         """Table and row, as ``table.parquet[7]``."""
@@ -188,6 +202,10 @@ class TarChats(ChatSource):
         except OSError as error:
             raise DataError(f'{self._shards[number]}: cannot be read ({error.strerror})') from error
 
+    def signature(self) -> str:
+        """See :meth:`ChatSource.signature`."""
+        return _digest(self._members)
+
     def path(self, index: int) -> str:
         """Shard and key, as ``shard.tar/key``."""
         return f'{self._shards[self._members[self._starts[index], 0]]}/{self._keys[index]}'
@@ -210,6 +228,10 @@ def _samples_of(shard: Path) -> list[tuple[str, list[tarfile.TarInfo]]]:
         pictures = [member for member in group if member.name.rpartition('.')[2].lower() in IMAGE_SUFFIXES]
         found.append((key, [by_kind['json'], *sorted(pictures, key=lambda member: _place(member.name))]))
     return found
+
+
+def _digest(sizes: np.ndarray) -> str:
+    return hashlib.sha256(sizes.tobytes()).hexdigest()
 
 
 def _key(name: str) -> str:

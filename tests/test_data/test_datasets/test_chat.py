@@ -179,6 +179,42 @@ def test_a_video_with_a_clip(tmp_path: Path) -> None:
     assert all(6 <= shade <= 12 for shade in shades)
 
 
+def test_sizes_are_measured_in_parallel_and_kept(
+    meta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = ChatMixture(str(meta), encoder()).sizes()
+    build = lambda workers=0, **options: ChatMixture(  # noqa: E731
+        str(meta), encoder(**options), sizes_folder=str(tmp_path / 'sizes'), sizes_workers=workers
+    )
+    assert build(workers=1).sizes().tolist() == plain.tolist()
+    files = sorted((tmp_path / 'sizes').iterdir())
+    assert len(files) == 8
+    monkeypatch.setattr(ChatDataset, 'measure', lambda self, row: pytest.fail('measured again'))
+    assert build().sizes().tolist() == plain.tolist()
+    monkeypatch.undo()
+    files[0].write_bytes(b'damaged')
+    assert build().sizes().tolist() == plain.tolist()
+    # other settings, other sizes
+    assert build(system_message='A longer message.').sizes()[0, 0] > plain[0, 0]
+    assert len(list((tmp_path / 'sizes').iterdir())) == 16
+
+
+def test_sizes_follow_the_annotation(tmp_path: Path) -> None:
+    (tmp_path / 'file').write_text('')
+    for number, answer in enumerate(('A', 'A longer answer')):
+        file = write_jsonl(
+            tmp_path / 'a.jsonl', [dict(conversations=talk('Q', answer)), dict(conversations=[])]
+        )
+        dataset = ChatDataset(file, encoder())
+        dataset.keep_sizes(str(tmp_path / 'sizes'))
+        assert dataset.sizes()[1].tolist() == [-1, -1]
+        assert len(list((tmp_path / 'sizes').iterdir())) == number + 1
+    dataset = ChatDataset(file, encoder())
+    dataset.keep_sizes(str(tmp_path / 'file'))
+    with pytest.raises(DataError, match='sizes of samples cannot be written'):
+        dataset.sizes()
+
+
 # packs
 
 
