@@ -28,11 +28,18 @@ SHORT = [
 ]
 
 
-def launch(folder: Path, names: list[str], *, processes: int, repo: Path) -> None:
-    """Run strategies one after the other; each leaves ``<name>.json`` and ``<name>.safetensors``."""
+def free_port() -> int:
+    """A port nobody listens on."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+def launch(
+    folder: Path, names: list[str], *, processes: int, repo: Path, module: str = 'two_processes'
+) -> None:
+    """Run strategies one after the other; each leaves ``<name>.json`` and ``<name>.safetensors``."""
+    port = free_port()
     started = []
     for rank in range(processes):
         who = dict(
@@ -40,7 +47,7 @@ def launch(folder: Path, names: list[str], *, processes: int, repo: Path) -> Non
         )
         started.append(
             subprocess.Popen(
-                [sys.executable, '-m', 'tests.test_engine.two_processes', str(folder), *names],
+                [sys.executable, '-m', f'tests.test_engine.{module}', str(folder), *names],
                 cwd=repo,
                 env=dict(os.environ, **{name: str(value) for name, value in who.items()}),
                 stdout=subprocess.PIPE,

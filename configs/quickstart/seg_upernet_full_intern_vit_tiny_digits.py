@@ -1,0 +1,21 @@
+"""UperNet on the tiny InternViT of finetune_intern_vit_tiny_digits.py, all weights: digits of a scene by pixel.
+
+Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/seg_upernet_full_intern_vit_tiny_digits.py \
+    --cfg-options model.backbone.pretrained=RUN/checkpoints/NAME
+Hardware: 2 CPU cores, fp32.
+Expected: not run yet.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.benchmarks.digit_scenes_seg import *
+    from .._base_.data.digit_scenes_seg import *
+    from .._base_.models.intern_vit_tiny import backbone as _backbone
+    from .._base_.models.seg_upernet_digits import *
+    from .._base_.runtime import *
+    from .._base_.schedules.seg_adamw_digits import *
+
+model.update(
+    backbone=dict(_backbone, out_indices=(0, 1, 2, 3), pretrained='work_dirs/finetune_intern_vit_tiny_digits')
+)
