@@ -91,17 +91,20 @@ class ChatTemplate:
         pieces = [Piece(self.system[0], 'frame'), Piece(message, 'system'), Piece(self.system[1], 'frame')]
         for number, (question, answer) in enumerate(turns):
             before = self.first_user if number == 0 and self.first_user is not None else self.user[0]
-            pieces += [Piece(before, 'frame'), Piece(question, 'user'), Piece(self.user[1], 'frame')]
-            if answer is not None:
-                lead = self.assistant[0].removeprefix(opening)
-                pieces += [Piece(opening, 'frame'), Piece(lead, 'lead')]
-                pieces += [Piece(answer, 'answer'), Piece(self.assistant[1], 'stop')]
-            elif number == len(turns) - 1:
-                pieces.append(Piece(opening, 'frame'))
+            # An empty message leaves its role open, also in the middle: a model that once said nothing was continued
+            # from such prompts.
+            if question:
+                pieces += [Piece(before, 'frame'), Piece(question, 'user'), Piece(self.user[1], 'frame')]
             else:
+                pieces.append(Piece(before if self.assistant_open is None else before.rstrip(), 'frame'))
+            if answer is None and number < len(turns) - 1:
                 raise ConfigError(
                     f'turn {number + 1} of {len(turns)} has no answer: only the last one may wait for one'
                 )
+            pieces.append(Piece(opening, 'frame'))
+            if answer:
+                lead = self.assistant[0].removeprefix(opening)
+                pieces += [Piece(lead, 'lead'), Piece(answer, 'answer'), Piece(self.assistant[1], 'stop')]
         return [piece for piece in pieces if piece.text]
 
 

@@ -57,6 +57,21 @@ def test_own_system_messages_come_first_and_the_empty_one_counts() -> None:
     assert hermes.render([('Q', None)], '').startswith('<|im_start|>system\n<|im_end|>')
 
 
+@pytest.mark.parametrize(
+    ('name', 'prompt'),
+    [
+        (
+            'phi3-chat',
+            '<|system|>\nS<|end|><|user|>\nQ1<|end|><|assistant|>\n<|user|>\n<|assistant|>\nA2<|end|><|user|>\nQ3'
+            '<|end|><|assistant|>\n',
+        ),
+        ('internvl_zh', 'S <human>: Q1 <bot>:<human>:<bot>: A2</s><human>: Q3 <bot>:'),
+    ],
+)
+def test_empty_messages_leave_their_role_open_as_published(name: str, prompt: str) -> None:
+    assert chat_template(name).render([('Q1', ''), ('', 'A2'), ('Q3', None)], 'S') == prompt
+
+
 def test_stops_are_single_tokens_and_separators_those_of_the_published_api() -> None:
     assert {name: template.stop for name, template in CHAT_TEMPLATES.items()} == {
         'Hermes-2': '<|im_end|>',
