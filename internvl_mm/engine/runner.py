@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
-from mmengine.runner import FlexibleRunner
+from mmengine.runner import BaseLoop, FlexibleRunner
 from torch.utils.data import DataLoader
 
 from internvl_mm.registry import RUNNERS, STRATEGIES
@@ -269,7 +269,13 @@ class Runner(FlexibleRunner):
             raise ConfigError(
                 'nothing to evaluate: the config has no benchmarks, or test_benchmarks is empty'
             )
-        return super().test()
+        # Whoever asks for the iteration would build the training data, which need not be at hand.
+        training, built = self._train_loop, isinstance(self._train_loop, BaseLoop)
+        self._train_loop = training if built else None
+        try:
+            return super().test()
+        finally:
+            self._train_loop = training
 
     def load_or_resume(self) -> None:
         """Load what the config asks for; called after the model was built."""

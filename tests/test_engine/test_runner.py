@@ -39,6 +39,12 @@ def test_a_run_trains_evaluates_and_leaves_its_folder(work_dir: Path) -> None:
     assert list(folder.glob('*.log'))
 
 
+def test_evaluating_needs_no_training_data(work_dir: Path) -> None:
+    config = tiny_config(work_dir)
+    config['train_dataloader']['dataset'] = dict(type=TinyImages, length='not at hand')
+    assert Runner.from_cfg(config).test()['tiny/n'] == 7
+
+
 def test_the_resolved_config_of_a_run_folder_builds_the_same_run(work_dir: Path) -> None:
     first = LossRecorder()
     runner = Runner.from_cfg(tiny_config(work_dir / 'first'))
