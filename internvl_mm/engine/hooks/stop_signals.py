@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import FlexibleRunner
@@ -56,9 +57,7 @@ class StopSignalHook(Hook):
         """
         if not self.every_n_train_iters(runner, self.check_interval):
             return
-        received = torch.tensor(
-            self._received, device=runner.strategy.device if runner.distributed else 'cpu'
-        )
+        received = torch.tensor(self._received, device=get_device() if runner.distributed else 'cpu')
         all_reduce(received, 'max')
         if not received:
             return
