@@ -45,8 +45,10 @@ def parse_record(line: Mapping[str, Any], root: str = '') -> ChatRecord:
         raise DataError('a sample has image and video; give the frames of the video as images')
     if len(video) > 1:
         raise DataError(f'a sample has {len(video)} videos; one is possible')
+    # Answers may quote a placeholder: only questions hold pictures.
     placeholder, count = (VIDEO, 1) if video else (IMAGE, len(images))
     found = sum(question.count(placeholder) for question, _ in turns)
+    # Published for one image; for several the place cannot be guessed.
     if count == 1 and found == 0:
         turns = ((f'{placeholder}\n{turns[0][0]}', turns[0][1]), *turns[1:])
     elif found != count:

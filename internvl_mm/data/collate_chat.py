@@ -30,6 +30,7 @@ def collate_chat(items: list[dict[str, Any] | BadSample]) -> dict[str, Any]:
         DataError: No sample of the batch is usable.
     """
     samples, bad = _sort_out(items)
+    # [L] each; what padding is follows from these and not from ids, of which 0 is a token of some vocabularies.
     ids = [torch.full((len(sample),), number) for number, sample in enumerate(samples)]
     batch = ChatBatch(
         input_ids=_pad([sample.input_ids for sample in samples], 0),
@@ -70,6 +71,7 @@ def collate_packed(items: list[dict[str, Any] | BadSample], *, length: int | Non
         sample_ids=_row([torch.repeat_interleave(torch.arange(len(samples)), sizes)], missing, -1),
     )
     cu_seqlens = torch.tensor([0, *ends]).cumsum(0).int()
+    # One row whatever the number of packs: attention works segment by segment, and nothing has to be padded.
     batch = ChatBatch(**row, **_tiles(samples), cu_seqlens=cu_seqlens)
     return dict(inputs=batch, data_samples=[_headline(sample) for sample in samples], bad_samples=bad)
 

@@ -36,6 +36,7 @@ class LengthGroupedSampler(EpochSampler):
     def _order(self, epoch: int) -> Tensor:
         """Consecutive positions of one step have similar lengths; the last step, which may be short, stays last."""
         order = super()._order(epoch)
+        # The same on every process, so that all take their share of one global order.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         parts = []
         for group in order.split(self._step * self._group):
@@ -43,5 +44,6 @@ class LengthGroupedSampler(EpochSampler):
             steps = list(ordered.split(self._step))
             full = [step for step in steps if len(step) == self._step]
             parts += [full[i] for i in torch.randperm(len(full), generator=generator).tolist()]
+            # In the middle a short step would shift all later ones; only the last group has one.
             parts += steps[len(full) :]
         return torch.cat(parts)

@@ -109,6 +109,7 @@ class ChatChecker(Dataset):
         return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> SampleReport:
+        # The first data set that ends behind the index.
         number = int(np.searchsorted(self._ends, index, side='right'))
         dataset = self.sets[number]
         row = index - int(self._ends[number]) + len(dataset)
@@ -122,6 +123,7 @@ class ChatChecker(Dataset):
             return report
         if silent := [number for number, (_, answer) in enumerate(record.turns, 1) if not answer.strip()]:
             report.add('empty answer', f'answer {silent[0]} of {len(record.turns)} has no text to learn')
+        # Tiles of a picture that cannot be read are unknown, so its tokens are too.
         if self._check_files(record, dataset, report):
             self._check_tokens(record, dataset, report)
         return report

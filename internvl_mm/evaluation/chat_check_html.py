@@ -85,6 +85,7 @@ def length_bars(values: Sequence[int]) -> list[Bar]:
 
 def count_bars(values: Sequence[int]) -> list[Bar]:
     """Histogram of whole numbers, at most 16 bars."""
+    # Whole numbers per bar, so that no bar stands for a fraction of a tile.
     width = math.ceil((max(values, default=0) + 1) / 16)
     counts = Counter(value // width for value in values)
     labels = {

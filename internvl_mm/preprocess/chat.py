@@ -62,6 +62,7 @@ class ChatEncoder:
         self.text = ChatTextEncoder(self.tokenizer, template, **text)
         self.tokens_per_tile = tokens_per_tile
         self.tiling: Tiling = _build(tiling) or DynamicTiling()
+        # Frames are one tile each, whatever images get: 32 frames of 12 tiles would be 98,000 tokens.
         self.frame_tiling = SquashTiling(self.tiling.size)
         self.frames: FrameChoice = _build(frames) or RandomFrames()
         self.frame_prefix = FRAME_PREFIXES.get(frame_prefix, frame_prefix)
@@ -82,6 +83,7 @@ class ChatEncoder:
         Raises:
             ConfigError: The tiling has no number of tiles to choose.
         """
+        # Tokenizer and text encoder are shared: only what differs between data sets is new.
         other = copy.copy(self)
         other.augment = JpegNoise() if augment else None
         if max_tiles is not None:

@@ -58,6 +58,7 @@ def choose_grid(width: int, height: int, *, max_num: int, min_num: int = 1, size
         size: Side of a tile in pixels.
     """
     aspect, area = width / height, width * height
+    # Exact float comparisons on purpose: equal shapes such as 2×1 and 4×2 have exactly equal quotients.
     best, distance = (1, 1), float('inf')
     for columns, rows in candidate_grids(min_num, max_num):
         difference = abs(aspect - columns / rows)
@@ -214,6 +215,7 @@ class JpegNoise:
         noisy = np.empty(tiles.shape, np.uint8)
         for tile, target in zip(tiles.numpy(), noisy):
             file = io.BytesIO()
+            # [3, S, S] to [S, S, 3], as Pillow wants it
             picture = Image.fromarray(np.ascontiguousarray(tile.transpose(1, 2, 0)))
             picture.save(file, 'JPEG', quality=random.randint(*self.quality))
             _planes(np.asarray(Image.open(file)), target)

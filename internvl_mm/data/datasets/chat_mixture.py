@@ -126,6 +126,7 @@ class ChatMixture(GuardedDataset):
             for number, (entry, dataset) in enumerate(zip(entries, self.datasets))
         ]
         self.counts = {entry.name: len(part) for entry, part in zip(entries, rows)}
+        # Two arrays instead of a list of pairs: workers share their memory, and 10 M samples take 120 MB.
         self._which = np.repeat(np.arange(len(rows), dtype=np.int32), [len(part) for part in rows])
         self._row = np.concatenate(rows)
         self._sizes: np.ndarray | None = None
@@ -215,6 +216,7 @@ def _entry(name: str, fields: Any, file: Path) -> MetaEntry:
 def _resolve(path: str, folder: Path) -> str:
     if not path or '://' in path:
         return path
+    # Published meta files are written for the folder a training starts in; ours can be moved as a whole.
     beside = join_root(str(folder), path)
     return beside if Path(beside).exists() else path
 
@@ -241,7 +243,9 @@ def _rows(
         rows = np.tile(np.arange(length), int(entry.repeat_time))
     rng = np.random.default_rng(seed)
     if cap is not None and len(rows) > cap:
+        # Sorted, so that neighbours stay neighbours on disk; the sampler shuffles anyway.
         rows = np.sort(rng.permutation(rows)[: int(cap)])
+    # Every row so many times, and a random choice of rows once more.
     whole, rest = divmod(round(len(rows) * weight), max(len(rows), 1))
     parts = [rows] * whole + [np.sort(rng.permutation(rows)[:rest])]
     return np.concatenate(parts).astype(np.int64)

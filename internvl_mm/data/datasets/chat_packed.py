@@ -64,6 +64,7 @@ class PackedChatDataset(GuardedDataset):
         """
         # Each sample that is in no pack is reported by one pack, so that the ledger lists it.
         bad = [self._why_left_out(int(member)) for member in self.plan.left_out[index :: len(self)]]
+        # A row that a mixture repeats is another member each time, so members are unique within a pack.
         loaded: dict[int, ChatSample] = {}
         for member in self.plan[index]:
             item = self.dataset[index.to(member)]
