@@ -15,7 +15,7 @@ from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.necks import SimpleFeaturePyramid
 
 KINDS = ('mask_rcnn', 'cascade_mask_rcnn', 'atss', 'dino')
-CLASSES, WIDTH, CHANNELS, SIDE = 3, 16, 32, 64
+CLASSES, WIDTH, CHANNELS, SIDE = 3, 16, 64, 64  # 64: two channels per group of the norms in ATSS
 
 
 def tiny_detector(kind: str) -> dict[str, Any]:

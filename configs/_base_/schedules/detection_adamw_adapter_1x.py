@@ -10,9 +10,7 @@ with read_base():
     from .detection_adamw_1x import *
 
 _none = dict(decay_mult=0.0)
-optim_wrapper.update(
-    constructor=DefaultOptimWrapperConstructor,
-    paramwise_cfg=dict(
-        custom_keys={'level_embed': _none, 'position_embedding': _none, 'norm': _none, 'bias': _none}
-    ),
+optim_wrapper.update(constructor=DefaultOptimWrapperConstructor)
+optim_wrapper['paramwise_cfg'] = dict(
+    custom_keys={'level_embed': _none, 'position_embedding': _none, 'norm': _none, 'bias': _none}
 )

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
-from mmengine.optim import BaseOptimWrapper
+from mmengine.optim import BaseOptimWrapper, DefaultOptimWrapperConstructor
 
 from internvl_mm import registry
 from internvl_mm.engine.runner import Runner
 from internvl_mm.utils.errors import ConfigError, did_you_mean
 
 from . import slots
-from .signatures import EMPTY, Signature, signature_of
+from .signatures import EMPTY, Signature, signature_of, words_of
 from .values import Problem, is_part, value_problems
 
 Purpose = Literal['train', 'test', 'read']
@@ -79,8 +79,17 @@ def resolve(value: Any) -> Any:
     return value
 
 
-def _walk(value: Any, path: slots.Keys, given: frozenset[str] = frozenset()) -> Iterator[Problem]:
-    """Problems of everything to be built in a value, however deep; ``given`` are arguments its owner fills in."""
+def _walk(
+    value: Any, path: slots.Keys, given: frozenset[str] = frozenset(), words: frozenset[str] | None = None
+) -> Iterator[Problem]:
+    """Problems of everything to be built in a value, however deep.
+
+    Args:
+        value: What stands at ``path``.
+        path: Keys and indices from the top.
+        given: Arguments its owner fills in.
+        words: Keys its plain dicts can have, where their reader has a vocabulary.
+    """
     untyped = slots.at(slots.UNTYPED, path)
     if isinstance(value, dict) and is_part(value) and not _takes(untyped, 'type'):
         yield from _part_problems(value, path, given)
@@ -88,16 +97,21 @@ def _walk(value: Any, path: slots.Keys, given: frozenset[str] = frozenset()) -> 
         yield from _call_problems(untyped, value, path)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _entry_problems(item, (*path, str(key)))
+            if words is not None and isinstance(key, str) and key not in words:
+                hint = did_you_mean(key, words)
+                yield Problem(
+                    _dotted((*path, key)), f'nothing in mmdet, mmseg or mmcv reads such a key.{hint}'
+                )
+            yield from _entry_problems(item, (*path, str(key)), words)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _entry_problems(item, (*path, str(index)))
+            yield from _entry_problems(item, (*path, str(index)), words)
 
 
-def _entry_problems(value: Any, path: slots.Keys) -> Iterator[Problem]:
+def _entry_problems(value: Any, path: slots.Keys, words: frozenset[str] | None) -> Iterator[Problem]:
     """Problems of an entry of a dict or list that is no call by itself."""
     yield from value_problems(_with_class(value), slots.at(slots.WANTED, path) or EMPTY, _dotted(path))
-    yield from _walk(value, path)
+    yield from _walk(value, path, words=words)
 
 
 def _part_problems(part: dict, path: slots.Keys, given: frozenset[str]) -> Iterator[Problem]:
@@ -149,7 +163,7 @@ def _call_problems(
         elif key in slots.PARTS and isinstance(value, dict) and not is_part(value):
             yield Problem(_dotted(here), "no 'type' in it: write dict(type=<class>, ...)")
         else:
-            yield from _walk(value, here, frozenset(fills.get(key, ())))
+            yield from _walk(value, here, frozenset(fills.get(key, ())), words_of(target))
     if isinstance(target, type) and issubclass(target, BaseOptimWrapper):
         yield from _group_problems(arguments, path)
     for name in signature.arguments:  # in the order of the signature
@@ -160,7 +174,7 @@ def _call_problems(
 def _group_problems(wrapper: dict[str, Any], path: slots.Keys) -> Iterator[Problem]:
     """Problems of ``constructor`` and ``paramwise_cfg``, which stand beside each other in ``optim_wrapper``."""
     constructor, groups = wrapper.get('constructor'), wrapper.get('paramwise_cfg')
-    if constructor is not None:
+    if constructor not in (None, DefaultOptimWrapperConstructor):
         part = dict(type=constructor, optim_wrapper_cfg={}, paramwise_cfg=groups)
         yield from _part_problems(part, (*path, 'constructor'), frozenset())
     elif isinstance(groups, dict):

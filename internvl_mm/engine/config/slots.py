@@ -83,10 +83,18 @@ class Classes:
         pass
 
 
+class ParameterFactors:
+    """The keys of one entry of ``custom_keys`` in :class:`ParameterGroups`."""
+
+    def __init__(self, lr_mult: float = 1.0, decay_mult: float = 1.0):
+        pass
+
+
 # Dicts without `type`, and whose arguments they hold ('*' stands for any name or index).
 UNTYPED: dict[Keys, Callable] = {
     ('train_dataloader',): DataLoader,
     ('optim_wrapper',): OptimWrapper,
+    ('optim_wrapper', 'paramwise_cfg', 'custom_keys', '*'): ParameterFactors,
     ('optim_wrapper', 'clip_grad'): nn.utils.clip_grad_norm_,
     ('benchmarks', '*'): Benchmark,
     ('benchmarks', '*', 'dataloader'): DataLoader,

@@ -33,7 +33,7 @@ class Detector(BaseTask):
         backbone: Pixels to features with ``maps``, a :class:`~internvl_mm.models.backbones.BaseBackbone`.
         neck: Features to a pyramid, a :class:`~internvl_mm.models.necks.PyramidNeck`, whose ``dim`` may be left out;
             or a list of such a neck and mmdetection's that follow it, such as ``FPN``.
-        detector: mmdetection's detector without backbone, neck and data preprocessor.
+        detector: Config of mmdetection's detector without backbone, neck and data preprocessor.
         classes: Names of the classes in the order of the heads; those of the training data when left out.
         data_preprocessor: mmdetection's ``DetDataPreprocessor``, with the patch size as ``pad_size_divisor``.
 
@@ -50,8 +50,8 @@ class Detector(BaseTask):
         self,
         *,
         backbone: Part,
-        neck: Part | list,
-        detector: dict,
+        neck: Part | Sequence[nn.Module | dict],
+        detector: BaseDetector | dict,
         classes: Sequence[str] | None = None,
         data_preprocessor: Part = None,
     ):
@@ -160,7 +160,7 @@ class Detector(BaseTask):
                 )
 
 
-def _build_neck(neck: Part | list, width: int) -> nn.Module | None:
+def _build_neck(neck: Part | Sequence[nn.Module | dict], width: int) -> nn.Module | None:
     if isinstance(neck, (list, tuple)):
         return nn.Sequential(*map(build_part, neck))
     return build_part({'dim': width, **neck} if isinstance(neck, dict) else neck)

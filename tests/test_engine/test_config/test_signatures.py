@@ -10,7 +10,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.optim import CosineAnnealingLR
 from torch import nn
 
-from internvl_mm.engine.config.signatures import EMPTY, signature_of
+from internvl_mm.engine.config.signatures import EMPTY, signature_of, words_of
+from internvl_mm.engine.config.values import value_problems
 
 
 class Base:
@@ -94,3 +95,21 @@ def test_annotations_for_type_checkers_only_are_left_out() -> None:
             pass
 
     assert signature_of(Lazy).arguments['size'].annotation is EMPTY
+
+
+def test_annotations_of_openmmlab_libraries_are_read_loosely() -> None:
+    from mmcv.ops import RoIAlign
+    from mmdet.models.task_modules import AnchorGenerator
+
+    found = signature_of(AnchorGenerator).arguments['strides'].annotation
+    assert value_problems([3.5, 7.0], found, 'strides') == []
+    assert value_problems('four', found, 'strides')
+    assert value_problems(7, signature_of(RoIAlign).arguments['output_size'].annotation, 'size') == []
+
+
+def test_words_that_nothing_reads_are_known_for_their_plain_dicts_only() -> None:
+    from mmdet.models.detectors import ATSS
+
+    words = words_of(ATSS)
+    assert {'max_per_img', 'pos_fraction', 'iou_threshold'} <= words and 'max_perq_img' not in words
+    assert words_of(nn.Linear) is None
