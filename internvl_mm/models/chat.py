@@ -86,7 +86,10 @@ class ChatParts:
     def vision_tokens(self, pixel_values: Tensor) -> Tensor:
         """The selected hidden state of tiles ``[M, 3, S, S]``: ``[M, 1+N, C]``, class token first."""
         embeddings = self.vision_model.embeddings
-        tokens = embeddings(pixel_values.to(embeddings.patch_embedding.weight.dtype))
+        weight = embeddings.patch_embedding.weight
+        # Offloaded weights are on the meta device until their hook runs, which then moves the pixels too.
+        device = pixel_values.device if weight.is_meta else weight.device
+        tokens = embeddings(pixel_values.to(device, weight.dtype))
         depth = len(self.vision_model.encoder.layers)
         selected = range(depth + 1)[self.select_layer]
         return self.vision_model.encoder(tokens, (0, 0), keep=(selected,))[selected]

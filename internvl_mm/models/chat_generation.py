@@ -191,7 +191,13 @@ class ChatGeneration(ChatParts):
         settings = {**settings, 'eos_token_id': self._stop_id(tokenizer)}
         settings.setdefault('pad_token_id', tokenizer.pad_token_id)
         self.img_context_token_id = token_id(tokenizer, image_tokens[2])
-        inputs = tokenizer.pad({'input_ids': ids}, padding_side='left', return_tensors='pt')
+        if len(ids) == 1:  # needs no padding token
+            inputs = {
+                'input_ids': torch.tensor(ids),
+                'attention_mask': torch.ones(1, len(ids[0]), dtype=torch.long),
+            }
+        else:
+            inputs = tokenizer.pad({'input_ids': ids}, padding_side='left', return_tensors='pt')
         output = self.generate(
             pixel_values=pixel_values,
             input_ids=inputs['input_ids'],

@@ -5,6 +5,8 @@ Another one is a file in this room of a few lines that calls :func:`register_fam
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,9 +72,32 @@ def language_config(settings: Mapping[str, Any] | PreTrainedConfig) -> PreTraine
     if isinstance(settings, PreTrainedConfig):
         return settings
     family = family_of(settings)
-    kept = {name: value for name, value in settings.items() if name not in _DROPPED}
+    # A copy: transformers writes into the dicts it is given.
+    kept = {name: copy.deepcopy(value) for name, value in settings.items() if name not in _DROPPED}
     kept.pop('model_type', None)  # an attribute of the class
-    return family.config_class(**{**kept, 'tie_word_embeddings': False})
+    name, kept['rope_scaling'] = _present_rope(kept.get('rope_scaling'), kept)
+    config = family.config_class(**{**kept, 'tie_word_embeddings': False})
+    if name is not None:
+        config.published_rope_type = name
+    return config
+
+
+def _present_rope(
+    rope: dict[str, Any] | None, settings: Mapping[str, Any]
+) -> tuple[str | None, dict[str, Any] | None]:
+    """Name a folder has for rotary scaling where transformers 5 has another, and the scaling under the present name.
+
+    Phi-3's two forms of scaling by factors per frequency, ``'su'`` and ``'yarn'``, are ``'longrope'`` today.
+    """
+    kind = (rope or {}).get('type') or (rope or {}).get('rope_type')
+    if rope is None or kind not in ('su', 'yarn') or 'long_factor' not in rope:
+        return None, rope
+    rope = {name: value for name, value in rope.items() if name != 'type'}
+    rope['rope_type'] = 'longrope'
+    if kind == 'yarn':  # its scale of cosines and sines is another than longrope's own
+        stretch = settings['max_position_embeddings'] / settings['original_max_position_embeddings']
+        rope['attention_factor'] = 0.1 * math.log(stretch) + 1.0 if stretch > 1 else 1.0
+    return kind, rope
 
 
 def published_settings(config: PreTrainedConfig) -> dict[str, Any]:
@@ -82,6 +107,12 @@ def published_settings(config: PreTrainedConfig) -> dict[str, Any]:
     if rope:
         settings['rope_theta'] = rope.pop('rope_theta', None)
         kind = rope.pop('rope_type', 'default')
+        rope.pop('type', None)
+        if (name := settings.pop('published_rope_type', None)) is not None:
+            # What current readers take from elsewhere in the settings.
+            kind = name
+            for derived in ('attention_factor', 'original_max_position_embeddings', 'factor'):
+                rope.pop(derived, None)
         rope.pop('partial_rotary_factor', None)
         settings['rope_scaling'] = None if kind == 'default' else {'type': kind, **rope}
     return settings

@@ -6,13 +6,12 @@ Folders keep InternLM2's own layout; in memory the model is transformers' Llama.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, conversion_mapping, modeling_utils
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
 
@@ -156,7 +155,8 @@ def _heads(config: Any) -> dict[str, int]:
 
 def conversions() -> list[WeightRenaming | WeightConverter]:
     """The same renaming and splitting in transformers' terms."""
-    renamed = [*((re.escape(old), new) for old, new in _RENAMED), (r'output\.weight', 'lm_head.weight')]
+    # Patterns with plain dots: transformers turns them around to save, and 5.3 keeps a backslash in the name.
+    renamed = [*_RENAMED, ('output.weight', 'lm_head.weight')]
     joint = WeightConverter(
         source_patterns=_JOINT.strip('.'),
         target_patterns=[part.strip('.') for part in _APART],
@@ -165,5 +165,21 @@ def conversions() -> list[WeightRenaming | WeightConverter]:
     return [*(WeightRenaming(old, new) for old, new in renamed), joint]
 
 
+def _convert_inside_models() -> None:
+    """Before transformers looked into the parts of a model for conversions (as 5.3 does not): add ours to the whole."""
+    if hasattr(conversion_mapping, 'extract_weight_conversions_for_model'):
+        return
+    published = conversion_mapping.get_model_conversion_mapping
+
+    def get_model_conversion_mapping(model: PreTrainedModel, *args: Any, **kwargs: Any) -> list:
+        found = published(model, *args, **kwargs)
+        inside = any(isinstance(module, InternLM2ForCausalLM) for module in model.modules())
+        return [*conversions(), *found] if inside else found
+
+    conversion_mapping.get_model_conversion_mapping = get_model_conversion_mapping
+    modeling_utils.get_model_conversion_mapping = get_model_conversion_mapping
+
+
 register_family(LanguageFamily('InternLM2ForCausalLM', InternLM2Config, InternLM2ForCausalLM, LORA_TARGETS))
 register_checkpoint_conversion_mapping('InternLM2ForCausalLM', conversions(), overwrite=True)
+_convert_inside_models()
