@@ -167,3 +167,23 @@ class CosineAbsolute(_ParamScheduler):
             return [self.eta_min for _ in self.base_values]
         cosine = 0.5 * (1 + math.cos(math.pi * step / self.total))
         return [self.eta_min + (base - self.eta_min) * cosine for base in self.base_values]
+
+
+@PARAM_SCHEDULERS.register_module()
+class CosineAfterWarmup(CosineAbsolute):
+    """Linear warm-up from 0, then a half cosine over the steps that are left: the schedule of chat training.
+
+    Args:
+        optimizer: See :class:`CosineAbsolute`.
+        options: See :class:`CosineAbsolute`.
+
+    Source: transformers' ``get_cosine_schedule_with_warmup``.
+    """
+
+    def _get_value(self) -> list[float]:
+        step = self.last_step
+        if step < self.warmup:
+            return [base * step / self.warmup for base in self.base_values]
+        share = min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
+        cosine = 0.5 * (1 + math.cos(math.pi * share))
+        return [self.eta_min + (base - self.eta_min) * cosine for base in self.base_values]

@@ -1,4 +1,4 @@
-"""A chat model for the CPU: the tiny InternViT on 112×112 tiles of 16 tokens, and a Qwen2 of 4 layers, 128 wide."""
+"""A chat model for the CPU: the tiny InternViT on 112×112 tiles of 16 tokens, and a Qwen2 of 3 layers, 96 wide."""
 
 from mmengine.config import read_base
 
@@ -23,10 +23,10 @@ model = dict(
             type=LanguageModel,
             llm_config=dict(
                 architectures=['Qwen2ForCausalLM'],
-                vocab_size=460,
-                hidden_size=128,
-                intermediate_size=384,
-                num_hidden_layers=4,
+                vocab_size=640,
+                hidden_size=96,
+                intermediate_size=256,
+                num_hidden_layers=3,
                 num_attention_heads=4,
                 num_key_value_heads=2,
                 max_position_embeddings=512,

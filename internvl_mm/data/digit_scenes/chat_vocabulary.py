@@ -11,9 +11,10 @@ from transformers import PreTrainedTokenizerFast
 from internvl_mm.data.digit_scenes.dialogue import SHORT_KINDS, ask
 from internvl_mm.data.digit_scenes.scene import sample_rng, scene_at
 
-SIZE = 448  # byte-level pieces; with the tokens below 460 ids
+SIZE = 628  # byte-level pieces; 640 ids with the tokens below
 SCENES = 40  # enough to have asked everything in every wording
 FRAME = ('<|endoftext|>', '<|im_start|>', '<|im_end|>')
+ROLES = ('system\n', 'user\n', 'assistant\n')  # what ChatML writes after <|im_start|>
 # As in preprocess.chat_text, which this room does not import: what releases add to a language model's tokenizer.
 IMAGES = ('<img>', '</img>', '<IMG_CONTEXT>', '<quad>', '</quad>', '<ref>', '</ref>', '<box>', '</box>')
 
@@ -32,9 +33,13 @@ def digit_chat_tokenizer() -> PreTrainedTokenizerFast:
 @cache
 def _learned() -> str:
     tokenizer = Tokenizer(models.BPE())
-    # Digits one by one, so that lists of numbers are read and said figure by figure.
+    # Digits one by one, so that numbers are read and said figure by figure; what is between them is not split into
+    # words, so that pieces may be whole questions: a small model then spends its time on pictures and answers.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -49,6 +54,7 @@ def _learned() -> str:
 
 def _texts() -> Iterator[str]:
     for index in range(SCENES):
+        yield from ROLES
         scene, rng = (
             scene_at('train', seed=0, index=index),
             sample_rng(0, 'train', 'dialogue', index),
@@ -56,4 +62,4 @@ def _texts() -> Iterator[str]:
         for kind in SHORT_KINDS:
             question = ask(kind, scene, rng, 'en')
             if question is not None:
-                yield from (question.text, question.answer, question.reply)
+                yield from (question.text, question.answer)

@@ -6,6 +6,7 @@ Shape letters: B rows, L length, N samples, M tiles, T tokens per tile, H width 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -72,7 +73,7 @@ class ChatTuning(BaseTask):
         data_preprocessor: A :class:`~internvl_mm.preprocess.chat_batch.ChatDataPreprocessor`.
 
     Raises:
-        ConfigError: Tokenizer, template and model do not belong together, or settings of a part are not possible.
+        ConfigError: The model has no template.
     """
 
     def __init__(
@@ -92,9 +93,7 @@ class ChatTuning(BaseTask):
     ):
         super().__init__(data_preprocessor=data_preprocessor)
         self.chat = build_part(chat)
-        self.tokenizer = load_tokenizer(tokenizer)
-        if add_tokens:
-            add_image_tokens(self.tokenizer)
+        self._tokenizer, self._add_tokens = tokenizer, add_tokens
         self.parts = dict(
             vision_model=build_part(vision) or PartTuning(train='none'),
             mlp1=build_part(projector) or PartTuning(),
@@ -102,15 +101,22 @@ class ChatTuning(BaseTask):
         )
         self.reduction, self.all_gather = reduction, all_gather
         self.max_new_tokens = max_new_tokens
-        self._check_parts()
+        if self.chat.conv_template is None:
+            raise ConfigError("model.chat has no template: set model.chat.template, such as 'internvl2_5'")
         language_model = self.chat.language_model
         # The weight keeps its name; a loss that never holds all logits comes with the layer.
         language_model.set_output_embeddings(LossHead.of(language_model.get_output_embeddings(), chunk=chunk))
         self._adapted = False
 
-    def _check_parts(self) -> None:
-        if self.chat.conv_template is None:
-            raise ConfigError("model.chat has no template: set model.chat.template, such as 'internvl2_5'")
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer, read when it is first needed: sizes and names of a model can be had without its folder."""
+        tokenizer = load_tokenizer(self._tokenizer)
+        if self._add_tokens:
+            add_image_tokens(tokenizer)
+        return tokenizer
+
+    def _check_tokenizer(self) -> None:
         check_tokenizer(self.tokenizer, self.chat.conv_template)
         rows = self.chat.language_model.config.vocab_size
         if len(self.tokenizer) > rows:
@@ -121,7 +127,12 @@ class ChatTuning(BaseTask):
         self.chat.img_context_token_id = token_id(self.tokenizer, IMG_CONTEXT)
 
     def init_weights(self) -> None:
-        """Load what the model starts from; then freeze, and put adapters in."""
+        """Load what the model starts from; then freeze, and put adapters in.
+
+        Raises:
+            ConfigError: Tokenizer, template and model do not belong together, or settings of a part are not possible.
+        """
+        self._check_tokenizer()  # before weights are read, which may take minutes
         self.chat.init_weights()
         if self._adapted:
             return

@@ -1,0 +1,33 @@
+"""Questions with a better and a worse answer.
+
+A config adds ``tokenizer`` and ``template`` to the encoder.
+"""
+
+from internvl_mm.data.collate_prompts import collate_preferences
+from internvl_mm.data.datasets.preferences import PreferenceDataset
+from internvl_mm.data.samplers import EpochSampler
+from internvl_mm.preprocess.chat import ChatEncoder
+from internvl_mm.preprocess.tiling import DynamicTiling
+
+train_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type=EpochSampler),
+    collate_fn=dict(type=collate_preferences),
+    dataset=dict(
+        type=PreferenceDataset,
+        annotation='data/mmpr/train.jsonl',
+        root='data/mmpr/images',
+        on_error='skip',
+        encoder=dict(
+            type=ChatEncoder,
+            tokenizer='',
+            template='',
+            tiling=dict(type=DynamicTiling, max_num=6),
+            max_length=6144,
+            overlong='drop',
+        ),
+    ),
+)

@@ -1,0 +1,23 @@
+"""COCO captions by InternVL2-2B with adapters of rank 128.
+
+Command: torchrun --nproc-per-node 8 tools/train.py configs/chat/finetune_lora_internvl2_2b_coco.py --launcher pytorch
+Hardware: 8 GPUs of 80 GB, global batch 512 (4 per GPU).
+Expected: not run; the source is the published recipe in InternVL's shell folder.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.data.chat_mixture import *
+    from .._base_.models.chat.internvl2_2b import model as _chat
+    from .._base_.models.chat_lora import *
+    from .._base_.runtime import *
+    from .._base_.schedules.chat_1e import *
+    from .._base_.strategies.zero1 import *
+
+model.update(chat=dict(_chat, pretrained='pretrained/InternVL2-2B'), tokenizer='pretrained/InternVL2-2B')
+train_dataloader['dataset']['encoder'].update(tokenizer='pretrained/InternVL2-2B', template='internlm2-chat')
+train_dataloader['dataset']['meta'] = 'data/coco_caption/meta.json'
+model['language']['lora'].update(rank=128)
+optim_wrapper['optimizer'].update(weight_decay=0.01)
+optim_wrapper['accumulative_counts'] = 16

@@ -1,0 +1,20 @@
+"""Second fine-tuning of InternVL2-8B with adapters of rank 16 in the language model.
+
+Command: torchrun --nproc-per-node 8 tools/train.py configs/chat/finetune_lora_internvl2_8b.py --launcher pytorch
+Hardware: 2 GPUs of 80 GB, global batch 16 (4 per GPU).
+Expected: not run; the source is the published recipe in InternVL's shell folder.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.data.chat_mixture import *
+    from .._base_.models.chat.internvl2_8b import model as _chat
+    from .._base_.models.chat_lora import *
+    from .._base_.runtime import *
+    from .._base_.schedules.chat_1e import *
+    from .._base_.strategies.zero1 import *
+
+model.update(chat=dict(_chat, pretrained='pretrained/InternVL2-8B'), tokenizer='pretrained/InternVL2-8B')
+train_dataloader['dataset']['encoder'].update(tokenizer='pretrained/InternVL2-8B', template='internlm2-chat')
+optim_wrapper['accumulative_counts'] = 2

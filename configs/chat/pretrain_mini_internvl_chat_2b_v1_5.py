@@ -1,0 +1,31 @@
+"""Pretraining of Mini-InternVL-Chat-2B-V1-5: vision and projector, language model frozen; published with 100 steps of warm-up.
+
+Command: torchrun --nproc-per-node 8 tools/train.py configs/chat/pretrain_mini_internvl_chat_2b_v1_5.py --launcher pytorch
+Hardware: 128 GPUs of 80 GB, global batch 2048 (8 per GPU).
+Expected: not run; the source is the published recipe in InternVL's shell folder.
+"""
+
+from mmengine.config import read_base
+
+from internvl_mm.data.samplers import EpochSampler
+
+with read_base():
+    from .._base_.data.chat_mixture import *
+    from .._base_.models.chat.mini_internvl_chat_2b_v1_5 import model as _chat
+    from .._base_.models.chat_tuning import *
+    from .._base_.runtime import *
+    from .._base_.schedules.chat_1e import *
+    from .._base_.strategies.zero1 import *
+
+model.update(chat=_chat, tokenizer='pretrained/internlm2-chat-1_8b', add_tokens=True)
+train_dataloader['dataset']['encoder'].update(
+    tokenizer='pretrained/internlm2-chat-1_8b', template='internlm2-chat', add_tokens=True
+)
+train_dataloader['dataset']['encoder']['tiling'].update(max_num=12)
+train_dataloader['batch_size'] = 8
+model['vision']['train'] = 'all'
+model['language']['train'] = 'none'
+train_dataloader['sampler'] = dict(type=EpochSampler)
+model['chat']['vision'] = dict(model['chat']['vision'], drop_path_rate=0.1)
+optim_wrapper['optimizer'].update(lr=2e-5, weight_decay=0.01)
+optim_wrapper['accumulative_counts'] = 2

@@ -1,0 +1,29 @@
+"""Pretraining of Mini-InternVL-Chat-4B-V1-5: projector, language model frozen; published with 100 steps of warm-up.
+
+Command: torchrun --nproc-per-node 8 tools/train.py configs/chat/pretrain_mini_internvl_chat_4b_v1_5.py --launcher pytorch
+Hardware: 128 GPUs of 80 GB, global batch 2048 (8 per GPU).
+Expected: not run; the source is the published recipe in InternVL's shell folder.
+"""
+
+from mmengine.config import read_base
+
+from internvl_mm.data.samplers import EpochSampler
+
+with read_base():
+    from .._base_.data.chat_mixture import *
+    from .._base_.models.chat.mini_internvl_chat_4b_v1_5 import model as _chat
+    from .._base_.models.chat_tuning import *
+    from .._base_.runtime import *
+    from .._base_.schedules.chat_1e import *
+    from .._base_.strategies.zero1 import *
+
+model.update(chat=_chat, tokenizer='pretrained/Phi-3-mini-128k-instruct', add_tokens=True)
+train_dataloader['dataset']['encoder'].update(
+    tokenizer='pretrained/Phi-3-mini-128k-instruct', template='phi3-chat', add_tokens=True
+)
+train_dataloader['dataset']['encoder']['tiling'].update(max_num=12)
+train_dataloader['batch_size'] = 8
+model['language']['train'] = 'none'
+train_dataloader['sampler'] = dict(type=EpochSampler)
+optim_wrapper['optimizer'].update(lr=2e-4)
+optim_wrapper['accumulative_counts'] = 2
