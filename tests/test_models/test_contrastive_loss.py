@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,7 @@ def test_impossible_settings_are_told(setting: dict) -> None:
 
 # two processes
 
+TASKS = ('contrastive', 'retrieval')
 LOSSES = dict(
     clip=lambda a, b, ids: InfoNCELoss(chunk=2)(a, b),
     own=lambda a, b, ids: InfoNCELoss(negatives='own')(a, b),
@@ -124,8 +126,41 @@ LOSSES = dict(
 )
 
 
+def task_gradients(kind: str, half: slice, wrap: Callable = lambda task: task) -> dict[str, Tensor]:
+    """Loss and gradients of a whole task on a part of a batch of six pairs of four images."""
+    from internvl_mm.models.tasks import ContrastivePretraining, RetrievalFinetuning
+    from internvl_mm.structures import ImageSample
+    from tests import cases
+
+    torch.manual_seed(0)
+    if kind == 'contrastive':
+        task = ContrastivePretraining(**cases.TASK_CASES[ContrastivePretraining])
+        task.init_weights()
+    else:
+        trainable = ('vision', 'llama', 'text_projection', 'queries', 'query_pool', 'image_pool')
+        trainable += ('cross_attention', 'matching_head', 'temperature')
+        settings = dict(cases.ALIGNMENT, model=dict(cases.ALIGNMENT['model'], trainable=trainable))
+        task = RetrievalFinetuning(**settings)
+    samples = [
+        ImageSample(
+            metainfo=dict(
+                dataset='x', index=index, image_id=number, caption=f'A {index}.', negative=f'a {index}'
+            )
+        )
+        for index, number in enumerate(IDS)
+    ]
+    wrapped = wrap(task)  # has to live until the gradients are there
+    losses = wrapped(torch.randn(6, 3, 28, 28)[half], samples[half], mode='loss')
+    loss = sum(value for name, value in losses.items() if 'loss' in name)
+    loss.backward()
+    named = {name: parameter.grad for name, parameter in task.named_parameters() if parameter.requires_grad}
+    return dict(loss=loss.detach(), **named)
+
+
 def worker() -> None:
     """What each process does: its half of the pairs, and data parallelism's mean of the gradients."""
+    from torch.nn.parallel import DistributedDataParallel
+
     torch.distributed.init_process_group('gloo')
     rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     half = slice(rank * 6 // size, (rank + 1) * 6 // size)
@@ -139,6 +174,11 @@ def worker() -> None:
             torch.distributed.all_reduce(tensor)
             tensor /= size
         results[name] = [tensor.tolist() for tensor in reduced]
+    for kind in TASKS:
+        found = task_gradients(kind, half, DistributedDataParallel)
+        torch.distributed.all_reduce(found['loss'])
+        found['loss'] /= size
+        results[kind] = {name: tensor.tolist() for name, tensor in found.items()}
     try:
         InfoNCELoss()(*(part[: 2 + rank] for part in pairs()))
     except ValueError as error:
@@ -156,7 +196,11 @@ def test_two_processes_give_the_global_loss_and_its_gradients() -> None:
     started = []
     for rank in range(2):
         who = dict(RANK=rank, WORLD_SIZE=2, MASTER_ADDR='127.0.0.1', MASTER_PORT=port, OMP_NUM_THREADS=1)
-        command = [sys.executable, '-c', 'from tests.test_models.test_contrastive_loss import worker; worker()']
+        command = [
+            sys.executable,
+            '-c',
+            'from tests.test_models.test_contrastive_loss import worker; worker()',
+        ]
         env = dict(os.environ, **{name: str(value) for name, value in who.items()})
         pipe = subprocess.PIPE
         started.append(subprocess.Popen(command, cwd=REPO, env=env, stdout=pipe, stderr=pipe, text=True))
@@ -164,6 +208,9 @@ def test_two_processes_give_the_global_loss_and_its_gradients() -> None:
     assert all(process.returncode == 0 for process in started), outputs[0][1][-2000:]
     found = json.loads(outputs[0][0].splitlines()[-1])
     assert 'between 2 and 3 pairs' in found.pop('uneven')
+    for kind in TASKS:
+        for name, expected in task_gradients(kind, slice(None)).items():
+            torch.testing.assert_close(torch.tensor(found[kind][name]), expected, atol=1e-5, rtol=1e-4)
     for name, loss in LOSSES.items():
         images, texts = pairs()
         if name == 'own':  # each half by itself
