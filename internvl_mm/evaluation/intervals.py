@@ -77,6 +77,8 @@ def bootstrap_interval(
     """
     if not len(counts):
         raise ValueError('an interval needs at least one sample')
+    # One order whatever the processes and batches were, so that equal samples give equal draws.
+    counts = counts[sorted(range(len(counts)), key=lambda number: counts[number].tobytes())]
     rng = np.random.default_rng(0)
     # How often each sample is in each set; sums are then one matrix product.
     weights = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=resamples)
