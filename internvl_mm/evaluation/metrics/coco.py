@@ -35,8 +35,9 @@ class CocoAP(SampleMetric):
     """Average precision in percent: over ten overlaps (``AP``), at single ones, by size, and of each class.
 
     Gives ``bbox_AP``, ``bbox_AP50``, ..., ``segm_AP``, ... and ``n``, the pictures that were evaluated; sizes no object
-    has are left out. Values by class and precision-recall curves go to the report. What the numbers are not for: they rank detections by score and say
-    nothing of how well scores are calibrated, nor of a single threshold one would deploy.
+    has are left out. Values by class and precision-recall curves go to the report. What the numbers are not for: they
+    rank detections by score and say nothing of how well scores are calibrated, nor of a single threshold one would
+    deploy.
 
     Args:
         ann_file: The annotations the data set was read from.
