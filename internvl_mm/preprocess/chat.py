@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from internvl_mm.preprocess.video import FRAME_PREFIXES, FrameChoice, RandomFram
 from internvl_mm.registry import TRANSFORMS
 from internvl_mm.structures.chat import IGNORE, ChatRecord, ChatSample
 from internvl_mm.utils.checks import check_counts
-from internvl_mm.utils.errors import ConfigError
+from internvl_mm.utils.errors import ConfigError, did_you_mean
 
 
 @TRANSFORMS.register_module()
@@ -41,6 +42,14 @@ class ChatEncoder:
     Raises:
         ConfigError: A part does not fit the others; see :class:`ChatTextEncoder`.
     """
+
+    @classmethod
+    def check_config(cls, **options: Any) -> list[str]:
+        """What is wrong with the settings that are passed on."""
+        taken = {*inspect.signature(cls).parameters, *inspect.signature(ChatTextEncoder).parameters}
+        return [
+            f'{name} is no setting of it.{did_you_mean(name, taken)}' for name in options if name not in taken
+        ]
 
     def __init__(
         self,

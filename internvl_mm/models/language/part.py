@@ -11,11 +11,26 @@ from transformers import PreTrainedModel
 
 from internvl_mm.models.convert.files import open_weights, read_json
 from internvl_mm.registry import MODELS
-from internvl_mm.utils.errors import CheckpointError
+from internvl_mm.utils.errors import CheckpointError, ConfigError, did_you_mean
 from internvl_mm.utils.paths import ExistingPath
 
-from .families import family_of, language_config
+from .families import FAMILIES, family_of, language_config
 from .internlm2 import InternLM2Config, to_llama
+
+# What transformers' kinds of scaled rotary positions take.
+_ROPE = {
+    *(
+        'type',
+        'rope_type',
+        'factor',
+        'short_factor',
+        'long_factor',
+        'attention_factor',
+        'beta_fast',
+        'beta_slow',
+    ),
+    *('original_max_position_embeddings', 'low_freq_factor', 'high_freq_factor', 'mscale', 'mscale_all_dim'),
+}
 
 
 @MODELS.register_module()
@@ -30,6 +45,29 @@ class LanguageModel:
             counts, and its vocabulary may be smaller: new rows are set as the published trainer does.
         attention: Kernel, one of transformers' names.
     """
+
+    @classmethod
+    def check_config(cls, llm_config: dict, **options: Any) -> list[str]:
+        """What is wrong with the settings: transformers takes any name, a misspelt one too."""
+        del options
+        if not isinstance(llm_config, dict):
+            return []  # told by its type
+        if not isinstance(llm_config.get('architectures'), (list, tuple)):
+            return [f'llm_config.architectures has to be a list of one of {", ".join(sorted(FAMILIES))}']
+        try:
+            family = family_of(llm_config)
+        except ConfigError as error:
+            return [str(error)]
+        known = {*family.config_class().to_dict(), 'architectures', 'bias', 'rope_theta', 'rope_scaling'}
+        scaling = llm_config.get('rope_scaling')
+        names = {f'llm_config.{name}': known for name in llm_config}
+        if isinstance(scaling, dict):
+            names |= {f'llm_config.rope_scaling.{name}': _ROPE for name in scaling}
+        return [
+            f'{name} is no setting of {family.config_class.__name__}.{did_you_mean(name.split(".")[-1], allowed)}'
+            for name, allowed in names.items()
+            if name.split('.')[-1] not in allowed
+        ]
 
     def __new__(
         cls, llm_config: dict, *, pretrained: ExistingPath | None = None, attention: str = 'sdpa'
