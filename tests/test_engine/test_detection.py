@@ -83,6 +83,7 @@ def test_a_written_config_builds_the_same_run(work_dir: Path, file: Path) -> Non
     assert again == losses
 
 
+@pytest.mark.slow
 def test_the_state_of_a_zero_run_is_one_file_that_converts_and_evaluates(work_dir: Path, file: Path) -> None:
     strategy = dict(type=DeepSpeedStrategy, zero_stage=3, precision='fp32')
     config = detection_config(work_dir / 'zero', file, strategy=strategy)
