@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -10,6 +11,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
+from internvl_mm.models.connectors.qllama import llama_problems, unknown_settings
 from internvl_mm.models.convert.internvl_14b import load_internvl_14b
 from internvl_mm.models.hf_intern_vit import InternVisionConfig
 from internvl_mm.models.hf_internvl_14b import InternVL14BConfig, InternVL14BModel
@@ -109,6 +111,13 @@ class InternVL14B(InternVL14BModel):
         self._adapt()
 
     pretrained: str | None = None
+
+    @classmethod
+    def check_config(cls, *, vision: dict, qllama: dict, **others: Any) -> list[str]:
+        """What is wrong with the settings."""
+        del others
+        known = set(inspect.signature(InternVisionConfig).parameters) - {'kwargs'}
+        return unknown_settings('vision', vision, known) + llama_problems('qllama', qllama)
 
     def init_weights(self) -> None:
         """Load ``pretrained``, if given; adapters start without effect.

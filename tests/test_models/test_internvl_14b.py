@@ -415,3 +415,14 @@ def test_a_checkpoint_of_the_first_stage_starts_the_second(tmp_path: Path) -> No
     torch.testing.assert_close(second.encode_image(pixels, 'InternVL-C'), first.encode_images(pixels))
     torch.testing.assert_close(second.encode_text(ids), first.encode_ids(ids))
     assert second.logit_scale == first.criterion.logit_scale
+
+
+def test_misspelt_settings_of_towers_are_told() -> None:
+    problems = InternVL14B.check_config(vision=dict(hiden_size=3), qllama=dict(vocabsize=3))
+    assert [problem.split('.')[:2] for problem in problems] == [
+        ['vision', 'hiden_size: no setting is called so'],
+        ['qllama', 'vocabsize: no setting is called so'],
+    ]
+    assert "Did you mean 'hidden_size'" in problems[0]
+    assert LlamaTextEncoder.check_config(llama=LLAMA, out_dim=3) == []
+    assert QLlamaQueries.check_config(qllama=dict(LLAMA, rope=1), num_queries=3) != []

@@ -130,9 +130,9 @@ def _part_problems(part: dict, path: slots.Keys, given: frozenset[str]) -> Itera
     arguments = {key: value for key, value in part.items() if key not in ('type', '_scope_')}
     problems = list(_call_problems(target, arguments, path, given))
     yield from problems
-    # Only after its arguments fit, so that it may rely on them.
+    # Only after its arguments fit, so that it may rely on them; files may be missing yet.
     check = getattr(target, 'check_config', None)
-    if callable(check) and not problems:
+    if callable(check) and all(problem.missing_path for problem in problems):
         yield from (Problem(_dotted(path), text) for text in check(**arguments))
 
 

@@ -10,6 +10,8 @@ Source: InternVL-14B ``modeling_qllama.py``; Chen et al. 2023 (arXiv 2312.14238)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -25,12 +27,32 @@ from transformers.models.llama.modeling_llama import (
 from internvl_mm.models.layers import attend
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.checks import check_counts
+from internvl_mm.utils.errors import did_you_mean
 
 from .base import BaseConnector
 
 # How queries and text see each other, named after the loss each mask was published for: image–text matching (both
 # ways), contrast (not at all), generation (text sees the queries).
 JointMask = Literal['matching', 'contrast', 'generation']
+
+
+@cache
+def _llama_names() -> frozenset[str]:
+    return frozenset(LlamaConfig().to_dict()) | {'rope_theta', 'rope_scaling'}
+
+
+def unknown_settings(name: str, settings: dict[str, Any], known: Iterable[str]) -> list[str]:
+    """What is wrong with the names of settings that transformers would take without a word."""
+    return [
+        f'{name}.{key}: no setting is called so.{did_you_mean(str(key), known)}'
+        for key in settings
+        if key not in known
+    ]
+
+
+def llama_problems(name: str, settings: dict[str, Any]) -> list[str]:
+    """What is wrong with the settings of a Llama, given as the argument ``name``."""
+    return unknown_settings(name, settings, _llama_names())
 
 
 def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
@@ -231,6 +253,12 @@ class QLlamaQueries(BaseConnector):
         self.num_queries = self.tokens_per_tile = num_queries
         self.width = self.out_dim = config.hidden_size
         self.requires_grad_(not frozen)
+
+    @classmethod
+    def check_config(cls, *, qllama: dict, **others: Any) -> list[str]:
+        """What is wrong with the settings."""
+        del others
+        return llama_problems('qllama', qllama)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """See :class:`BaseConnector`; the class token is looked at, too."""

@@ -5,11 +5,13 @@ Shape letters: T texts, L tokens, D width, E width of the joint space.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
-from internvl_mm.models.connectors.qllama import additive_mask, joint_mask
+from internvl_mm.models.connectors.qllama import additive_mask, joint_mask, llama_problems
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.paths import ExistingPath
 
@@ -46,6 +48,12 @@ class LlamaTextEncoder(nn.Module):
         self.width, self.out_dim, self.pretrained = config.hidden_size, out_dim, pretrained
         if gradient_checkpointing:
             self.transformer.gradient_checkpointing_enable({'use_reentrant': False})
+
+    @classmethod
+    def check_config(cls, *, llama: dict, **others: Any) -> list[str]:
+        """What is wrong with the settings."""
+        del others
+        return llama_problems('llama', llama)
 
     def init_weights(self) -> None:
         """Load ``pretrained``, if given; else what transformers drew is kept."""

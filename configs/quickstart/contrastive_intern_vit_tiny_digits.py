@@ -1,0 +1,31 @@
+"""A tiny InternViT learns from captions of DigitScenes alone: contrastive pretraining (stage 1).
+
+Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/contrastive_intern_vit_tiny_digits.py
+Hardware: 2 CPU cores, fp32.
+Expected: which digit, from class names alone, and retrieval; the recipe as it stands was not run to its end.
+"""
+
+from mmengine.config import read_base
+
+from internvl_mm.preprocess.class_prompts import ClassPrompts
+
+with read_base():
+    from .._base_.benchmarks.digit_pairs import *
+    from .._base_.data.digit_captions import *
+    from .._base_.models.contrastive_tiny import *
+    from .._base_.models.intern_vit_tiny import backbone as _backbone
+    from .._base_.runtime import *
+    from .._base_.schedules.scratch_adamw_60e import *
+
+model.update(
+    backbone=_backbone,
+    class_prompts=dict(
+        zero_shot=dict(
+            type=ClassPrompts,
+            names=('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'),
+            templates=('The picture shows one digit: {c}.',),
+        ),
+    ),
+)
+train_cfg.update(max_epochs=25, val_interval=25)
+param_scheduler[0].update(end=25)
