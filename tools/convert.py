@@ -25,6 +25,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help='layout to write: the first four of the ViT alone, the others of a chat model (chat: published, adapters '
         'merged; chat-native: of transformers) or one part of it',
     )
+    parser.add_argument(
+        '--separate', action='store_true', help='of a training run: keep its adapters beside the weights'
+    )
     parser.add_argument('--num-heads', type=int, help='attention heads, when no config.json says it')
     return parser.parse_args(argv)
 
@@ -46,6 +49,11 @@ def convert_weights(arguments: argparse.Namespace) -> int:
     from internvl_mm.models.convert.chat_report import CHAT_LAYOUTS, convert_chat, print_chat_report
     from internvl_mm.models.convert.report import convert, print_report
 
+    if arguments.to == 'chat' and not (arguments.source / 'config.json').exists():
+        from internvl_mm.engine.chat_export import export_chat  # a training run
+
+        export_chat(arguments.source, arguments.target, merge=not arguments.separate)
+        return 0
     if arguments.to in CHAT_LAYOUTS:
         chat = convert_chat(arguments.source, arguments.target, arguments.to)
         print_chat_report(chat, arguments.target)

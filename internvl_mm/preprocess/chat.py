@@ -82,6 +82,12 @@ class ChatEncoder:
         self.decoder: ImageDecoder = _build(decoder) or ImageDecoder()
         self.augment: JpegNoise | None = None
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a model has to agree with."""
+        template, size = self.text.template.name, len(self.tokenizer)
+        return dict(template=template, tokens_per_tile=self.tokens_per_tile, vocabulary=size)
+
     def variant(self, *, max_tiles: int | None = None, augment: bool = False) -> ChatEncoder:
         """The same with what a data set of a meta file says for itself.
 

@@ -122,7 +122,7 @@ class ChatDataset(GuardedDataset):
     @property
     def metainfo(self) -> dict[str, Any]:
         """See :class:`GuardedDataset`."""
-        return dict(name=self.name)
+        return dict(name=self.name, encoder=getattr(self.encoder, 'facts', {}))
 
     def fingerprint(self) -> str:
         """See :class:`GuardedDataset`."""

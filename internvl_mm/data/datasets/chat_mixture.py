@@ -173,7 +173,7 @@ class ChatMixture(GuardedDataset):
     @property
     def metainfo(self) -> dict[str, Any]:
         """See :class:`GuardedDataset`; ``mixture`` says how many samples of each data set there are."""
-        return dict(name=self.name, mixture=self.counts)
+        return dict(self.datasets[0].metainfo, name=self.name, mixture=self.counts)
 
     def fingerprint(self) -> str:
         """See :class:`GuardedDataset`."""

@@ -82,7 +82,7 @@ class PreferenceDataset(GuardedDataset):
     @property
     def metainfo(self) -> dict[str, Any]:
         """See :class:`GuardedDataset`."""
-        return dict(name=self.name)
+        return dict(name=self.name, encoder=getattr(self.encoder, 'facts', {}))
 
     def fingerprint(self) -> str:
         """See :class:`GuardedDataset`."""
