@@ -2,7 +2,8 @@
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/contrastive_intern_vit_tiny_digits.py
 Hardware: 2 CPU cores, fp32.
-Expected: which digit, from class names alone, and retrieval; the recipe as it stands was not run to its end.
+Expected: zero-shot top-1 33 % after 120 of 550 iterations (measured with a schedule of that length, seed 0, chance is
+10 %); the whole recipe was not run.
 """
 
 from mmengine.config import read_base

@@ -15,8 +15,7 @@ train_dataloader = dict(
     drop_last=True,  # contrast needs as many pairs on every process
     sampler=dict(type=EpochSampler),
     collate_fn=dict(type=collate_samples),
-    # Kinds 0 and 1 say the digit, with and without its colour: 'A red 3.', 'The picture shows one digit: 3.'
-    dataset=dict(
-        type=DigitCaptionDataset, name='pairs_train', split='train', kinds=(0, 1), transform=[_bend]
-    ),
+    # Kind 1 says the digit alone: 'The picture shows one digit: 3.' With colours among the captions (kinds 0 and 1, or
+    # all) this model had learned colours but no digits after 300 to 440 iterations.
+    dataset=dict(type=DigitCaptionDataset, name='pairs_train', split='train', kinds=(1,), transform=[_bend]),
 )
