@@ -1,7 +1,7 @@
 """Second turn about a picture of 6 tiles: a session that remembers against reading the conversation again.
 
 The gate: both give the same answer. The peer is our own ``model.chat`` with the history, which computes what the
-published one does: the vision tower and the whole prompt in every turn. The model is random, of 20 M parameters, with
+published one does: the vision tower and the whole prompt in every turn. The model is random, of 23 M parameters, with
 tiles of 448 pixels and 256 tokens each.
 """
 
