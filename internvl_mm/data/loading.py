@@ -80,10 +80,10 @@ class LoadSegMap:
         """Add ``gt_seg_map``."""
         path = results['seg_map_path']
         labels = self._read(path)
-        if 'img_shape' in results and labels.shape != results['img_shape']:
-            raise _wrong_size(
-                results['img_path'], results['img_shape'], f'the label map {path}', labels.shape
-            )
+        # Of the file, not of the image as it is by now: for testing, maps are read after resizing.
+        size = results.get('ori_shape', labels.shape)
+        if labels.shape != size:
+            raise _wrong_size(results['img_path'], size, f'the label map {path}', labels.shape)
         classes = results.get('classes') or ()
         reduced = bool(results.get('reduce_zero_label'))
         if reduced:

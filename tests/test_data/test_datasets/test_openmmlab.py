@@ -11,7 +11,7 @@ import torch
 from mmcv.transforms import RandomFlip, RandomResize, Resize
 from mmengine.dataset import ConcatDataset
 from mmseg.datasets import BaseSegDataset, PackSegInputs
-from mmseg.datasets.transforms import LoadAnnotations, PhotoMetricDistortion, RandomCrop
+from mmseg.datasets.transforms import LoadAnnotations, PhotoMetricDistortion, RandomCrop, ResizeToMultiple
 from mmseg.models import SegDataPreProcessor
 from PIL import Image
 
@@ -146,6 +146,22 @@ def test_a_mask_of_another_size_than_its_image(root: Path):
     save_mask(root, np.zeros((7, 9), np.uint8))
     with pytest.raises(DataError, match=r'0.jpg has 20×28 pixels .*0.png 7×9: pair each image'):
         wrapped(root)[0]
+
+
+def test_maps_read_after_resizing_keep_their_size_and_are_still_checked(root: Path):
+    """The published test pipelines: mIoU is computed at the resolution of the files."""
+    resized = [
+        dict(type=LoadImage),
+        dict(type=Resize, scale=(1_000_000, 14), keep_ratio=True),
+        dict(type=ResizeToMultiple, size_divisor=14),
+        dict(type=LoadSegMap),
+        PACK,
+    ]
+    item = wrapped(root, resized)[0]
+    assert item['inputs'].shape == (3, 14, 28) and labels_of(item).shape == (1, 20, 28)
+    save_mask(root, np.zeros((14, 28), np.uint8))
+    with pytest.raises(DataError, match=r'0.jpg has 20×28 pixels .*0.png 14×28: pair each image'):
+        wrapped(root, resized)[0]
 
 
 def test_a_picture_turned_by_exif_says_so(root: Path):
