@@ -23,7 +23,7 @@ with read_base():
 default_hooks['pictures'] = dict(type=AnswerPicturesHook)
 optim_wrapper = dict(
     type=OptimWrapper,
-    optimizer=dict(type=AdamW, lr=2e-3, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
+    optimizer=dict(type=AdamW, lr=3e-3, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=1.0),
     constructor=PartRates,
 )
