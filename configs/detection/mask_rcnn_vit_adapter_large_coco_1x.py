@@ -28,4 +28,6 @@ model.update(
     ],
 )
 optim_wrapper.update(paramwise_cfg=dict(decay_rate=0.8))
+# AugReg weights were trained on pixels of -1 to 1
+model['data_preprocessor'].update(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])
 default_hooks['checkpoint'].update(by_epoch=True, interval=1, save_best='coco/bbox_AP')

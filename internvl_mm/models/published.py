@@ -29,6 +29,7 @@ WITHOUT_EFFECT = (
     'layerscale_no_force_fp32',
     'pretrain_size',
     'pretrained',
+    'unfreeze_pos_embed',
     'use_flash_attn',
     'with_cp',
 )

@@ -35,7 +35,10 @@ ADAPTER_DEFAULTS = dict(
     interaction_indexes=None,
     with_cffn=True,
     cffn_ratio=0.25,
-    deform_ratio=0.25,
+    deform_ratio=0.5,  # of the class; the published config says 0.25
+    out_indices=(0, 1, 2, 3),
+    with_fpn=False,  # this and the next are passed on to the ViT, whose neck the adapter does not use
+    with_final_norm=False,
     add_vit_feature=True,
     use_extra_extractor=True,
     use_final_norm=True,
@@ -62,7 +65,8 @@ def build_published_segmentation(
     """
     settings = complete(arguments, SEGMENTATION_DEFAULTS, owner='the published segmentation backbone')
     width, patch = settings['embed_dim'], float(settings['patch_size'])
-    taps = tuple(settings['out_indices'])
+    # as published, maps come in the order of the blocks, each once, whatever the order of the argument
+    taps = tuple(sorted(set(settings['out_indices'])))
     # Frozen: a rebuilt model is for features; training goes through configs.
     backbone = InternViT(**vit_settings(settings), out_indices=taps, frozen='all')
     neck: nn.Module
@@ -94,6 +98,10 @@ def build_published_adapter(arguments: Mapping[str, Any], weights: Mapping[str, 
     groups = settings['interaction_indexes']
     if not groups:
         raise ConfigError('interaction_indexes is missing: give the first and last block of each group')
+    if len(settings['out_indices']) != 4:
+        raise ConfigError(
+            f'out_indices={settings["out_indices"]}: the adapter is built with all four maps alone; leave it out'
+        )
     # The adapter takes the argument away from the ViT (see above).
     vit = dict(settings, init_values=VIT_DEFAULTS['init_values'])
     adapter = ViTAdapter(

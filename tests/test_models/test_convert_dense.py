@@ -190,8 +190,16 @@ def test_every_tensor_of_an_adapter_is_accounted_for(change: dict, message: str)
 def test_the_published_builder_knows_its_arguments() -> None:
     weights = load_file(GOLDEN / 'model.safetensors')
     arguments = dict(img_size=64, embed_dim=48, num_heads=4, depth=4, mlp_ratio=2, conv_inplane=8,
-                     deform_num_heads=4, deform_ratio=0.5, interaction_indexes=[[0, 1], [2, 3]])  # fmt: skip
+                     deform_num_heads=4, interaction_indexes=[[0, 1], [2, 3]])  # fmt: skip
+    # the default of deform_ratio is the 0.5 of the class, not the 0.25 of the published config
     assert build_published_adapter(arguments, weights).strides == (4.0, 8.0, 16.0, 32.0)
+    assert build_published_adapter(
+        {**arguments, 'out_indices': [0, 1, 2, 3], 'with_fpn': False}, weights
+    ).groups
+    with pytest.raises(
+        ConfigError, match=r'out_indices=\[0, 1, 2\]: the adapter is built with all four maps'
+    ):
+        build_published_adapter({**arguments, 'out_indices': [0, 1, 2]}, weights)
     with pytest.raises(ConfigError, match='interaction_indexes is missing'):
         build_published_adapter({**arguments, 'interaction_indexes': None}, weights)
     with pytest.raises(ConfigError, match="'deform_head' is no argument of the published adapter"):

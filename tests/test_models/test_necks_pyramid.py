@@ -176,6 +176,9 @@ def test_the_published_builder_accounts_for_every_tensor_and_argument() -> None:
     alone = {name: tensor for name, tensor in weights.items() if not name.startswith('up')}
     (tap,) = build_published_segmentation(arguments, alone)(torch.zeros(1, 3, 56, 56))
     assert tap.shape == (1, 48, 4, 4)
+    # published maps come in the order of the blocks
+    swapped = {**arguments, 'out_indices': [3, 1], 'unfreeze_pos_embed': True}
+    assert torch.equal(build_published_segmentation(swapped, alone)(torch.zeros(1, 3, 56, 56))[1], tap)
     with pytest.raises(CheckpointError, match=r"unexpected: \['up1.0.bias'"):
         build_published_segmentation(arguments, weights)
     with pytest.raises(CheckpointError, match=r"missing: \['up1.0.bias'"):

@@ -24,7 +24,7 @@ _scales = dict(
     ],
     keep_ratio=True,
 )
-_enlarge = dict(type=RandomChoiceResize, scales=[(4200, 400), (4200, 500), (4200, 600)], keep_ratio=True)
+_enlarge = dict(type=RandomChoiceResize, scales=[(1333, 400), (1333, 500), (1333, 600)], keep_ratio=True)
 _crop = dict(type=RandomCrop, crop_type='absolute_range', crop_size=(384, 600), allow_negative_crop=True)
 _last_crop = dict(
     type=RandomCrop, crop_type='absolute_range', crop_size=(1024, 1024), allow_negative_crop=True

@@ -1,6 +1,7 @@
 """ViT-Adapter-Large for detection: width 1024, windows of 14, every sixth block global; four maps, strides 4 to 32.
 
-Weights of the ViT: the AugReg ViT-L/16 of timm, resampled. Source: Chen et al. 2022 (arXiv 2205.08534).
+Weights of the ViT: the AugReg ViT-L/16 of timm at 384 pixels, which saw pixels of -1 to 1.
+Source: Chen et al. 2022 (arXiv 2205.08534).
 """
 
 from internvl_mm.models.backbones import InternViT, ViTAdapter
@@ -13,7 +14,7 @@ backbone = dict(
         num_hidden_layers=24,
         num_attention_heads=16,
         intermediate_size=4096,
-        image_size=224,
+        image_size=384,
         patch_size=16,
         norm_type='layer_norm',
         qk_normalization=False,

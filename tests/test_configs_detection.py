@@ -1,0 +1,56 @@
+"""The detection configs are the published recipes, number by number."""
+
+from __future__ import annotations
+
+import pytest
+from mmengine.config import Config
+
+from internvl_mm.engine.config import config_root, load_config
+
+SIZES = {  # width, blocks, heads, drop path, deformable heads, ratio, last block of a group, side of the ViT's pictures
+    'tiny': (192, 12, 3, 0.1, 6, 1.0, 2, 224),
+    'small': (384, 12, 6, 0.2, 6, 1.0, 2, 224),
+    'base': (768, 12, 12, 0.3, 12, 0.5, 2, 224),
+    'large': (1024, 24, 16, 0.4, 16, 0.5, 5, 384),
+}
+
+
+def load(name: str) -> Config:
+    return load_config(str(config_root() / 'detection' / f'{name}.py'))
+
+
+@pytest.mark.parametrize('schedule', ['1x', '3x'])
+@pytest.mark.parametrize('size', SIZES)
+def test_vit_adapters_are_those_of_the_table(size: str, schedule: str) -> None:
+    cfg = load(f'mask_rcnn_vit_adapter_{size}_coco_{schedule}')
+    adapter, vit = cfg.model.backbone, cfg.model.backbone.backbone
+    width, blocks, heads, drop_path, deform_heads, ratio, last, side = SIZES[size]
+    assert (vit.hidden_size, vit.num_hidden_layers, vit.num_attention_heads) == (width, blocks, heads)
+    assert vit.drop_path_rate == adapter.drop_path_rate == drop_path
+    assert (adapter.deform_num_heads, adapter.deform_ratio, adapter.norm) == (deform_heads, ratio, 'batch')
+    assert tuple(adapter.interactions[0]) == (0, last) and vit.global_blocks[0] == last
+    assert (vit.window_size, vit.window_padding, vit.image_size) == (14, 'projected', side)
+    pixels, optimizer = cfg.model.data_preprocessor, cfg.optim_wrapper.optimizer
+    # AugReg weights, of the large model alone, saw pixels of -1 to 1.
+    assert pixels.mean == ([127.5] * 3 if size == 'large' else [123.675, 116.28, 103.53])
+    assert pixels.std == ([127.5] * 3 if size == 'large' else [58.395, 57.12, 57.375])
+    assert (optimizer.lr, optimizer.weight_decay) == (1e-4, 0.05)
+    rates = cfg.optim_wrapper.paramwise_cfg
+    if size == 'large':
+        assert rates == dict(decay_rate=0.8)
+    else:
+        assert set(rates.custom_keys) == {'level_embed', 'position_embedding', 'norm', 'bias'}
+    epochs, steps = (12, [8, 11]) if schedule == '1x' else (36, [27, 33])
+    assert (cfg.train_cfg.max_epochs, cfg.param_scheduler[1].milestones) == (epochs, steps)
+
+
+def test_multi_scale_pictures_are_those_of_the_published_3x() -> None:
+    pipeline = load('mask_rcnn_vit_adapter_small_coco_3x').train_dataloader.dataset.pipeline
+    plain, (enlarge, crop, again) = pipeline[3].transforms
+    assert plain[0].scales == again.scales == [(1333, side) for side in range(480, 801, 32)]
+    assert enlarge.scales == [(1333, side) for side in (400, 500, 600)]
+    assert (crop.crop_size, crop.allow_negative_crop, pipeline[4].crop_size) == (
+        (384, 600),
+        True,
+        (1024, 1024),
+    )
