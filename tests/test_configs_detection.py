@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
+from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.engine.config import config_root, load_config
+from internvl_mm.registry import DATASETS
 
 SIZES = {  # width, blocks, heads, drop path, deformable heads, ratio, last block of a group, side of the ViT's pictures
     'tiny': (192, 12, 3, 0.1, 6, 1.0, 2, 224),
@@ -54,3 +60,27 @@ def test_multi_scale_pictures_are_those_of_the_published_3x() -> None:
         True,
         (1024, 1024),
     )
+
+
+@pytest.mark.parametrize('name', ['mask_rcnn_vit_adapter_tiny_coco_3x', 'atss_vit_adapter_small_coco_3x',
+                                  'mask_rcnn_sfp_intern_vit_300m_448px_v2_5_lvis_1x'])  # fmt: skip
+def test_training_pictures_and_their_boxes_are_read(name: str, tmp_path: Path) -> None:
+    Image.new('RGB', (90, 60), 'red').save(tmp_path / '0.jpg')
+    outline = [[10, 10, 70, 10, 70, 50, 10, 50]]
+    box = dict(
+        id=1, image_id=1, category_id=1, bbox=[10, 10, 60, 40], area=2400, iscrowd=0, segmentation=outline
+    )
+    content = dict(images=[dict(id=1, file_name='0.jpg', height=60, width=90)], annotations=[box],
+                   categories=[dict(id=1, name='it')])  # fmt: skip
+    (tmp_path / 'it.json').write_text(json.dumps(content), encoding='utf-8')
+    settings = load(name).train_dataloader.dataset
+    settings.update(ann_file=str(tmp_path / 'it.json'), images=str(tmp_path), on_error='fail')
+    data = DATASETS.build(settings)
+    for epoch in range(4):  # both branches of the augmentation
+        item = data[SampleIndex(0, epoch, 0)]
+        found = item['data_samples'].gt_instances
+        height, width = item['inputs'].shape[1:]
+        # resized with their picture, from 60×90 pixels to a short side of 384 or more
+        boxes, longest = found.bboxes.tensor, max(height, width)
+        assert longest > 380 and boxes.max() > 90 and boxes.max() <= longest and boxes.shape == (1, 4)
+        assert ('masks' in found) == name.startswith('mask')

@@ -7,8 +7,10 @@ from mmengine.config import read_base
 with read_base():
     from .coco_detection import *
 
+# mmcv's own resizing, the default, knows no boxes of mmdetection
 _scales = dict(
     type=RandomChoiceResize,
+    resize_type='mmdet.Resize',
     scales=[
         (1333, 480),
         (1333, 512),
@@ -24,7 +26,12 @@ _scales = dict(
     ],
     keep_ratio=True,
 )
-_enlarge = dict(type=RandomChoiceResize, scales=[(1333, 400), (1333, 500), (1333, 600)], keep_ratio=True)
+_enlarge = dict(
+    type=RandomChoiceResize,
+    resize_type='mmdet.Resize',
+    scales=[(1333, 400), (1333, 500), (1333, 600)],
+    keep_ratio=True,
+)
 _crop = dict(type=RandomCrop, crop_type='absolute_range', crop_size=(384, 600), allow_negative_crop=True)
 _last_crop = dict(
     type=RandomCrop, crop_type='absolute_range', crop_size=(1024, 1024), allow_negative_crop=True

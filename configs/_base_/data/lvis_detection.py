@@ -9,8 +9,10 @@ from mmengine.config import read_base
 with read_base():
     from .coco_detection import *
 
+# mmcv's own resizing, the default, knows no boxes of mmdetection
 _resize = dict(
     type=RandomChoiceResize,
+    resize_type='mmdet.Resize',
     scales=[(1333, 640), (1333, 672), (1333, 704), (1333, 736), (1333, 768), (1333, 800)],
     keep_ratio=True,
 )
