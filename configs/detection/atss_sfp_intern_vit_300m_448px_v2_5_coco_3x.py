@@ -35,6 +35,7 @@ model.update(
     ],
 )
 optim_wrapper.update(paramwise_cfg=dict(decay_rate=0.8))
+strategy.update(find_unused_parameters=True)  # the finest map has no head
 train_dataloader['dataset']['pipeline'][1].update(with_mask=False)
 benchmarks['coco']['metrics'][0].update(kinds=('bbox',))
 default_hooks['checkpoint'].update(by_epoch=True, interval=1, save_best='coco/bbox_AP')
