@@ -86,8 +86,8 @@ def test_training_pictures_and_their_boxes_are_read(name: str, tmp_path: Path) -
         assert ('masks' in found) == name.startswith('mask')
 
 
-@pytest.mark.parametrize('name', ['atss_sfp_intern_vit_300m_448px_v2_5_coco_1x', 'atss_sfp_intern_vit_300m_448px_v2_5_coco_3x',
-                                  'atss_vit_adapter_small_coco_3x'])  # fmt: skip
+@pytest.mark.parametrize('name', ['sfp_intern_vit_300m_448px_v2_5_coco_1x', 'sfp_intern_vit_300m_448px_v2_5_coco_3x',
+                                  'vit_adapter_small_coco_3x'])  # fmt: skip
 def test_data_parallel_training_does_not_wait_for_the_map_atss_leaves_out(name: str) -> None:
-    cfg = load(name)
+    cfg = load(f'atss_{name}')
     assert cfg.model.neck[1].start_level == 1 and cfg.strategy.find_unused_parameters
