@@ -104,13 +104,16 @@ class ChatSession:
         chosen.setdefault('pad_token_id', self.tokenizer.pad_token_id)
         if chosen.get('num_beams', 1) > 1:
             raise DataError('num_beams above 1 needs a cache per beam: use model.chat for beam search')
-        prompt = ids[None].to(embeddings.device)
+        # Embeddings, as in chat: penalties for repetition are then about the answer, not about words of the prompt.
         output = self.model.language_model.generate(
-            input_ids=prompt, attention_mask=torch.ones_like(prompt), past_key_values=self._cache, **chosen
-        )[0]
+            inputs_embeds=embeddings,
+            attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device),
+            past_key_values=self._cache,
+            **chosen,
+        )[0].cpu()
         # The last token was given out but not yet read.
-        self._cached = output[: self._cache.get_seq_length()].cpu()
-        answer = self._decode(output[len(ids) :])
+        self._cached = torch.cat([ids, output])[: self._cache.get_seq_length()]
+        answer = self._decode(output)
         self._visual += visual
         self.history.append((question, answer))
         return answer

@@ -79,6 +79,19 @@ def test_positions_that_move_with_the_length_are_computed_again() -> None:
     assert reused[1] > 0 and reused[-1] == 0
 
 
+def test_penalties_for_repetition_are_those_of_chat_and_one_token_is_read_per_step(monkeypatch) -> None:
+    model, tokenizer = tiny_model(), tokenizer_of()
+    settings = dict(GREEDY, repetition_penalty=1.5, no_repeat_ngram_size=2)
+    session, lengths = ChatSession(model, tokenizer, settings=settings), []
+    layer = model.language_model.model.layers[0]
+    hook = layer.register_forward_pre_hook(lambda _, given: lengths.append(given[0].shape[1]))
+    answer = session.ask(QUESTIONS[0], [pixels(2)])
+    hook.remove()
+    assert lengths[1:] == [1] * (len(lengths) - 1) and len(lengths) > 1
+    assert answer == model.chat(tokenizer, pixels(2), QUESTIONS[0], settings)
+    assert answer != ChatSession(model, tokenizer, settings=GREEDY).ask(QUESTIONS[0], [pixels(2)])
+
+
 def test_a_stream_is_the_answer_and_a_failure_is_raised_where_it_is_read() -> None:
     model, tokenizer = tiny_model(), tokenizer_of()
     session, other = (ChatSession(model, tokenizer, settings=GREEDY) for _ in range(2))
