@@ -17,6 +17,8 @@ STAGES = (
     ('linear probes, cached features', 'linear_sweep_intern_vit_tiny_digits', 'top1'),
     ('attention-pooling probes, cached tokens', 'attn_pool_sweep_intern_vit_tiny_digits', 'top1'),
     ('k-NN probe, cached features', 'knn_intern_vit_tiny_digits', 'top1'),
+    ('detection, Mask R-CNN', 'mask_rcnn_intern_vit_tiny_digits', 'bbox_AP50'),
+    ('segmentation, UperNet', 'seg_upernet_full_intern_vit_tiny_digits', 'mIoU'),
 )
 
 

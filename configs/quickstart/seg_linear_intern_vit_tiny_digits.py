@@ -1,7 +1,6 @@
 """A linear layer on the frozen tiny InternViT of finetune_intern_vit_tiny_digits.py: digits of a scene by pixel.
 
-Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/seg_linear_intern_vit_tiny_digits.py \
-    --cfg-options model.backbone.pretrained=RUN/checkpoints/NAME
+Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/seg_linear_intern_vit_tiny_digits.py
 Hardware: 2 CPU cores, fp32.
 Expected: not run to its end yet; shorter trials stayed far below the goals, see docs/log.md.
 """

@@ -72,6 +72,7 @@ def vit_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
         qk_normalization=arguments['qk_normalization'],
         qk_norm_type=norm_type,  # in this code queries and keys are normalised as the blocks are
         qkv_bias=arguments['qkv_bias'],
-        initializer_factor=arguments['init_values'],
+        # None or 0: no layer scale, which is one of 1.
+        initializer_factor=arguments['init_values'] or 1.0,
         drop_path_rate=arguments['drop_path_rate'],
     )

@@ -1,11 +1,10 @@
-"""DigitScenes, label maps: crops of 56×56 pixels with a digit in them from 1,437 scenes of up to five, 112×112.
+"""DigitScenes, label maps: 1,437 whole scenes of up to five digits, 112×112, with their colours disturbed.
 
-A crop is as large as the pictures the tiny backbone was trained on, whose positions thus keep their meaning. Expects data/digit_scenes, which tools/dataset_converters/digit_scenes.py writes. Classes: the background and ten digits.
+Expects data/digit_scenes, which tools/dataset_converters/digit_scenes.py writes. Classes: the background and ten digits.
 """
 
-from mmcv.transforms import RandomResize
 from mmseg.datasets import BaseSegDataset, PackSegInputs
-from mmseg.datasets.transforms import PhotoMetricDistortion, RandomCrop
+from mmseg.datasets.transforms import PhotoMetricDistortion
 
 from internvl_mm.data.collate import collate_lists
 from internvl_mm.data.datasets import OpenMMLabDataset
@@ -20,7 +19,7 @@ _files = dict(
     metainfo=dict(classes=_classes),
 )
 train_dataloader = dict(
-    batch_size=48,
+    batch_size=8,
     num_workers=1,
     persistent_workers=True,
     drop_last=True,
@@ -34,9 +33,6 @@ train_dataloader = dict(
             pipeline=[
                 dict(type=LoadImage),
                 dict(type=LoadSegMap),
-                dict(type=RandomResize, scale=(112, 112), ratio_range=(1.0, 1.3), keep_ratio=True),
-                # A digit covers a sixth of a crop around it: more background than this means there is none.
-                dict(type=RandomCrop, crop_size=(56, 56), cat_max_ratio=0.84),
                 dict(type=PhotoMetricDistortion),
                 dict(type=PackSegInputs),
             ],

@@ -6,12 +6,11 @@ from internvl_mm.models.heads.linear_seg import LinearSegHead
 from internvl_mm.models.tasks import Segmenter
 
 with read_base():
-    from .seg_digits import _inference, _loss
+    from .seg_digits import _loss
     from .seg_digits import data_preprocessor as _data_preprocessor
 
 model = dict(
     type=Segmenter,
     decode_head=dict(type=LinearSegHead, num_classes=11, in_index=0, loss_decode=_loss),
-    inference=_inference,
     data_preprocessor=_data_preprocessor,
 )
