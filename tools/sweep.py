@@ -41,8 +41,8 @@ def sweep(settings: list[str], work_dir: Path | None) -> int:
     Raises:
         UserError: A setting is wrong; nothing was started.
     """
-    from internvl_mm.engine.sweep.report import report
     from internvl_mm.engine.sweep.launch import launch
+    from internvl_mm.engine.sweep.report import report
     from internvl_mm.utils.errors import ConfigError
 
     leaves = [word.removeprefix('config=') for word in settings if word.startswith('config=')]
