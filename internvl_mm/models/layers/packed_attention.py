@@ -31,6 +31,7 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     cu_seq_lens_q: Tensor | None = None,
+    sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attend within samples; what transformers calls for ``attn_implementation='packed'``.
@@ -44,6 +45,7 @@ def packed_attention(
         scaling: Factor of the logits.
         dropout: Of the attention weights.
         cu_seq_lens_q: Where samples begin and the last ends, int32 ``[N + 1]``; without it, SDPA.
+        sliding_window: How many tokens a token sees, itself among them (Phi-3, some Qwen2); all when left out.
         **kwargs: Passed on to SDPA.
 
     Returns:
@@ -57,7 +59,8 @@ def packed_attention(
         rows = (part[0].transpose(0, 1) for part in (query, key, value))  # [L, heads, d]
         longest = int((cu_seq_lens_q[1:] - cu_seq_lens_q[:-1]).max())
         grouped = query.shape[1] != key.shape[1]
-        # A window of (-1, 0) is causal.
+        # A window of (-1, 0) is causal; the numbers do not count the token itself.
+        back = sliding_window - 1 if sliding_window else -1
         attended = varlen_attn(
             *rows,
             cu_seq_lens_q,
@@ -65,22 +68,31 @@ def packed_attention(
             longest,
             longest,
             scale=scaling,
-            window_size=(-1, 0),
+            window_size=(back, 0),
             enable_gqa=grouped,
         )
         return attended.unsqueeze(0), None
     bounds = cu_seq_lens_q.tolist()
+    masks = [_window(end - start, sliding_window, query.device) for start, end in zip(bounds, bounds[1:])]
     samples = [
         scaled_dot_product_attention(
             *(part[:, :, start:end] for part in (query, key, value)),
+            attn_mask=mask,
             dropout_p=dropout,
-            is_causal=True,
+            is_causal=mask is None,
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],
         )
-        for start, end in zip(bounds, bounds[1:])
+        for mask, start, end in zip(masks, bounds, bounds[1:])
     ]
     return torch.cat(samples, dim=2).transpose(1, 2), None
+
+
+def _window(length: int, window: int | None, device: torch.device) -> Tensor | None:
+    """Which tokens see which in a sample, bool ``[L, L]``; ``None`` where every token sees all before it."""
+    if not window or window >= length:
+        return None
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril().triu(1 - window)
 
 
 def packed_arguments(cu_seqlens: Tensor) -> dict[str, Any]:
