@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -277,12 +279,18 @@ def _tiles_of_samples(
     pixel_values: Tensor | None, given: Sequence[int | Sequence[int]] | None, samples: int
 ) -> list[list[int]]:
     """Tiles of each image of each sample."""
+    if not samples:
+        raise DataError('questions is empty: give at least one question')
     total = 0 if pixel_values is None else len(pixel_values)
+    if isinstance(given, (Tensor, np.ndarray)):
+        given = given.tolist()
     if given is None or not total:
-        if total % max(samples, 1):
+        if total % samples:
             raise DataError(f'{total} tiles cannot be shared by {samples} questions: give num_patches_list')
         return [[total // samples] if total else [] for _ in range(samples)]
-    tiles = [([entry] if entry else []) if isinstance(entry, int) else list(entry) for entry in given]
+    tiles = [
+        ([int(entry)] if entry else []) if isinstance(entry, Integral) else list(entry) for entry in given
+    ]
     counted = sum(map(sum, tiles))
     if len(tiles) != samples or counted != total:
         raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 from transformers import TextIteratorStreamer
@@ -228,3 +229,12 @@ def test_prompt_text_is_the_rendered_one_with_placeholders() -> None:
     )
     with pytest.raises(DataError, match='the conversation has 2 <image> but 1 images were given'):
         expand_images('<image><image>', [1], 4)
+
+
+def test_counts_of_tiles_may_be_arrays_and_a_batch_is_not_empty(model, tokenizer) -> None:
+    tiles, questions = pixels(3), ['One?', 'Two?']
+    plain = model.batch_chat(tokenizer, tiles, questions, GREEDY, num_patches_list=[1, 2])
+    for counts in (torch.tensor([1, 2]), np.array([1, 2]), [np.int64(1), np.int64(2)]):
+        assert model.batch_chat(tokenizer, tiles, questions, GREEDY, num_patches_list=counts) == plain
+    with pytest.raises(DataError, match='questions is empty'):
+        model.batch_chat(tokenizer, None, [], GREEDY)
