@@ -20,20 +20,9 @@ with read_base():
     from .._base_.schedules.detection_adamw_3x import *
     from .._base_.strategies.ddp import *
 
-model.update(
-    backbone=_backbone,
-    neck=[
-        dict(type=SimpleFeaturePyramid, dim=1024, num_outs=4),
-        dict(
-            type=FPN,
-            in_channels=[256] * 4,
-            out_channels=256,
-            start_level=1,
-            add_extra_convs='on_output',
-            num_outs=5,
-        ),
-    ],
-)
+_fpn = dict(type=FPN, in_channels=[256] * 4, out_channels=256, num_outs=5)
+_fpn.update(start_level=1, add_extra_convs='on_output')
+model.update(backbone=_backbone, neck=[dict(type=SimpleFeaturePyramid, dim=1024, num_outs=4), _fpn])
 optim_wrapper.update(paramwise_cfg=dict(decay_rate=0.8))
 strategy.update(find_unused_parameters=True)  # the finest map has no head
 train_dataloader['dataset']['pipeline'][1].update(with_mask=False)
