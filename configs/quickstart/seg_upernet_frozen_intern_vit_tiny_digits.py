@@ -2,7 +2,7 @@
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/seg_upernet_frozen_intern_vit_tiny_digits.py
 Hardware: 2 CPU cores, fp32.
-Expected: not run to its end yet; shorter trials stayed far below the goals, see docs/log.md.
+Expected: not run with this schedule; shorter trials stayed far below the goals, see docs/log.md.
 """
 
 from mmengine.config import read_base

@@ -1,8 +1,8 @@
 """UperNet on the tiny InternViT of finetune_intern_vit_tiny_digits.py, all weights: digits of a scene by pixel.
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/seg_upernet_full_intern_vit_tiny_digits.py
-Hardware: 2 CPU cores, fp32.
-Expected: not run to its end yet; shorter trials stayed far below the goals, see docs/log.md.
+Hardware: 2 CPU cores, fp32; 4 minutes on a busy machine.
+Expected: mIoU 19.8 on 360 scenes of other digits (measured, seed 0, backbone at 97.8); the goal of 45 is not met.
 """
 
 from mmengine.config import read_base
