@@ -289,7 +289,9 @@ def _tiles_of_samples(
             raise DataError(f'{total} tiles cannot be shared by {samples} questions: give num_patches_list')
         return [[total // samples] if total else [] for _ in range(samples)]
     tiles = [
-        ([int(entry)] if entry else []) if isinstance(entry, Integral) else list(entry) for entry in given
+        # A number is one image; numpy's are no int.
+        ([int(entry)] if entry else []) if isinstance(entry, int | Integral) else list(entry)  # type: ignore[arg-type]
+        for entry in given
     ]
     counted = sum(map(sum, tiles))
     if len(tiles) != samples or counted != total:

@@ -29,8 +29,10 @@ def check_internvl_14b(folder: Path) -> Iterator[Comparison]:
         yield f'logits_per_image_{letter}', per_image, golden[f'logits_per_image_{letter}']
         yield f'logits_per_text_{letter}', per_text, golden[f'logits_per_text_{letter}']
     yield 'query_features', model.get_image_features(pixels)[1], golden['query_features']
-    kinds = ('positive', 'negative', 'summarize', 'caption')
-    texts = AlignmentTexts(*(golden[f'{kind}_input_ids'] for kind in kinds), golden['caption_labels'])
+    positive, negative, summary, caption = (
+        golden[f'{kind}_input_ids'] for kind in ('positive', 'negative', 'summarize', 'caption')
+    )
+    texts = AlignmentTexts(positive, negative, summary, caption, golden['caption_labels'])
     losses = generative_losses(model, pixels, texts)
     for name, loss in losses.items():
         yield name, loss.view(1), golden[name]
