@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
 from internvl_mm.preprocess.chat_text import IMAGE, IMG_CONTEXT, IMG_END, IMG_START, ChatTextEncoder
 from internvl_mm.preprocess.conversation import ChatTemplate, Turn
@@ -40,7 +41,7 @@ class _Prompt:
 
 
 # What a caller gives: settings of ``generate``, a streamer among them.
-Settings = dict[str, Any]
+Settings: TypeAlias = dict[str, Any] | GenerationConfig
 
 
 class ChatGeneration(ChatParts):
@@ -190,8 +191,14 @@ class ChatGeneration(ChatParts):
     ) -> list[str]:
         """Decoded continuations of the prompts."""
         ids = [self._prompt_ids(tokenizer, prompt, image_tokens) for prompt in prompts]
-        settings = {**settings, 'eos_token_id': self._stop_id(tokenizer)}
-        settings.setdefault('pad_token_id', tokenizer.pad_token_id)
+        given = settings.to_diff_dict() if isinstance(settings, GenerationConfig) else settings
+        if given.get('num_return_sequences', 1) != 1:
+            raise DataError(
+                f'num_return_sequences={given["num_return_sequences"]}: chat gives one answer per question; ask '
+                'again with do_sample=True, or use generate'
+            )
+        options = {**given, 'eos_token_id': self._stop_id(tokenizer)}
+        options.setdefault('pad_token_id', tokenizer.pad_token_id)
         self.img_context_token_id = token_id(tokenizer, image_tokens[2])
         if len(ids) == 1:  # needs no padding token
             inputs = {
@@ -204,7 +211,7 @@ class ChatGeneration(ChatParts):
             pixel_values=pixel_values,
             input_ids=inputs['input_ids'],
             attention_mask=inputs['attention_mask'],
-            **settings,
+            **options,
         )
         cleaned = getattr(tokenizer, 'clean_up_tokenization_spaces', False)
         texts = tokenizer.batch_decode(output, skip_special_tokens=True, clean_up_tokenization_spaces=False)

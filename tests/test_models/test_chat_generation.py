@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from transformers import TextIteratorStreamer
+from transformers import GenerationConfig, TextIteratorStreamer
 from transformers.generation.streamers import BaseStreamer
 
 from internvl_mm.models.chat_prompt import build_prompt, expand_images
@@ -238,3 +238,11 @@ def test_counts_of_tiles_may_be_arrays_and_a_batch_is_not_empty(model, tokenizer
         assert model.batch_chat(tokenizer, tiles, questions, GREEDY, num_patches_list=counts) == plain
     with pytest.raises(DataError, match='questions is empty'):
         model.batch_chat(tokenizer, None, [], GREEDY)
+
+
+def test_settings_may_be_a_generation_config_and_ask_for_one_answer(model, tokenizer) -> None:
+    settings = dict(max_new_tokens=4, do_sample=False)
+    answer = model.chat(tokenizer, None, 'How many?', settings)
+    assert model.chat(tokenizer, None, 'How many?', GenerationConfig(**settings)) == answer
+    with pytest.raises(DataError, match='num_return_sequences=2: chat gives one answer per question'):
+        model.chat(tokenizer, None, 'How many?', dict(settings, num_return_sequences=2))
