@@ -3,13 +3,18 @@
 Six of seven pixels are background: with equal weights a model learns nothing else for a long time.
 """
 
-from mmengine.config import read_base
-from mmseg.models import CrossEntropyLoss
+from mmseg.models import CrossEntropyLoss, SegDataPreProcessor
 
-with read_base():
-    from .seg_preprocessor import data_preprocessor
-
-data_preprocessor.update(size=(112, 112))
+# ImageNet statistics, as the backbone was trained with.
+data_preprocessor = dict(
+    type=SegDataPreProcessor,
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    bgr_to_rgb=True,
+    pad_val=0,
+    seg_pad_val=255,
+    size=(112, 112),
+)
 _loss = dict(
     type=CrossEntropyLoss,
     class_weight=[0.1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
