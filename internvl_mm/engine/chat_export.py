@@ -77,6 +77,7 @@ def load_task(state: Path, config: Config, meta: Mapping[str, Any]) -> ChatTunin
         raise CheckpointError(f'{state} is of {type(task).__name__}: only chat models are written as such')
     task.init_weights()
     check_files(state)
+    # A state of trainable parameters alone lacks the frozen ones, which init_weights has just read.
     found = task.load_state_dict(load_tensors(state / MODEL), strict='frozen_sha256' not in meta)
     if found.unexpected_keys:
         raise CheckpointError(f'{state}: {found.unexpected_keys[0]} has no place in the model of its config')
@@ -94,6 +95,7 @@ def _forget_pretrained(settings: Any) -> None:
 
 def merge_adapters(model: nn.Module) -> None:
     """Add all adapters to their weights and take them out, in place."""
+    # A list, since modules are replaced on the way.
     for name, layer in list(model.named_modules()):
         if isinstance(layer, BaseTunerLayer):
             layer.merge()
@@ -112,6 +114,7 @@ def adapter_ranks(task: ChatTuning) -> dict[str, int]:
         adapters = task.parts[part].adapters
         if adapters is None:
             continue
+        # A published config keeps ranks alone: wrap_backbone_lora and wrap_llm_lora derive alpha = 2 x rank.
         why = None
         if part not in ranks:
             why = 'adapters of the projector'

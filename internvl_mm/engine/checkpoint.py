@@ -63,6 +63,7 @@ def save_state(folder: str | Path, shared: dict[str, Any], own: dict[str, Any]) 
     folder = Path(folder)
     rank, scratch = get_rank(), folder.with_name(f'.{folder.name}.unfinished')
     try:
+        # Three meetings: nobody writes before the folder is there, nor renames it before all have written.
         _together(folder, lambda: _make_scratch(scratch) if rank == 0 else None)
         _together(
             folder,
@@ -193,6 +194,7 @@ def check_files(state: Path) -> None:
             f'{state}: {MANIFEST} cannot be read ({error}); use an older checkpoint'
         ) from error
     for name, expected in manifest.items():
+        # Size before content: it costs nothing, and tells a file cut short from one that was changed.
         path = state / name
         if not path.is_file():
             problem = 'is missing'
@@ -309,6 +311,7 @@ def check_fit(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], *,
 
 
 def _depth(names: Iterable[str]) -> int:
+    # The dot in front: a name may begin with 'layers.' itself.
     numbers = (re.search(r'\.(?:layers|blocks)\.(\d+)\.', f'.{name}') for name in names)
     return 1 + max((int(number[1]) for number in numbers if number), default=-1)
 

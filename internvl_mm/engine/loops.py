@@ -29,11 +29,13 @@ def batches(loader: DataLoader, *, done: int) -> Iterator[Any]:
 
     Samplers with ``skip(samples)`` jump there; with others the batches are read and dropped.
     """
+    # With a batch sampler of its own a loader's sampler is an unused sequential one.
     sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
     if done and hasattr(sampler, 'skip'):
         # The last batch of an epoch may be smaller.
         sampler.skip(min(done * loader.batch_size, len(sampler)))
         done = 0
+    # After the skip: workers begin to read as soon as there is an iterator.
     iterator = iter(loader)
     for _ in range(done):
         next(iterator, None)
@@ -169,6 +171,7 @@ class BenchmarkLoop(BaseLoop):
         self.runner.model.eval()
         results = {}
         for name in self.loaders:
+            # Hooks that run meanwhile ask for the loader and the evaluator.
             self.current = name
             results[name] = self._evaluate()
         return results

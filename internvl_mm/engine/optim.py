@@ -85,6 +85,7 @@ class LayerDecay:
         for name, parameter in model.named_parameters():
             layer = layers.get(id(parameter), last)
             if id(parameter) not in layers and name.startswith(self.at_input):
+                # Frozen parameters count here: a name is no mistake because its part does not train.
                 unused -= {start for start in self.at_input if name.startswith(start)}
                 layer = 0
             if parameter.requires_grad:
@@ -184,6 +185,7 @@ class CosineAfterWarmup(CosineAbsolute):
         step = self.last_step
         if step < self.warmup:
             return [base * step / self.warmup for base in self.base_values]
+        # max(): a warm-up as long as the training would divide by 0.
         share = min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
         cosine = 0.5 * (1 + math.cos(math.pi * share))
         return [self.eta_min + (base - self.eta_min) * cosine for base in self.base_values]

@@ -65,6 +65,7 @@ class PartRates(LayerDecay):
         if 'lr' not in self.optimizer_cfg:
             raise ConfigError('PartRates needs optim_wrapper.optimizer.lr')
         lr, weight_decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
+        # Name to (part, depth, last depth of the part).
         places = {name: model.layer_of(name) for name, _ in model.named_parameters()}
         parts = {part for part, _, _ in places.values()}
         for named in {*self.lr_mult, *self.decay_rates} - parts:
@@ -94,5 +95,6 @@ class PartRates(LayerDecay):
         """One group for all depths of a part without layer decay: fewer groups are faster."""
         merged: dict[tuple[str, int, int, bool], list] = defaultdict(list)
         for (part, depth, last, decays), parameters in found.items():
+            # At the last depth the decay has exponent 0: the rate is lr * lr_mult.
             merged[part, depth if part in self.decay_rates else last, last, decays] += parameters
         return merged

@@ -103,6 +103,7 @@ class ProbeRunner(Runner):
     def _keep(self, rows: list[ProbeRow]) -> None:
         # Dicts keep the order of the config: its first benchmark's first metric.
         chosen = next(iter(rows[0].metrics))
+        # Of equal rows the first, in the order of the config.
         best = max(rows, key=lambda row: row.metrics[chosen])
         plain = [dict(setting=row.setting, metrics=row.metrics, best=row is best) for row in rows]
         Path(self.log_dir, PROBE_ROWS).write_text(json.dumps(plain, indent=1) + '\n', encoding='utf-8')

@@ -84,6 +84,7 @@ class KNNProbe(BaseProbe):
         self, task: BaseTask, train: FeatureSet, tests: dict[str, FeatureSet], judge: Judge
     ) -> list[ProbeRow]:
         """See :class:`BaseProbe`; all views of the training images join the bank."""
+        # [V n, C], with as many labels; views of one image vote separately.
         bank = torch.cat([features for features, _ in train.views])
         labels = torch.cat([train.labels(view) for view in range(len(train.views))])
         if max(self.ks) > len(bank):
@@ -104,6 +105,7 @@ class KNNProbe(BaseProbe):
                         k=k,
                         temperature=self.temperature,
                     )
+                    # [chunk, C]: similarities take chunk x V n values.
                     for queries in test.views[0][0].split(self.chunk)
                 ]
                 metrics |= judge(name, torch.cat(scores))

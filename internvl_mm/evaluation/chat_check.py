@@ -156,6 +156,7 @@ class ChatChecker(Dataset):
                 if image == record.video:
                     video = open_video(image, decoder=decoder)
                     if self.read_files:
+                        # Frames are drawn at random: with a fixed draw, a second check finds the same.
                         with seeded(0, report.index):
                             video.read(dataset.encoder.frames(video, record.clip))
                 else:
@@ -169,6 +170,7 @@ class ChatChecker(Dataset):
     def _check_tokens(self, record: ChatRecord, dataset: ChatDataset, report: SampleReport) -> None:
         """Encode the text with the number of tiles that the pictures will have."""
         try:
+            # Without decoding pictures again: their sizes decide the number of tiles.
             report.tokens, report.tiles, report.labels = dataset.encoder.count(record)
         except DataError as error:
             report.add('too long' if isinstance(error, OverlongError) else 'encoding', error)
@@ -227,6 +229,7 @@ def check_all(checker: ChatChecker, file: str | Path, *, workers: int = 0) -> li
     Raises:
         DataError: The file cannot be written.
     """
+    # Reports are no tensors: the default collation would refuse them.
     loader = DataLoader(checker, batch_size=16, num_workers=workers, collate_fn=list)
     reports = []
     try:

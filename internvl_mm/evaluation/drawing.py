@@ -56,7 +56,9 @@ def draw_classes(
     present = [label for label in labels.unique().tolist() if label >= 0 and label != ignore]
     if not present:
         return picture.copy()
+    # unique() sorts, so the last class is the largest.
     colours = class_colours(present[-1] + 1)
+    # [K, H, W], one mask for each class that occurs.
     masks = torch.stack([labels == label for label in present])
     drawn = draw_segmentation_masks(
         pil_to_tensor(picture), masks, alpha=opacity, colors=[colours[label] for label in present]

@@ -28,10 +28,12 @@ def wilson_interval(correct: float, total: int, *, confidence: float = 0.95) -> 
     """
     if total <= 0 or not 0 <= correct <= total:
         raise ValueError(f'{correct} hits of {total} trials: needs at least one trial and 0 to {total} hits')
+    # Two-sided: of 0.95, half of what is missing lies on either side.
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     share, spread = correct / total, z * z / total
     centre = (share + spread / 2) / (1 + spread)
     half = z * sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
+    # At shares of exactly 0 and 1 rounding may lead a little outside.
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -82,6 +84,7 @@ def bootstrap_interval(
     rng = np.random.default_rng(0)
     # How often each sample is in each set; sums are then one matrix product.
     weights = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=resamples)
+    # [r, n] by [n, all counts of a sample], then into the shape of a sample again.
     sums = (weights @ counts.reshape(len(counts), -1)).reshape(resamples, *counts.shape[1:])
     low, high = np.nanquantile(statistic(sums), [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

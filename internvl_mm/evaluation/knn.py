@@ -30,9 +30,11 @@ def knn_scores(
     """
     if not 1 <= k <= len(bank):
         raise ValueError(f'k={k}: the bank has {len(bank)} features, so k can be 1 to {len(bank)}')
+    # [Q, M]; of it only [Q, k] goes on.
     similarity = F.normalize(queries.float(), dim=1) @ F.normalize(bank.float(), dim=1).T
     nearest, index = similarity.topk(k, dim=1)
     # A softmax over the k nearest: the same votes as exp(s / t), without overflow.
     votes = (nearest / temperature).softmax(dim=1)
     scores = torch.zeros(len(queries), num_classes, device=queries.device)
+    # Added, not set: several of the k neighbours may have one class.
     return scores.scatter_add_(1, labels[index], votes)

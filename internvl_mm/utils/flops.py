@@ -45,6 +45,7 @@ def vit_flops(
     tokens = patches + class_token
     # 4 d²: q, k, v and output projections; 2 N² d: scores and weighted values.
     block = tokens * (4 * width**2 + 2 * width * mlp) + 2 * tokens**2 * width
+    # The patch embedding is one product of [h w, 3 patch²] by [3 patch², d]; the class token is not embedded.
     return 2.0 * (num_layers * block + patches * 3 * patch**2 * width)
 
 
@@ -54,6 +55,7 @@ def peak_flops(device: torch.device | str, dtype: torch.dtype) -> float | None:
     if device.type != 'cuda':
         return None
     name = torch.cuda.get_device_name(device)
+    # Devices are called 'NVIDIA H100 80GB HBM3' and the like.
     return next((peaks.get(dtype) for part, peaks in PEAK_FLOPS.items() if part in name), None)
 
 

@@ -94,6 +94,7 @@ class CheckpointHook(Hook):
             )
         value, best = metrics[self.save_best], runner.message_hub.runtime_info.get(BEST)
         better = best is None or (value > best['value'] if self.rule == 'greater' else value < best['value'])
+        # NaN is never better than a number, but would stand as the first best.
         if better and math.isfinite(value):
             # In the message hub, so that a resumed run knows; a state of this step is replaced for the same reason.
             found = dict(run=_run(runner), state=_name(runner.iter), value=float(value))
@@ -124,6 +125,7 @@ class CheckpointHook(Hook):
             best = runner.message_hub.runtime_info.get(BEST)
             # The best state of a resumed run may lie in the folder of the run before.
             ours = [best['state']] if best and best['run'] == _run(runner) else []
+            # Before anything is deleted: a pointer to a state that is gone helps nobody.
             if ours == [name]:
                 point_latest(runner.checkpoint_dir / name, name=BEST)
             prune(runner.checkpoint_dir, keep_last=self.keep_last, protected=ours)

@@ -87,6 +87,7 @@ class EMAHook(Hook):
         stepped = getattr(runner.optim_wrapper, 'should_update', None)
         if stepped is None or stepped():
             weights = averaged_tensors(task_of(runner))
+            # Both lists are paired by place, hence one order.
             self._blend(list(self.average.values()), [weights[name].float() for name in self.average], None)
 
     @contextmanager
@@ -136,4 +137,5 @@ def averaged_tensors(task: nn.Module) -> dict[str, Tensor]:
 @torch.no_grad()
 def _assign(targets: dict[str, Tensor], values: dict[str, Tensor]) -> None:
     for name, target in targets.items():
+        # In place: the optimiser and DDP hold these very tensors.
         target.copy_(values[name])

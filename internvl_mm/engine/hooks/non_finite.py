@@ -100,6 +100,7 @@ class NonFiniteHook(Hook):
         if not (task.training and isinstance(losses, dict)):
             return
         self._losses = {name: _mean(value) for name, value in losses.items()}
+        # As mmengine sums what it differentiates: entries named loss; accuracies are only logged.
         total = torch.stack([value for name, value in self._losses.items() if 'loss' in name]).sum()
         mine = ~torch.isfinite(total)
         # Every process has to know, or the others would wait for this one in the next reduction.

@@ -57,12 +57,14 @@ class StopSignalHook(Hook):
         """
         if not self.every_n_train_iters(runner, self.check_interval):
             return
+        # On the device: nccl reduces no tensors of the CPU.
         received = torch.tensor(self._received, device=get_device() if runner.distributed else 'cpu')
         all_reduce(received, 'max')
         if not received:
             return
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
+                # By every process, since writing a state takes them all.
                 hook.save_now(runner)
         self.after_train(runner)
         if is_main_process():
@@ -73,6 +75,7 @@ class StopSignalHook(Hook):
         raise SystemExit(128 + int(received))
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        # A note alone: a signal may come within a step, when weights and optimiser do not match.
         self._received = number
         console.print(
             f'{signal.Signals(number).name}: saving after this step; send it again to stop at once',

@@ -174,6 +174,7 @@ class StrategyMixin(BaseStrategy):
         Raises:
             CheckpointError: It cannot be written.
         """
+        # By every process, also those that write nothing: ZeRO-3 gathers whole parameters together.
         checkpoint: dict[str, Any] = dict(extra_ckpt or {}, state_dict=self.model_state_dict())
         checkpoint['meta'] = dict(checkpoint.get('meta', {}), **self._facts())
         if save_optimizer and hasattr(self, 'optim_wrapper'):
@@ -184,8 +185,10 @@ class StrategyMixin(BaseStrategy):
             callback(checkpoint)
         if trainable_only:
             self._drop_frozen(checkpoint)
+        # mmengine's hooks know it as state_dict; on disk it is the file of the model.
         checkpoint['model'] = checkpoint.pop('state_dict')
         folder = save_state(filename, checkpoint, self._own_state(optimizer=save_optimizer))
+        # Now that all have written; weights alone are no state to resume from.
         if save_optimizer and self.rank == 0:
             point_latest(folder)
 
@@ -281,6 +284,7 @@ class StrategyMixin(BaseStrategy):
         shapes = self._shapes()
         if 'frozen_sha256' in meta:
             names = frozen_names(self.task)
+            # By every process, though the first alone compares.
             own = self.model_state_dict()
             if self.rank == 0 and hash_named(own, names) != meta['frozen_sha256']:
                 raise CheckpointError(

@@ -38,6 +38,7 @@ class ZeroOptimWrapper(DeepSpeedOptimWrapper):
         """One batch; DeepSpeed decides whether it completes an update."""
         super().update_params(loss)
         norm = self.model.get_global_grad_norm()
+        # None until the first update.
         if norm is not None:
             MessageHub.get_current_instance().update_scalar('train/grad_norm', float(norm))
 
@@ -150,6 +151,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
             model=model, optimizer=optimizer, config=self._config(stage)
         )
         if hasattr(self, 'optim_wrapper'):
+            # DeepSpeed's own around ours: schedules are built on it next.
             self.optim_wrapper.optimizer = optimizer
         return MMDeepSpeedEngineWrapper(model=engine)
 
@@ -194,6 +196,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         if self.zero_stage < 3:
             return self.task.state_dict()
         tensors = {}
+        # Tied weights under each of their names, as a state dict has them.
         for name, parameter in self.task.named_parameters(remove_duplicate=False):
             with _whole(parameter):
                 if self.rank == 0:
@@ -208,6 +211,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         shapes = {name: tuple(tensor.shape) for name, tensor in self.task.state_dict().items()}
         if self.zero_stage == 3:
+            # Between uses a partitioned parameter is empty; ds_shape is that of the whole.
             shapes.update(
                 (name, tuple(p.ds_shape)) for name, p in self.task.named_parameters(remove_duplicate=False)
             )

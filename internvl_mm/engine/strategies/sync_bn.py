@@ -42,6 +42,7 @@ class CollectiveBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Normalise ``[B, C, ...]`` over B and the trailing dimensions of all processes."""
         self._check_input_dim(input)
+        # Without running statistics evaluation uses those of the batch, as torch does.
         if not (self.training or self.running_mean is None):
             return F.batch_norm(
                 input,
@@ -75,6 +76,7 @@ class CollectiveBatchNorm(_BatchNorm):
         if not self.track_running_stats:
             return
         self.num_batches_tracked.add_(1)
+        # momentum=None is torch's cumulative average.
         rate = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
         # torch normalises with the biased variance and tracks the unbiased one.
         unbiased = variance * count / (count - 1).clamp(min=1)

@@ -25,6 +25,7 @@ _QUESTION = '<image>\nWhat is in the picture?'  # what the recorded prompt asks
 def check_chat(folder: Path) -> Iterator[Comparison]:
     """Chat model: visual tokens, logits and loss with all tiles, the prompt, and every recorded answer."""
     model, golden = load_model(folder), load_file(folder / 'golden.safetensors')
+    # use_fast=False as in the published examples, whose ids the fast tokenizer need not give.
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True, use_fast=False)
     model.img_context_token_id = tokenizer.convert_tokens_to_ids(IMG_CONTEXT)
     pixels = golden['pixel_values']
@@ -56,12 +57,14 @@ def check_chat(folder: Path) -> Iterator[Comparison]:
 
 def _answers(model: Any, tokenizer: Any, pixels: Tensor, cases: dict[str, Any]) -> Iterator[Comparison]:
     for name, case in cases.items():
+        # The prompt, num_image_token and system_message lie among the cases.
         if not isinstance(case, dict):
             continue
         settings = _GREEDY
         if 'num_beams' in case:
             settings = dict(max_new_tokens=8, do_sample=False, num_beams=case['num_beams'])
         tiles = case.get('tiles', sum(case.get('num_patches_list', ())))
+        # [tiles, 3, H, W]; without tiles the conversation is text alone.
         given = pixels[:tiles] if tiles else None
         counts = case.get('num_patches_list')
         if 'turns' in case:

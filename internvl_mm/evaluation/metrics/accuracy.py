@@ -50,6 +50,7 @@ class Accuracy(SampleMetric):
     def score(self, samples: Sequence[dict[str, Any]]) -> list[Scores | None]:
         """See :class:`SampleMetric`."""
         logits = self._logits(samples)
+        # Each sample holds [1], together [B].
         labels = torch.cat([sample['gt_label'] for sample in samples]).to(logits.device)
         for sample, label in zip(samples, labels.tolist(), strict=True):
             if not 0 <= label < logits.shape[-1]:
@@ -57,6 +58,7 @@ class Accuracy(SampleMetric):
                     f"label {label} of image {sample['index']} of '{sample['dataset']}' is outside the "
                     f'{logits.shape[-1]} scored classes: correct the label or the class list of the data set'
                 )
+        # [B, max k]; at most one rank of a row is right.
         hits = self._ranked(logits) == labels[:, None]
         losses = F.cross_entropy(logits, labels, reduction='none')
         return [
@@ -65,6 +67,7 @@ class Accuracy(SampleMetric):
 
     def _logits(self, samples: Sequence[dict[str, Any]]) -> Tensor:
         """Scores ``[B, C]`` of the classes that take part, checked against the class list of the data set."""
+        # fp32: half precision would round the cross entropy to two or three digits.
         logits = torch.stack([sample['pred_logits'] for sample in samples]).float()
         if len(broken := logits.isnan().any(dim=-1).nonzero()):
             # Sorted first, NaN would even count as right where it stands at the label.
@@ -94,6 +97,7 @@ class Accuracy(SampleMetric):
                 f"class_subset='{self.class_subset}' picks columns of 1000 ImageNet logits, but the head gives "
                 f'{logits.shape[-1]}: evaluate an ImageNet-1K head or leave class_subset out'
             )
+        # [B, 1000] to [B, 200] for ImageNet-A and ImageNet-R.
         return logits[:, list(columns)]
 
     def _ranked(self, logits: Tensor) -> Tensor:
@@ -129,6 +133,7 @@ class ReaLAccuracy(Accuracy):
                 f"images of '{bare[0]['dataset']}' carry no sets of accepted classes: ReaLAccuracy needs an "
                 'ImageNetReaLDataset; for one class per image use Accuracy'
             )
+        # Sets of accepted classes differ in size, so images go one by one: on the CPU, after one transfer.
         ranked = self._ranked(self._logits(samples)).cpu()
         accepted = [sample['gt_labels'].cpu() for sample in samples]
         return [

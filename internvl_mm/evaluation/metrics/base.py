@@ -52,12 +52,15 @@ class SampleMetric(BaseMetric):
         Args:
             size: Length of the data set; samples that could not be read make ``n`` smaller.
         """
+        # As dicts: an image that a padding sampler repeats is there once, within a process and after merging.
         shares = all_gather_object(dict(self.results))
+        # The metric lives as long as the run: the next evaluation must not find these.
         self.results.clear()
         metrics: list[dict[str, float] | None] = [None]
         if is_main_process():
             merged = {key: scores for share in shares for key, scores in share.items()}
             metrics = [self._named(self.compute_metrics(list(merged.values())))]
+        # All have to know: hooks decide by these numbers whether to save, which takes every process.
         broadcast_object_list(metrics)
         return metrics[0]
 
@@ -66,6 +69,7 @@ class SampleMetric(BaseMetric):
         scored = [scores for scores in results if scores is not None]
         if not scored:
             return dict(n=0)
+        # Every sample scores the same names; ExactMatch, whose names differ, overrides this.
         means = {name: sum(scores[name] for scores in scored) / len(scored) for name in scored[0]}
         return dict(**means, n=len(scored))
 

@@ -48,6 +48,7 @@ class CocoAP(SampleMetric):
     Source: Lin et al. 2014, "Microsoft COCO"; pycocotools.
     """
 
+    # Per picture. COCO's summary reads three limits: the last for precision, all of them for recall.
     max_detections: tuple[int, int, int] = (1, 10, 100)
 
     def __init__(
@@ -76,6 +77,7 @@ class CocoAP(SampleMetric):
     def _detections(self, sample: dict[str, Any]) -> list[dict[str, Any]]:
         found = sample['pred_instances']
         boxes = found['bboxes'].float().cpu().numpy()
+        # [N, 4]: COCO's files give a corner and the size, not two corners.
         boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(float)
         scores, labels = found['scores'].float().cpu().tolist(), found['labels'].cpu().tolist()
         masks = _encoded(found) if 'segm' in self.kinds else [None] * len(labels)
@@ -119,6 +121,7 @@ class CocoAP(SampleMetric):
 
     def _category_ids(self, truth: COCO) -> dict[int, int]:
         """Label to category id, by name."""
+        # Category ids have gaps (COCO's 80 classes go up to 90), so labels are no ids.
         by_name = {category['name']: category['id'] for category in truth.dataset['categories']}
         classes = (self.dataset_meta or {}).get('classes') or [
             by_id[0] for by_id in sorted(by_name.items(), key=lambda item: item[1])
@@ -143,9 +146,11 @@ class CocoAP(SampleMetric):
         self, truth: COCO, entries: list[dict], kind: str, *, images: list[int], categories: list[int]
     ) -> dict[str, float]:
         names = [f'{kind}_{name}' for name in (*STATS, *RECALLS)]
+        # pycocotools' loadRes looks at the first entry and fails without one.
         if not entries:
             return dict.fromkeys(names, 0.0)
         judge = self._judge(truth, truth.loadRes(entries), kind)
+        # Only pictures that were read: objects of all others would count as missed.
         judge.params.imgIds, judge.params.catIds = sorted(images), categories
         judge.params.maxDets = list(self.max_detections)
         judge.evaluate()
@@ -164,6 +169,7 @@ class CocoAP(SampleMetric):
         precision = np.asarray(judge.eval['precision'])[:, :, :, 0, -1]
         precision = np.where(precision < 0, np.nan, precision)
         names = [truth.cats[category]['name'] for category in judge.params.catIds]
+        # From here [10 overlaps, 101 recalls, K classes], for objects of all sizes.
         present = ~np.isnan(precision).all(axis=(0, 1))
         per_class = {
             name: 100 * float(np.nanmean(precision[:, :, column]))
@@ -174,7 +180,9 @@ class CocoAP(SampleMetric):
         recalls = np.asarray(judge.params.recThrs)
         series = {}
         for overlap in CURVES:
+            # The nearest: the thresholds come from linspace, where 0.75 need not be exact.
             row = int(np.abs(np.asarray(judge.params.iouThrs) - overlap).argmin())
+            # [101], one precision for each recall.
             mean = np.nanmean(precision[row][:, present], axis=1)
             series[f'IoU {overlap:g}'] = [(100 * float(x), 100 * float(y)) for x, y in zip(recalls, mean)]
         self.figures.append(Lines(f'{kind} precision over recall', 'precision, %', 'recall, %', series))
@@ -187,6 +195,7 @@ def _encoded(found: Any) -> list[dict[str, Any]]:
             "kinds has 'segm' but the detector predicts no masks: leave it out, or add a mask head"
         )
     masks = np.asarray(found['masks'].cpu(), np.uint8)
+    # Runs are counted down the columns; pycocotools refuses arrays that lie in memory otherwise.
     return [rle.encode(np.asfortranarray(mask)) for mask in masks]
 
 
@@ -205,6 +214,7 @@ class LvisAP(CocoAP):
     Source: Gupta et al. 2019, "LVIS"; faster-coco-eval, which has to be installed.
     """
 
+    # pycocotools' summary looks for the limit 100 by its value, and would give -1 as AP here.
     max_detections = (300, 300, 300)
 
     def __init__(
@@ -219,6 +229,7 @@ class LvisAP(CocoAP):
         self, truth: COCO, entries: list[dict], kind: str, *, images: list[int], categories: list[int]
     ) -> dict[str, float]:
         metrics = super()._evaluate(truth, entries, kind, images=images, categories=categories)
+        # The latest bars are those of this kind, drawn a moment ago.
         by_class = (
             next((bars.values for bars in reversed(self.figures) if isinstance(bars, Bars)), {})
             if entries

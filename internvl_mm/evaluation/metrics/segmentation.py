@@ -50,6 +50,7 @@ class MeanIoU(SampleMetric):
     def _areas(self, sample: dict[str, Any]) -> Any:
         if 'gt_sem_seg' not in sample:
             raise DataError(f'{_called(sample)} has no label map: let the pipeline load it after resizing')
+        # [1, H, W], as mmengine's PixelData keeps maps, to [H, W].
         label = sample['gt_sem_seg']['data'].squeeze(0)
         predicted = sample['pred_sem_seg']['data'].squeeze(0).to(label.device)
         if label.shape != predicted.shape:
@@ -57,8 +58,10 @@ class MeanIoU(SampleMetric):
                 f'{_called(sample)}: the label map has {tuple(label.shape)} pixels, the prediction '
                 f'{tuple(predicted.shape)}: load label maps after resizing, so that they keep their own resolution'
             )
+        # Without class names, up to the highest class of this picture; compute_metrics pads to the widest.
         count = len(self.classes) or int(max(label[label != self.ignore_index].max(), predicted.max())) + 1
         valid = label != self.ignore_index
+        # [P]: ignored pixels leave the prediction, too, or they would add to unions.
         label, predicted = label[valid].long(), predicted[valid].long()
         for what, values in (('label map', label), ('prediction', predicted)):
             if len(values) and not 0 <= int(values.min()) <= int(values.max()) < count:
@@ -66,6 +69,7 @@ class MeanIoU(SampleMetric):
                     f'{_called(sample)}: the {what} has class {int(values.max())}, but the data set {count} classes (0 '
                     f'to {count - 1}): evaluate a head of the classes of the data'
                 )
+        # Where both agree, the histogram of either is the intersection, as in mmsegmentation.
         areas = [_histogram(each, count) for each in (label[label == predicted], predicted, label)]
         return torch.stack(areas).cpu().numpy()
 
@@ -75,6 +79,7 @@ class MeanIoU(SampleMetric):
         if not scored:
             return dict(n=0)
         classes = max(areas.shape[1] for areas in scored)
+        # [n, 3, C] in float64, which holds whole numbers of pixels exactly up to 2^53.
         areas = np.zeros((len(scored), 3, classes))
         for number, each in enumerate(scored):
             areas[number, :, : each.shape[1]] = each
@@ -83,6 +88,7 @@ class MeanIoU(SampleMetric):
         names = self.classes or tuple(map(str, range(classes)))
         present = {name: float(value) for name, value in zip(names, iou, strict=True) if np.isfinite(value)}
         self.figures = [Bars('IoU by class', '%', present)]
+        # From sums [r, 3, C]: a class that a resampled set lacks is NaN there and leaves that set's mean.
         low, high = bootstrap_interval(areas, lambda sums: np.nanmean(_iou(sums), axis=-1))
         return dict(
             mIoU=float(np.nanmean(iou)),
@@ -109,5 +115,6 @@ def _iou(areas: np.ndarray) -> np.ndarray:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    # 0 / 0 is meant: NaN marks an absent class, and the means leave it out.
     with np.errstate(invalid='ignore', divide='ignore'):
         return 100.0 * part / whole
