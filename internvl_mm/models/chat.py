@@ -37,6 +37,7 @@ def place_visual_tokens(embeddings: Tensor, visual: Tensor, places: Tensor) -> T
             f'({visual.shape[1]} each): give pixel_values of exactly the tiles the text was made for'
         )
     # Out of place, so that placeholders keep a gradient path of value 0 to their embedding.
+    # [M·T, H] is read row by row of the text, [B, L] flattened: tiles must come in the order of the samples.
     return embeddings.masked_scatter(places.unsqueeze(-1), visual.to(embeddings.device, embeddings.dtype))
 
 
@@ -50,6 +51,7 @@ def token_loss(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> 
     """
     logits, labels = logits[:, :-1].float(), labels[:, 1:].to(logits.device)
     losses = functional.cross_entropy(
+        # [B, V, L-1]: torch wants classes second.
         logits.transpose(1, 2),
         labels,
         ignore_index=IGNORE,
@@ -57,6 +59,7 @@ def token_loss(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> 
     )
     if weight is None:
         return losses
+    # Weights belong to the predicted token, hence the shift of the labels.
     kept = weight[:, 1:].to(losses) * (labels != IGNORE)
     return (losses * kept).sum() / kept.sum()
 
@@ -91,6 +94,7 @@ class ChatParts:
         device = pixel_values.device if weight.is_meta else weight.device
         tokens = embeddings(pixel_values.to(device, weight.dtype))
         depth = len(self.vision_model.encoder.layers)
+        # A range turns -1 into depth and refuses what does not exist.
         selected = range(depth + 1)[self.select_layer]
         return self.vision_model.encoder(tokens, (0, 0), keep=(selected,))[selected]
 
@@ -149,6 +153,7 @@ class ChatParts:
         if inputs_embeds is None:
             visual = None if pixel_values is None else self.extract_feature(pixel_values)
             if visual is not None and image_flags is not None:
+                # [M, T, H] to the tiles that have placeholders in the text; order is kept.
                 visual = visual[image_flags.reshape(-1).to(visual.device) == 1]
             inputs_embeds = self.embed(input_ids, visual)
         outputs = self.language_model(

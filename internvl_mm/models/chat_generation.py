@@ -108,6 +108,7 @@ class ChatGeneration(ChatParts):
         template, system_message = self._template(), self.system_message
         image_tokens = (IMG_START_TOKEN, IMG_END_TOKEN, IMG_CONTEXT_TOKEN)
         tiles = tiles_of(pixel_values, num_patches_list)
+        # As published an empty list is a history, too: callers who pass [] write <image> themselves.
         if history is None and pixel_values is not None and IMAGE not in question:
             question = f'{IMAGE}\n{question}'
         turns = [*(history or []), (question, None)]
@@ -191,12 +192,14 @@ class ChatGeneration(ChatParts):
     ) -> list[str]:
         """Decoded continuations of the prompts."""
         ids = [self._prompt_ids(tokenizer, prompt, image_tokens) for prompt in prompts]
+        # Only what was set: defaults of the class would override the model's own generation settings.
         given = settings.to_diff_dict() if isinstance(settings, GenerationConfig) else settings
         if given.get('num_return_sequences', 1) != 1:
             raise DataError(
                 f'num_return_sequences={given["num_return_sequences"]}: chat gives one answer per question; ask '
                 'again with do_sample=True, or use generate'
             )
+        # Last, because the published chat replaces the caller's end token by the template's, too.
         options = {**given, 'eos_token_id': self._stop_id(tokenizer)}
         options.setdefault('pad_token_id', tokenizer.pad_token_id)
         self.img_context_token_id = token_id(tokenizer, image_tokens[2])
@@ -206,6 +209,7 @@ class ChatGeneration(ChatParts):
                 'attention_mask': torch.ones(1, len(ids[0]), dtype=torch.long),
             }
         else:
+            # At the left: every prompt ends in the last column, where its answer begins.
             inputs = tokenizer.pad({'input_ids': ids}, padding_side='left', return_tensors='pt')
         output = self.generate(
             pixel_values=pixel_values,
@@ -273,6 +277,7 @@ class ChatGeneration(ChatParts):
         if attention_mask is not None:
             attention_mask = attention_mask.to(embeddings.device)
         settings.setdefault('use_cache', True)
+        # Given embeddings without ids, transformers returns the new ids alone.
         return self.language_model.generate(
             inputs_embeds=embeddings,
             attention_mask=attention_mask,

@@ -101,6 +101,7 @@ class ChatModel(ChatGeneration, nn.Module):
         if isinstance(self.language_model.config, InternLM2Config):
             config = self.language_model.config
             heads = dict(heads=config.num_attention_heads, kv_heads=config.num_key_value_heads)
+            # Taken out, because joint projections left behind would count as unknown names.
             language = {
                 name.removeprefix(_LANGUAGE): weights.pop(name)
                 for name in list(weights)

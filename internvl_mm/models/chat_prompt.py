@@ -36,6 +36,7 @@ def expand_images(
         )
     start, end, context = image_tokens
     parts = prompt.split(IMAGE)
+    # One start and one end per image, not per tile: <img> + T·tiles placeholders + </img>.
     images = [start + context * (tokens_per_tile * count) + end for count in tiles]
     return parts[0] + ''.join(image + part for image, part in zip(images, parts[1:], strict=True))
 
@@ -87,6 +88,7 @@ def token_id(tokenizer: Any, token: str) -> int:
         DataError: It is not.
     """
     index = tokenizer.convert_tokens_to_ids(token)
+    # An unknown token has the id of unk_token, or None in a vocabulary without one (Qwen2).
     if index is None or (index == tokenizer.unk_token_id and token != tokenizer.unk_token):
         raise DataError(
             f'{token!r} is not a token of this tokenizer ({type(tokenizer).__name__} of {len(tokenizer)}): load the '

@@ -146,10 +146,12 @@ class InternVL14BModel(PreTrainedModel):
         self.query_tokens = nn.Parameter(torch.empty(1, config.num_query_token, qllama.hidden_size))
         # Applied as states @ text_projection, not as a linear layer.
         self.text_projection = nn.Parameter(torch.empty(qllama.hidden_size, config.clip_embed_dim))
+        # Logarithm of the inverse temperature, as in CLIP, but never clamped, as published.
         self.logit_scale = nn.Parameter(torch.empty(()))
         pool = dict(num_heads=config.attn_pool_num_heads, out_dim=config.clip_embed_dim)
         self.clip_projector = AttentionPool(vision.hidden_size, **pool)
         self.clip_projector2 = AttentionPool(qllama.hidden_size, **pool)
+        # For every query, [B, Q, 2], averaged over queries; index 1 is "they belong together".
         self.itm_head = nn.Linear(qllama.hidden_size, 2)
         self.post_init()
 
@@ -158,6 +160,7 @@ class InternVL14BModel(PreTrainedModel):
         if module is self:
             init.normal_(self.query_tokens, std=self.config.initializer_range)
             init.normal_(self.text_projection, std=self.config.qllama_config.hidden_size**-0.5)
+            # CLIP's initial temperature 0.07.
             init.constant_(self.logit_scale, math.log(1 / 0.07))
 
     def get_input_embeddings(self) -> nn.Module:
@@ -206,6 +209,7 @@ class InternVL14BModel(PreTrainedModel):
         if mode == 'InternVL-C':
             return pooled
         queries = self.clip_projector2(self.query_states(vision))
+        # Unit vectors, so that neither path outweighs the other; whoever compares normalises the sum.
         return F.normalize(pooled, dim=-1) + F.normalize(queries, dim=-1)
 
     # text
@@ -221,6 +225,7 @@ class InternVL14BModel(PreTrainedModel):
             States ``[T, L, D]`` after the final norm; those at padding mean nothing.
         """
         real = input_ids > 0 if attention_mask is None else attention_mask.bool()
+        # Without queries this is a causal mask, and without an image no layer looks at one.
         return self._run(self.get_input_embeddings()(input_ids), real, None, 'generation')
 
     def encode_text(self, text: Tensor) -> Tensor:
@@ -265,10 +270,12 @@ class InternVL14BModel(PreTrainedModel):
             Per text, query states ``[B, Q, D]`` and text states ``[B, L, D]``.
         """
         queries = self.query_tokens.expand(len(vision), -1, -1)
+        # Each [B, Q+L, D]; together [r·B, Q+L, D], text by text, which cross-attention relies on.
         embeds = [torch.cat([queries, self.get_input_embeddings()(ids)], dim=1) for ids, _ in texts]
         masks = [joint_mask(ids > 0, queries.shape[1], kind) for ids, kind in texts]
         states = self._forward_qllama(torch.cat(embeds), torch.cat(masks), vision)
         halves = states.tensor_split([queries.shape[1]], dim=1)
+        # [r·B, Q, D] and [r·B, L, D] to r pairs.
         return list(zip(*(half.chunk(len(texts)) for half in halves), strict=True))
 
     @torch.no_grad()

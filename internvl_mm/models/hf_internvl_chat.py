@@ -170,6 +170,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
         )
         self.template, self.select_layer = config.template, config.select_layer
         self.conv_template = chat_template(config.template) if config.template else None
+        # An empty message is a message: only None falls back to the template's.
         stored = getattr(config, 'system_message', None)
         if stored is None:
             stored = self.conv_template.system_message if self.conv_template else ''
@@ -222,6 +223,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
             device_map = renamed_device_map(device_map)
         elif device_map == 'auto' and torch.cuda.device_count() > 1:
             config = kwargs.get('config') or cls.config_class.from_pretrained(pretrained_model_name_or_path)
+            # Shapes alone decide the map; 40B parameters are not allocated for it.
             with torch.device('meta'):
                 sizes = cls(config)
             device_map = balanced_device_map(sizes, range(torch.cuda.device_count()))

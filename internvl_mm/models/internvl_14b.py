@@ -127,6 +127,7 @@ class InternVL14B(InternVL14BModel):
         if self.pretrained is None:
             super().init_weights()
             return
+        # The file's names are those of a model without adapters; this one costs no memory.
         with torch.device('meta'):
             plain = InternVL14BModel(self.config)
         load_internvl_14b(plain, self.pretrained, allow_new=True)

@@ -15,6 +15,7 @@ from internvl_mm.utils.errors import ConfigError
 
 # Linear layers of InternViT blocks and of the projector that the published recipes adapt.
 VISION_TARGETS = ('attn.qkv', 'attn.proj', 'mlp.fc1', 'mlp.fc2')
+# Places in the projector's nn.Sequential: 0 is the layer norm, 2 the GELU.
 PROJECTOR_TARGETS = ('1', '3')
 
 
@@ -106,6 +107,7 @@ def tune(
 
 
 def _add_adapters(part: nn.Module, adapters: Lora, targets: tuple[str, ...]) -> None:
+    # With the dot, so that 'proj' does not take 'q_proj' as well.
     ends = tuple('.' + target for target in targets)
     chosen = [
         name

@@ -129,6 +129,7 @@ class ViTAdapter(BaseBackbone):
             recompute=gradient_checkpointing,
         )
         last = len(self.groups) - 1
+        # For 1/8, 1/16 and 1/32; the map at 1/4 never becomes tokens.
         self.level_embed = nn.Parameter(torch.empty(3, self.width))
         self.spm = SpatialPrior(self.width, conv_inplane, norm)
         self.interactions = nn.ModuleList(
@@ -208,6 +209,7 @@ class ViTAdapter(BaseBackbone):
 
     def _maps(self, prior: Tensor, c: Tensor, outputs: list[Tensor], grid: Grid) -> tuple[Tensor, ...]:
         """The four maps in fp32, from the finest of the side path, the others as tokens, and the ViT's by group."""
+        # [B, D, ...] at 1/8, 1/16 and 1/32.
         c2, c3, c4 = to_maps(c, pyramid_grids(grid))
         # The finest map never saw the ViT; it gets the next one at twice the cells.
         maps = [self.up(c2) + prior, c2, c3, c4]

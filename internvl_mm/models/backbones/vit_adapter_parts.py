@@ -59,6 +59,7 @@ def cell_centres(grids: list[Grid], device: torch.device) -> Tensor:
         # fp32 whatever the precision: in bf16 neighbouring cells of a map of 128 would share a centre.
         y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
         x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
+        # 'xy' gives grids [h, w], so cells run row by row, as maps do when flattened; [h·w, 2] each.
         centres.append(torch.stack(torch.meshgrid(x, y, indexing='xy'), dim=-1).flatten(0, 1))
     return torch.cat(centres)[None, :, None]  # one reference for all levels
 

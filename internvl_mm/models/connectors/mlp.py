@@ -48,23 +48,28 @@ class PixelShuffleMlp(nn.Sequential, BaseConnector):
                 f'{grid}x{grid} patches cannot be divided into cells of {side}x{side} (downsample_ratio='
                 f'{downsample_ratio}): choose an image size whose patches can'
             )
+        # At k = 2: 4·3200 = 12800 for InternViT-6B, 4·1024 = 4096 for the 300M.
         width = in_dim * side * side
         # The norm has PyTorch's own floor 1e-5, unlike the norms of the vision tower.
         super().__init__(
             nn.LayerNorm(width), nn.Linear(width, out_dim), nn.GELU(), nn.Linear(out_dim, out_dim)
         )
         self.version, self.side, self.out_dim = version, side, out_dim
+        # 448 pixels, patch 14, k = 2: (32 / 2)² = 256.
         self.tokens_per_tile = (grid // side) ** 2
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``[B, 1+N, C]`` to ``[B, N/k², H]``; N is a square number."""
+        # The class token has no place in a grid.
         patches = tokens[:, 1:]
+        # From the tokens, not the config, so that tiles of another size pass too.
         grid = round(patches.shape[1] ** 0.5)
         if grid * grid != patches.shape[1] or grid % self.side:
             raise DataError(
                 f'{patches.shape[1]} patches are no square grid of {self.side}x{self.side} cells: resize the tiles to '
                 'the image size of the config'
             )
+        # [B, N, C] to [B, N/k², k²·C].
         hidden = pixel_shuffle(patches.unflatten(1, (grid, grid)), self.side, self.version)
         for layer in self:
             hidden = layer(hidden)
@@ -93,6 +98,7 @@ class LlavaMlp(nn.Sequential, BaseConnector):
     def __init__(self, in_dim: int, out_dim: int, *, grid: int, depth: int = 2):
         check_counts(in_dim=in_dim, out_dim=out_dim, grid=grid, depth=depth)
         super().__init__(*llava_mlp(in_dim, out_dim, depth))
+        # 576 at 336 pixels and patch 14.
         self.tokens_per_tile, self.out_dim = grid * grid, out_dim
 
     def forward(self, tokens: Tensor) -> Tensor:

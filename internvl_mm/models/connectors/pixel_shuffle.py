@@ -43,5 +43,7 @@ def pixel_shuffle(patches: Tensor, side: int, version: ShuffleVersion) -> Tensor
     Source: InternVL ``InternVLChatModel.pixel_shuffle``.
     """
     cells = patches.unflatten(2, (-1, side)).unflatten(1, (-1, side))  # [B, i, k, j, k, C]
+    # v2: [B, i, j, k, k, C]; v1: [B, j, i, k, k, C]. The patches inside a cell lie alike in both.
     order = (0, 1, 3, 2, 4, 5) if version == 'v2' else (0, 3, 1, 2, 4, 5)
+    # Channels first ([..., k·k·C]), then places ([B, (h/k)·(w/k), k·k·C]).
     return cells.permute(order).flatten(3).flatten(1, 2)

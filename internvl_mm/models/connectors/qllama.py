@@ -82,6 +82,7 @@ def joint_mask(text_mask: Tensor, num_queries: int, kind: JointMask) -> Tensor:
     total = num_queries + length
     sees = torch.ones(total, total, dtype=torch.bool, device=text_mask.device)
     if kind != 'matching':
+        # Queries come first: a causal mask hides the text from them; then they see each other.
         sees = sees.tril()
         sees[:num_queries, :num_queries] = True
     if kind == 'contrast':
@@ -110,11 +111,14 @@ class QLlamaCrossAttention(nn.Module):
 
     def forward(self, queries: Tensor, vision: Tensor) -> Tensor:
         """Attend from ``[T, Q, D]`` to ``[B, N, V]``; sequence t looks at image t modulo B."""
+        # norm2 is over V, before the projections to D: keys and values are [B, N, D].
         seen = self.norm2(vision)
         q, k, v = self.q_proj(self.norm1(queries)), self.k_proj(seen), self.v_proj(seen)
+        # [T or B, n, D] to [T or B, H, n, D/H].
         q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (q, k, v))
         # Keys and values are computed once per image, however many texts go with it.
         repeats = (len(queries) // len(vision), 1, 1, 1)
+        # repeat, not repeat_interleave: texts of one kind lie together, each time over all B images in order.
         return self.o_proj(attend(q, k.repeat(repeats), v.repeat(repeats), 'sdpa'))
 
 
@@ -208,6 +212,7 @@ class QLlamaForCausalLM(LlamaForCausalLM):
             queries = self.config.num_query_token
             if attention_mask is None:  # transformers leaves out a mask of ones
                 attention_mask = inputs_embeds.new_ones(inputs_embeds.shape[:2])
+            # transformers' mask is of all Q+L positions; joint_mask adds those of the queries itself.
             allowed = joint_mask(attention_mask[:, queries:].bool(), queries, 'generation')
             kwargs['vision_hidden_states'] = vision_hidden_states
             attention_mask = additive_mask(allowed, inputs_embeds.dtype)
@@ -245,6 +250,7 @@ class QLlamaQueries(BaseConnector):
             in_dim=in_dim, num_queries=num_queries, cross_attention_frequency=cross_attention_frequency
         )
         config = LlamaConfig(**qllama)
+        # All queries look at the image, however many: not the published constant of 96.
         config.num_query_token = config.cross_attention_positions = num_queries
         config.cross_attention_frequency, config.cross_attention_width = cross_attention_frequency, in_dim
         # Names as in the published folder, whose weights therefore fit.
@@ -263,6 +269,7 @@ class QLlamaQueries(BaseConnector):
     def forward(self, tokens: Tensor) -> Tensor:
         """See :class:`BaseConnector`; the class token is looked at, too."""
         queries = self.query_tokens.expand(len(tokens), -1, -1)
+        # A text of no tokens: the mask is [B, Q, Q], all true.
         allowed = joint_mask(tokens.new_ones(len(tokens), 0, dtype=torch.bool), self.num_queries, 'matching')
         return self.qllama.model(
             inputs_embeds=queries,

@@ -55,6 +55,7 @@ def native_names(name: str) -> list[str]:
     Raises:
         CheckpointError: The name is no chat model's.
     """
+    # Three rows, because a joint projection is cut in three along them.
     probe = {name.removeprefix(_VISION[0]): torch.empty(3, 0)}
     if name.startswith(_VISION[0]):
         return [_VISION[1] + native for native in from_hf(probe, 'native')]
@@ -142,6 +143,7 @@ def to_published(native: InternVLForConditionalGeneration) -> InternVLChatModel:
     if language is None:
         language = {**config.text_config.to_dict()}
         language['architectures'] = language.get('architectures') or [_head_class(config.text_config)]
+    # Native configs hold [height, width], published ones the side of a square.
     size = config.vision_config.image_size
     kept.setdefault('template', _TEMPLATE)
     kept.setdefault('force_image_size', size[0] if isinstance(size, (list, tuple)) else size)
@@ -176,5 +178,6 @@ def _filled(model: Any, tensors: dict[str, Tensor]) -> Any:
     for module in model.modules():
         rotary = getattr(module, 'rotary_emb', None)
         if rotary is not None and hasattr(rotary, 'config'):
+            # Its frequencies are a buffer outside of the state dict, still on meta here.
             module.rotary_emb = type(rotary)(rotary.config)
     return model.eval()

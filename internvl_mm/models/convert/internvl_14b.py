@@ -50,6 +50,7 @@ def read_internvl_14b(path: str | Path) -> tuple[VisionWeights, dict[str, Tensor
         CheckpointError: There is no InternViT, or the file is damaged.
     """
     weights: Mapping[str, Tensor] = open_weights(path)
+    # lora_A is [r, in]; one rank per part, as the published trainer has it.
     ranks = {name.split('.')[0]: weights[name].shape[0] for name in weights if '.lora_A.' in name}
     if ranks:
         weights = merge_published_lora(weights, ranks)
@@ -82,6 +83,7 @@ def cross_attention_settings(folder: Path) -> dict[str, int]:
     settings = read_json(folder / 'config.json')
     inner = settings['qllama_config']
     weights = open_weights(folder)
+    # norm2 is over the vision tokens: its length is their width.
     norm = next((name for name in weights if name.endswith('.cross_attn.norm2.weight')), None)
     width = weights[norm].shape[0] if norm else PUBLISHED_WIDTH
     if width == PUBLISHED_WIDTH or 'cross_attention_width' in inner:

@@ -62,6 +62,7 @@ def read_pickle(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f'{path} is damaged or not a checkpoint ({error}): get the file again'
         ) from error
+    # In this order, so that wrappers inside of wrappers are taken off, too.
     for wrapper in _WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]

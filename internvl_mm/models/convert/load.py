@@ -127,6 +127,7 @@ def _fit_embeddings(tensors: dict[str, Tensor], expected: Mapping[str, Tensor], 
     """Resample positions and patch kernel to the sizes of the module, in place."""
     # What is missing or has another number of dimensions is told with all other differences.
     if all(name in tensors and tensors[name].ndim == expected[name].ndim for name in (_POSITIONS, _KERNEL)):
+        # [1, 1+N, D], N a square; the class token's position stays also where the token is dropped.
         side = round((expected[_POSITIONS].shape[1] - 1) ** 0.5)
         tensors[_POSITIONS] = resize_position_embedding(tensors[_POSITIONS], (side, side), dtype=dtype)
         tensors[_KERNEL] = resize_patch_kernel(tensors[_KERNEL], expected[_KERNEL].shape[-1], dtype=dtype)

@@ -180,10 +180,12 @@ def to_hf(weights: Mapping[str, Tensor]) -> VisionWeights:
         else:
             names.append(name)
     tensors = {}
+    # Queries, keys and values gave the same HF name three times.
     for name in dict.fromkeys(names):
         parts = [prefix + stored for stored in stored_names(name, layout)]
         if missing := [part for part in parts if part not in weights]:
             raise CheckpointError(f'{", ".join(missing)} missing beside the other parts of {name!r}')
+        # Rows in the order q, k, v: [3D, D], as the joint projection is read.
         tensors[name] = weights[parts[0]] if len(parts) == 1 else torch.cat([weights[part] for part in parts])
     return VisionWeights(tensors, layout, prefix, tuple(others))
 

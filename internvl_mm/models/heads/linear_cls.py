@@ -60,6 +60,7 @@ class LinearClsHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Classify ``[B, in_dim]``."""
+        # Of the weights, fp32 unless the whole model was cast; without any, as the features come.
         dtype = next((parameter.dtype for parameter in self.parameters()), features.dtype)
         with torch.autocast(features.device.type, enabled=False):
             return self.linear(self.norm(features.to(dtype)))

@@ -28,6 +28,7 @@ class LinearSegHead(BaseDecodeHead):
     """
 
     def __init__(self, in_channels: int, *, num_classes: int, in_index: int = -1, **options: Any):
+        # Twice: conv_seg reads `channels`, and no convolution changes the width in between.
         super().__init__(
             in_channels,
             in_channels,

@@ -85,6 +85,7 @@ def _transformer_decoder(channels: int, layers: int) -> dict:
     layer = dict(
         self_attn_cfg=_attention(channels),
         cross_attn_cfg=_attention(channels),
+        # 2048 at 256 channels; the pixel decoder has half.
         ffn_cfg=dict(embed_dims=channels, feedforward_channels=8 * channels, num_fcs=2, ffn_drop=0.0),
     )
     return dict(return_intermediate=True, num_layers=layers, layer_cfg=layer, init_cfg=None)
@@ -108,7 +109,9 @@ def _training(num_points: int) -> dict:
         dict(type='mmdet.DiceCost', weight=5.0, pred_act=True, eps=1.0),
     ]
     return dict(
+        # 12544 = 112² points of each mask, as in the paper.
         num_points=num_points,
+        # PointRend: of three times as many drawn points the most uncertain fill 3/4, chance the rest.
         oversample_ratio=3.0,
         importance_sample_ratio=0.75,
         assigner=dict(type='mmdet.HungarianAssigner', match_costs=costs),

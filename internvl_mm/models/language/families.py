@@ -96,6 +96,7 @@ def _present_rope(
     rope['rope_type'] = 'longrope'
     if kind == 'yarn':  # its scale of cosines and sines is another than longrope's own
         stretch = settings['max_position_embeddings'] / settings['original_max_position_embeddings']
+        # 0.1·ln(s) + 1, s the stretch of the context: Peng et al. 2023, YaRN (arXiv 2309.00071).
         rope['attention_factor'] = 0.1 * math.log(stretch) + 1.0 if stretch > 1 else 1.0
     return kind, rope
 
@@ -103,6 +104,7 @@ def _present_rope(
 def published_settings(config: PreTrainedConfig) -> dict[str, Any]:
     """A configuration as a dict that older readers understand too: ``rope_theta`` and ``rope_scaling`` apart."""
     settings = config.to_dict()
+    # transformers 5 keeps base and scaling in one dict, older readers know two settings.
     rope = dict(settings.get('rope_parameters') or {})
     if rope:
         settings['rope_theta'] = rope.pop('rope_theta', None)

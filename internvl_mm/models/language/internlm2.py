@@ -68,7 +68,9 @@ def split_wqkv(joint: Tensor, *, heads: int, kv_heads: int) -> tuple[Tensor, Ten
     Returns:
         Queries ``[heads·d, ...]``, keys and values ``[kv_heads·d, ...]``.
     """
+    # InternLM2-7B: 32 and 8 heads of size 128, so g = 4.
     group = heads // kv_heads
+    # [kv_heads, g + 2, d, ...]; a bias has no further dimensions and goes the same way.
     rows = joint.unflatten(0, (kv_heads, group + 2, -1))
     return rows[:, :group].flatten(0, 2), rows[:, group].flatten(0, 1), rows[:, group + 1].flatten(0, 1)
 
@@ -76,6 +78,7 @@ def split_wqkv(joint: Tensor, *, heads: int, kv_heads: int) -> tuple[Tensor, Ten
 def join_wqkv(query: Tensor, key: Tensor, value: Tensor, *, heads: int, kv_heads: int) -> Tensor:
     """The inverse of :func:`split_wqkv`."""
     size = query.shape[0] // heads
+    # Queries [kv_heads, g, d, ...], key and value [kv_heads, 1, d, ...]: in order along dimension 1.
     parts = [part.unflatten(0, (kv_heads, -1, size)) for part in (query, key, value)]
     return torch.cat(parts, dim=1).flatten(0, 2)
 
@@ -99,6 +102,7 @@ def from_llama(weights: Mapping[str, Tensor], *, heads: int, kv_heads: int) -> d
         if _APART[0] in name:
             parts = [tensor, *(weights[name.replace(_APART[0], other)] for other in _APART[1:])]
             stored[name.replace(_APART[0], _JOINT)] = join_wqkv(*parts, heads=heads, kv_heads=kv_heads)
+        # Keys and values went in beside their queries.
         elif not any(part in name for part in _APART):
             stored[_renamed(name, back=True)] = tensor
     return stored
@@ -109,6 +113,7 @@ def _renamed(name: str, *, back: bool = False) -> str:
         old, new = (ours, theirs) if back else (theirs, ours)
         if old in name:
             return name.replace(old, new)
+    # The name of the head is too short to be searched for inside of names: only the start counts.
     old, new = (_HEAD[1], _HEAD[0]) if back else _HEAD
     return new + name.removeprefix(old) if name.startswith(old) else name
 
@@ -177,6 +182,7 @@ def _convert_inside_models() -> None:
         return [*conversions(), *found] if inside else found
 
     conversion_mapping.get_model_conversion_mapping = get_model_conversion_mapping
+    # modeling_utils has imported the function by name, so it holds a reference of its own.
     modeling_utils.get_model_conversion_mapping = get_model_conversion_mapping
 
 

@@ -76,6 +76,7 @@ class LanguageModel:
         config = language_config(llm_config)
         if pretrained is not None and (Path(pretrained) / 'config.json').is_file():
             stored = language_config(read_json(Path(pretrained) / 'config.json'))
+            # Angles belong to the weights: with another base they would read every position wrongly.
             config.rope_parameters = stored.rope_parameters
         config._attn_implementation = attention
         model = family_of(config).model_class(config)
@@ -110,6 +111,7 @@ def load_language(model: PreTrainedModel) -> None:
             f'{folder} does not fit this language model: missing {missing[:3]}, unknown {unknown[:3]} '
             f'({len(missing)} and {len(unknown)} in all)'
         )
+    # Leaves out inv_freq, which old files store and which follows from the config.
     model.load_state_dict({name: weights[name] for name in model.state_dict()}, strict=True)
 
 
@@ -120,7 +122,9 @@ def _with_rows(stored: torch.Tensor, module: nn.Module) -> torch.Tensor:
         return stored[:wanted]  # rows beyond the tokenizer, which Qwen2 pads to a multiple of 128
     if stored.shape[0] == wanted:
         return stored
+    # Rows of tokens the language model did not have, such as <IMG_CONTEXT>; input rows stay as drawn.
     new = drawn[stored.shape[0] :].to(stored.dtype)
     if not isinstance(module, nn.Embedding):
+        # A mean of some 150,000 rows: in fp32 on every device, whatever the dtype of the file.
         new = stored.float().mean(0, keepdim=True).to(stored.dtype).expand(len(new), -1)
     return torch.cat([stored, new])

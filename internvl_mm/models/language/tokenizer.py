@@ -50,6 +50,7 @@ class InternLM2Tokenizer(PreTrainedTokenizer):
     ):
         self.vocab_file = vocab_file
         self.add_bos_token, self.add_eos_token = add_bos_token, add_eos_token
+        # Before the parent's constructor, which asks for the vocabulary.
         self.sp_model = SentencePieceProcessor()
         try:
             self.sp_model.Load(str(vocab_file))

@@ -64,6 +64,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 loss, grad_logits = _one_chunk(hidden[part], weight, labels[part], token_weights[part])
                 total += loss
                 if grad_hidden is not None:
+                    # [c, V] @ [V, H], straight into its slice.
                     torch.mm(grad_logits, weight, out=grad_hidden[part])
                 if grad_weight is not None:
                     _add_product(grad_weight, grad_logits, hidden[part])
@@ -97,13 +98,16 @@ def _one_chunk(
     # One buffer from here on: logits, exponentials, probabilities, gradients.
     exponentials = logits.sub_(largest).exp_()
     norm = exponentials.sum(dim=1, keepdim=True)
+    # log-sum-exp minus the right logit, which was read before the buffer changed.
     loss = ((norm.log() + largest - right) * weights).sum()
+    # Of the logits: weight · (softmax - one-hot).
     gradient = exponentials.mul_(weights / norm).scatter_add_(1, index, -weights)
     return loss, gradient.to(hidden.dtype)
 
 
 def _add_product(total: Tensor, grad_logits: Tensor, hidden: Tensor) -> None:
     """Add ``[c, V]ᵀ @ [c, H]`` to the fp32 ``total``."""
+    # addmm_ needs no second [V, H], but takes one dtype only.
     if hidden.dtype == torch.float32:
         total.addmm_(grad_logits.T, hidden)
     else:
@@ -121,6 +125,7 @@ class LossHead(nn.Linear):
     @classmethod
     def of(cls, head: nn.Linear, *, chunk: int = CHUNK) -> LossHead:
         """The same head, with the very same parameter."""
+        # On meta, because a [V, H] of its own would be thrown away at once.
         made = cls(head.in_features, head.out_features, bias=False, device='meta')
         made.weight, made.chunk = head.weight, chunk
         return made

@@ -55,6 +55,7 @@ def gather(own: Tensor) -> Tensor:
     """
     if not _many():
         return own
+    # Largest b and largest -b in one message: the largest and the smallest batch.
     sizes = own.new_tensor([len(own), -len(own)], dtype=torch.long)
     dist.all_reduce(sizes, op=dist.ReduceOp.MAX)
     if sizes[0] != -sizes[1]:
@@ -99,6 +100,7 @@ def cross_entropy_in_chunks(
     total = rows.new_zeros((), dtype=torch.float32)
     for start in range(0, len(rows), chunk):
         piece = slice(start, start + chunk)
+        # A single chunk is held anyway; computing it twice would save nothing.
         if len(rows) <= chunk:
             total = total + summed(rows[piece], target[piece])
         else:
@@ -135,6 +137,7 @@ def info_nce(
     images, texts = F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
     share = gather if negatives == 'all' else (lambda own: own)
     if ids is not None:
+        # [b, R·b]; each row has at least its own pair, so no sum is 0.
         same = (ids[:, None] == share(ids)[None, :]).float()
         target = same / same.sum(dim=1, keepdim=True)
     else:
@@ -240,6 +243,7 @@ class SigmoidLoss(ContrastiveLoss):
 
         def summed(rows: Tensor, target: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
             scores = scale * rows @ columns.t() + bias
+            # [c, R·b]: +1 for the own text, -1 for all others.
             sign = F.one_hot(target, len(columns)) * 2.0 - 1.0
             return -F.logsigmoid(sign * scores).sum()
 
@@ -247,4 +251,5 @@ class SigmoidLoss(ContrastiveLoss):
         total = sum(
             checkpoint(summed, rows, target, scale, self.bias, use_reentrant=False) for rows, target in pieces
         )
+        # Per image, not per question, as published: b of them, R·b questions each.
         return total / len(images)

@@ -29,6 +29,7 @@ class RunningMean(nn.Module):
         all_reduce(batch, 'mean')
         self.count += 1
         self.mean += (batch - self.mean) / self.count
+        # A copy: the next batch changes the buffer in place, perhaps before this one's backward pass.
         return self.mean.clone()
 
 

@@ -76,6 +76,7 @@ class MultiScaleNeck(PyramidNeck):
         if norm not in ('layer', None):
             raise ConfigError(f"norm={norm!r} of MultiScaleNeck is unknown: use 'layer' or None")
         self.out_channels, self.pretrained = dim, pretrained
+        # 3.5, 7, 14 and 28 pixels at patch 14.
         self.strides = tuple(stride / scale for scale in _SCALES)
         # Modules and their numbers are named as in published checkpoints.
         scales: list[list[nn.Module]] = [

@@ -49,6 +49,7 @@ class MeanPatch(PoolingNeck):
 
     def forward(self, features: VisionFeatures) -> Tensor:
         """See :class:`PoolingNeck`."""
+        # fp32, so that a half mean is not rounded before the batch norm of the head.
         return features.patches.mean(dim=1, dtype=torch.float32)
 
 

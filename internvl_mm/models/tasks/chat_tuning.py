@@ -37,6 +37,7 @@ _EXPONENTS: dict[str, float] = dict(token=0.0, sample=-1.0, square=-0.5)
 def next_tokens(batch: ChatBatch) -> Tensor:
     """What each position has to predict, ``[B, L]``: the next label of the same sample, else -100."""
     targets = torch.full_like(batch.labels, IGNORE)
+    # In a packed row the last token of a sample must not predict the first of the next.
     same = batch.sample_ids[:, 1:] == batch.sample_ids[:, :-1]
     targets[:, :-1] = batch.labels[:, 1:].masked_fill(~same, IGNORE)
     return targets
@@ -48,6 +49,7 @@ def token_weights(batch: ChatBatch, reduction: Reduction) -> Tensor:
     Source: InternVL 2.5 (arXiv 2412.05271), section 3.3, "square averaging".
     """
     weights = batch.label_counts.clamp(min=1).float() ** _EXPONENTS[reduction]
+    # [N] to [B, L]; padding (-1) takes any weight, since its target is -100.
     return weights[batch.sample_ids.clamp(min=0)]
 
 
@@ -134,6 +136,7 @@ class ChatTuning(BaseTask):
         """
         self._check_tokenizer()  # before weights are read, which may take minutes
         self.chat.init_weights()
+        # A second call loads weights again, but adapters are in already.
         if self._adapted:
             return
         language = self.chat.language_model
@@ -259,8 +262,10 @@ class ChatTuning(BaseTask):
         targets, weights = next_tokens(inputs), token_weights(inputs, self.reduction)
         head: LossHead = self.chat.language_model.get_output_embeddings()
         total = head(hidden, targets, weights)
+        # Over targets, not labels: the shift drops a label at the very start of a sample.
         norm = (weights * (targets != IGNORE)).sum()
         if self.all_gather:
+            # The mean, not the sum, because gradients are averaged over processes afterwards.
             all_reduce(norm, 'mean')
         learned = (targets != IGNORE).sum().float()
         return dict(loss=total / norm, tokens=learned)
@@ -284,12 +289,14 @@ class ChatTuning(BaseTask):
         template = self.chat.conv_template
         stop = token_id(self.tokenizer, template.stop) if template.stop else self.tokenizer.eos_token_id
         pad = self.tokenizer.pad_token_id
+        # One 1-d tensor per sample, from whichever row it was packed into; padding has no number.
         rows = [inputs.input_ids[inputs.sample_ids == number] for number in range(len(inputs))]
         # At the left, so that all prompts end where answers begin.
         ids = pad_sequence(
             rows, batch_first=True, padding_value=stop if pad is None else pad, padding_side='left'
         )
         sizes = torch.tensor([len(row) for row in rows], device=ids.device)[:, None]
+        # [N, longest], true for the last `size` places of each row.
         mask = torch.arange(ids.shape[1], device=ids.device)[None] >= ids.shape[1] - sizes
         output = self.chat.generate(
             input_ids=ids,

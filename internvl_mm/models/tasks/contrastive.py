@@ -37,6 +37,7 @@ def keep_patches(tokens: Tensor, share: float) -> Tensor:
     batch, length, width = tokens.shape
     kept = max(1, round((length - 1) * (1 - share)))
     # Positions are added already, so that the order does not matter.
+    # The first K of a random permutation, [B, K]; + 1 steps over the class token.
     order = torch.rand(batch, length - 1, device=tokens.device).argsort(dim=1)[:, :kept] + 1
     chosen = tokens.gather(1, order[..., None].expand(-1, -1, width))
     return torch.cat([tokens[:, :1], chosen], dim=1)
@@ -113,6 +114,7 @@ class ContrastivePretraining(ImageTextTask):
         captions = self.captions_of(data_samples)
         texts = self.encode_texts(captions, inputs.device)
         # The same number for equal captions on every process.
+        # Not Python's hash, which every process salts differently.
         ids = torch.tensor([zlib.crc32(caption.encode()) for caption in captions], device=inputs.device)
         loss = self.criterion(self._training_images(inputs), texts, ids)
         cut = torch.tensor(float(self.tokenizer.truncated - cut_before))

@@ -152,6 +152,7 @@ class Detector(BaseTask):
         given = getattr(self.neck, 'strides', None)
         for name in ('rpn_head', 'bbox_head'):
             generator = getattr(getattr(self, name, None), 'prior_generator', None)
+            # mmdet's strides are pairs (x, y), and ours are square.
             wanted = None if generator is None else tuple(float(stride[0]) for stride in generator.strides)
             if given is not None and wanted not in (None, tuple(map(float, given))):
                 raise ConfigError(

@@ -49,6 +49,7 @@ def matching_loss(logits: Tensor, right: Tensor, counts: Tensor | None = None) -
     target = right.long()
     if counts is not None:
         if not counts.any():
+            # 0 with a gradient: data parallelism waits for one of every parameter.
             return logits.sum() * 0.0
         target = target.masked_fill(~counts, IGNORED)
     return F.cross_entropy(logits.float(), target)
@@ -74,6 +75,7 @@ def generative_losses(
         empty_summary: Number of tokens of a summary of nothing; such rows do not count.
     """
     vision = model.vision_states(pixels)
+    # B - B // 2: an odd batch has one more wrong text than right ones.
     count, wrong = len(pixels), len(pixels) - len(pixels) // 2
     mixed = torch.cat([texts.negative[:wrong], texts.positive[wrong:]])
     (matching, _), (contrast, summary), (_, generated) = model.joint_states(
@@ -83,6 +85,7 @@ def generative_losses(
     logits = model.itm_head(matching).mean(dim=1)
     right = torch.arange(count, device=pixels.device) >= wrong
     real = texts.summary > 0
+    # [B, L-1, V] of text states alone: queries predict nothing.
     scores = model.qllama.lm_head(generated[:, :-1]).float()
     return dict(
         loss_itm=matching_loss(logits, right, (mixed > 0).sum(dim=1) != EMPTY_TEXT),
@@ -121,6 +124,7 @@ def retrieval_losses(
     (wrong, _), (right, _), (contrast, summary) = model.joint_states(
         vision, [(texts.negative, 'matching'), (texts.positive, 'matching'), (texts.summary, 'contrast')]
     )
+    # [2B, Q, 2] to [2B, 2]; the first B are the wrong ones.
     logits = model.itm_head(torch.cat([wrong, right])).mean(dim=1)
     text = model.project_text(summary, texts.summary > 0)
     options = dict(negatives=negatives, ids=image_ids)

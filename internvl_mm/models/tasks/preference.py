@@ -64,6 +64,7 @@ class PreferenceTuning(ChatTuning):
 
     def init_weights(self) -> None:
         """See :class:`ChatTuning`; then keep the reference."""
+        # Read before the call below sets it: a second call must not make the trained model the reference.
         prepared = self._adapted
         super().init_weights()
         # What trains besides adapters; without it, switching adapters off gives the reference.
@@ -93,6 +94,7 @@ class PreferenceTuning(ChatTuning):
         with torch.no_grad(), self._as_reference():
             reference = self.answer_log_probabilities(inputs)
         logs, size = {}, len(inputs) // 2
+        # [2N, L] summed over tokens: the rewards of 2N answers, chosen ones first.
         chosen, rejected = (self.beta * (own - reference).sum(dim=1)).split(size)
         shift = self.rewards.update(torch.cat([chosen, rejected])) if 'bco_pair' in self.losses else None
         total = chosen.new_zeros(())
@@ -101,6 +103,7 @@ class PreferenceTuning(ChatTuning):
             total = total + weight * logs[name]
         if self.rpo_alpha:
             learned = (next_tokens(inputs)[:size] != IGNORE).sum()
+            # Over the tokens of all chosen answers, so that long answers weigh more.
             logs['chosen_nll'] = -own[:size].sum() / learned
             total = total + self.rpo_alpha * logs['chosen_nll']
         logs = {name: value.detach() for name, value in logs.items()}
@@ -138,5 +141,6 @@ class PreferenceTuning(ChatTuning):
         finally:
             for module in adapted:
                 module.enable_adapters(True)
+            # peft froze the adapters when it switched them off; what trained before trains again.
             for parameter in trained:
                 parameter.requires_grad_(True)

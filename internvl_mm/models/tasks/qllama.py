@@ -99,9 +99,11 @@ class QLlamaTask(ImageTextTask):
         texts = F.normalize(self.encode_texts(captions, inputs.device).float(), dim=-1)
         ids = image_ids(samples, inputs.device)
         scores = self.model.logit_scale.exp() * images @ texts.t()
+        # [B, B]: neither the own caption nor another of the same picture is wrong.
         scores = scores.masked_fill(ids[:, None] == ids[None, :], float('-inf'))
         if scores.isinf().all(dim=1).any():
             raise DataError("negatives='hard' needs two images in every batch: enlarge batch_size")
+        # Drawn rather than the largest, because the most similar caption is often right, too.
         return scores.softmax(dim=1).multinomial(1).squeeze(1).tolist()
 
     def _texts(self, inputs: Tensor, samples: list[ImageSample], *, captions: bool) -> AlignmentTexts:
@@ -112,6 +114,7 @@ class QLlamaTask(ImageTextTask):
             return AlignmentTexts(*(part.to(inputs.device) for part in same_length(*rows)))
         prompted, labels = read.captions(own)
         rows = same_length(*rows, prompted)
+        # Labels still have the length of the captions before all texts were made equally long.
         labels = F.pad(labels, (0, rows[0].shape[1] - labels.shape[1]), value=IGNORED)
         return AlignmentTexts(*(part.to(inputs.device) for part in (*rows, labels)))
 

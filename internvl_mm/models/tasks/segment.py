@@ -132,6 +132,7 @@ class Segmenter(BaseTask):
         """Most likely class at original resolution from logits ``[C, H, W]``."""
         # [left, right, top, bottom], from a data preprocessor that pads for testing
         left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
+        # Backwards through the test pipeline, which resizes, flips, then pads.
         logits = logits[:, top : logits.shape[1] - bottom, left : logits.shape[2] - right]
         if meta.get('flip'):
             logits = logits.flip(-1 if meta.get('flip_direction', 'horizontal') == 'horizontal' else -2)
