@@ -16,6 +16,7 @@ from internvl_mm.registry import TRANSFORMS
 from internvl_mm.utils.console import console
 from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
 
+# The signs of BLIP's pre_caption: commas, hyphens and apostrophes stay.
 _SIGNS = re.compile(r'[.!"()*#:;~]')
 _SPACES = re.compile(r'\s{2,}')
 
@@ -153,6 +154,7 @@ class TextTable(Sequence[str]):
     def __init__(self, texts: Iterable[str]):
         encoded = [text.encode() for text in texts]
         self._bytes = np.frombuffer(b''.join(encoded), np.uint8)
+        # In bytes, not letters: of a text with signs of several bytes nothing is cut apart.
         self._ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -218,6 +220,7 @@ def _coco(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
         images = {image['id']: image for image in content['images']}
         for annotation in content['annotations']:
             image = images[annotation['image_id']]
+            # Both have an id; the annotation's wins, and image_id still names the picture.
             yield dict(image, **annotation, image=image['file_name'])
     except (KeyError, TypeError) as error:
         raise DataError(

@@ -40,6 +40,7 @@ def measure_sizes(dataset: Measurable, *, workers: int = 0, folder: str | Path |
     kept = _read(file, len(dataset))
     if kept is not None:
         return kept
+    # Arrays, int64 [≤ 256, 2]: every tensor that a worker sends would take a file descriptor.
     loader = DataLoader(_Measured(dataset), batch_size=256, num_workers=workers, collate_fn=np.array)
     sizes = np.empty((len(dataset), 2), np.int64)
     start = 0

@@ -70,6 +70,7 @@ def collate_packed(items: list[dict[str, Any] | BadSample], *, length: int | Non
         position_ids=_row([torch.arange(size) for size in sizes.tolist()], missing, 0),
         sample_ids=_row([torch.repeat_interleave(torch.arange(len(samples)), sizes)], missing, -1),
     )
+    # int32, which the kernels of flash attention require
     cu_seqlens = torch.tensor([0, *ends]).cumsum(0).int()
     # One row whatever the number of packs: attention works segment by segment, and nothing has to be padded.
     batch = ChatBatch(**row, **_tiles(samples), cu_seqlens=cu_seqlens)
@@ -105,6 +106,7 @@ def _headline(sample: ChatSample) -> ChatSample:
     """Where a sample is from, without the tensors that the batch already holds."""
     nothing = torch.empty(0, dtype=torch.long)
     return ChatSample(
+        # A slice alone would keep the storage of all tiles, and send it along from a worker.
         tiles=sample.tiles[:0].clone(),
         num_tiles=sample.num_tiles,
         input_ids=nothing,
@@ -120,4 +122,5 @@ def _pad(rows: list[Tensor], value: int) -> Tensor:
 
 
 def _row(parts: list[Tensor], missing: int, value: int) -> Tensor:
+    # [1, total]: packed batches keep the dimension of rows.
     return torch.cat([*parts, torch.full((missing,), value)])[None]

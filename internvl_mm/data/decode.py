@@ -83,6 +83,7 @@ class ImageDecoder:
     def _open(self, data: bytes, name: str) -> Image.Image:
         """Parse the header, which decodes no pixels, and check what it promises."""
         try:
+            # With a list of formats only those parsers see the bytes; Pillow would try all it has.
             image = Image.open(io.BytesIO(data), formats=self.formats)
         except Image.DecompressionBombError as error:
             raise DataError(f'{name}: refused before decoding, {error}') from error
@@ -129,6 +130,7 @@ def _decode_pil(image: Image.Image, name: str) -> Image.Image:
 
 def _decode_cv2(data: bytes, name: str) -> Image.Image:
     try:
+        # IMREAD_COLOR: three channels of 8 bits whatever the file holds, turned as EXIF says.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise DataError(f'{name}: OpenCV cannot decode it ({error})') from error

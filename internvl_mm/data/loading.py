@@ -45,6 +45,7 @@ class LoadImage:
     def __call__(self, results: Results) -> Results:
         """Add ``img``, ``img_shape`` and ``ori_shape`` of ``results['img_path']``."""
         path = results['img_path']
+        # RGB to BGR: a view of negative strides, which neither OpenCV nor torch takes, hence the copy below.
         pixels = np.asarray(self.decoder(path))[..., ::-1]
         annotated = results.get('height', pixels.shape[0]), results.get('width', pixels.shape[1])
         if annotated != pixels.shape[:2]:
@@ -88,6 +89,7 @@ class LoadSegMap:
         reduced = bool(results.get('reduce_zero_label'))
         if reduced:
             labels = np.where((labels == 0) | (labels == IGNORE), IGNORE, labels - 1)
+        # In mmseg's order: label_map counts the classes after the reduction.
         labels = _renamed(labels, results.get('label_map'))
         if classes:
             _check_labels(labels, len(classes), reduced=reduced, path=path)
@@ -131,6 +133,7 @@ def _renamed(labels: np.ndarray, label_map: dict[int, int] | None) -> np.ndarray
     """Labels of a data set whose classes were chosen or reordered (its ``metainfo``)."""
     renamed = labels.copy()
     for old, new in (label_map or {}).items():
+        # Found in the original: where classes swap places, none may be renamed twice.
         renamed[labels == old] = new
     return renamed
 

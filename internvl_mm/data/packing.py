@@ -69,6 +69,7 @@ def plan_packs(sizes: np.ndarray, *, max_tokens: int, max_tiles: int, seed: int 
         )
     rng = np.random.default_rng(seed)
     order = rng.permutation(np.flatnonzero(fits))
+    # [N], by whichever cap the sample uses more of
     share = np.maximum(tokens / max_tokens, tiles / max_tiles)
     packer = _Packer(max_tokens, max_tiles)
     pack_of = np.empty(len(order), np.int32)
@@ -79,11 +80,14 @@ def plan_packs(sizes: np.ndarray, *, max_tokens: int, max_tiles: int, seed: int 
             largest_first = np.argsort(-share[window], kind='stable')
             chosen = window[largest_first]
             packs = packer.place(tokens[chosen].tolist(), tiles[chosen].tolist())
+            # pack_of runs along order: from places in the sorted window back to those in the window.
             pack_of[start + largest_first] = packs
             progress.update(task, advance=len(window))
     # Packs opened one after the other hold ever smaller samples: shuffle them too.
     rank = rng.permutation(packer.count)[pack_of]
+    # Stable: members of a pack keep their order, so the plan is the same on every platform.
     sequence = np.argsort(rank, kind='stable')
+    # Running totals of the sizes of the packs, [P + 1].
     starts = np.concatenate([[0], np.cumsum(np.bincount(rank, minlength=packer.count))])
     return PackPlan(
         members=order[sequence],
@@ -114,6 +118,7 @@ class _Packer:
         return [self._place(*size) for size in zip(tokens, tiles)]
 
     def _place(self, tokens: int, tiles: int) -> int:
+        # Bit r stands for a room of r free tokens: the shift drops those that are too small.
         rooms = self._with_tiles(tiles) >> tokens
         if rooms:
             # The lowest bit set is the smallest room that suffices.
@@ -135,6 +140,7 @@ class _Packer:
         node = self._leaves + tiles
         rooms = self._rooms[node]
         while node > 1:
+            # On the way up, right siblings together cover all leaves to the right of the first.
             if node % 2 == 0:
                 rooms |= self._rooms[node + 1]
             node //= 2
@@ -153,6 +159,7 @@ class _Packer:
         return node - self._leaves
 
     def _put(self, pack: int, free: int, room: int) -> None:
+        # Full: every sample has at least one token, so nothing can be added.
         if room == 0:
             return
         packs = self._packs.setdefault((free, room), [])

@@ -70,6 +70,7 @@ class _Sampler(Sampler):
 
     def _order(self, epoch: int) -> Tensor:
         """The permutation of one epoch, a function of (seed, epoch) only."""
+        # So far apart that runs of neighbouring seeds share no permutation below a million epochs.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return torch.randperm(self.size, generator=generator)
 
@@ -115,6 +116,7 @@ class EpochSampler(_Sampler):
         super().skip(num_samples)
 
     def __iter__(self) -> Iterator[SampleIndex]:
+        # Cut to one length: the ranks below size % world_size would have one sample more.
         share = self._order(self.epoch)[self.rank :: self.world_size][: len(self)]
         return (SampleIndex(index, self.epoch, self.seed) for index in share[self._take_start() :].tolist())
 
@@ -136,6 +138,7 @@ class StreamSampler(_Sampler):
         return math.ceil(self.size / self.world_size)
 
     def __iter__(self) -> Iterator[SampleIndex]:
+        # The global position of this process's next sample, split at the ends of the epochs.
         epoch, position = divmod(self.rank + self._take_start() * self.world_size, self.size)
         while True:
             for index in self._order(epoch)[position :: self.world_size].tolist():

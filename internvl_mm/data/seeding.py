@@ -20,6 +20,7 @@ def seeded(*key: int) -> Iterator[None]:
     Args:
         key: Non-negative integers, for example (seed, epoch, index).
     """
+    # Three words of 32 bits; SeedSequence mixes the key, so neighbouring keys share nothing.
     numpy_seed, torch_seed, python_seed = np.random.SeedSequence(key).generate_state(3).tolist()
     python_state, torch_state = random.getstate(), torch.get_rng_state()
     numpy_generator = get_bit_generator()

@@ -101,6 +101,7 @@ class GifVideo(Video):
         wanted, frames = set(positions), {}
         try:
             with Image.open(self.path, formats=('GIF',)) as image:
+                # In turn from the first: a frame of a GIF may hold only what has changed.
                 for position, frame in enumerate(ImageSequence.Iterator(image)):
                     if position in wanted:
                         frames[position] = frame.convert('RGB')
@@ -139,6 +140,7 @@ class VideoFile(Video):
         try:
             with open(self.path, 'rb') as file, av.open(file, 'r') as container:
                 stream = container.streams.video[0]
+                # By slices alone, PyAV's default, most codecs would be decoded on one core.
                 stream.thread_type = 'AUTO'
                 for position, frame in enumerate(container.decode(stream)):
                     if position in wanted:

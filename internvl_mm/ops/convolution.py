@@ -87,6 +87,7 @@ def _deform(
             f'input {list(input.shape)}, offset {list(offset.shape)} and weight {list(weight.shape)} do not agree with '
             f'groups={groups[0]}, deform_groups={groups[1]}'
         )
+    # Positions are computed in this dtype: from 128 cells on, bf16 numbers are a whole cell apart.
     exact = torch.promote_types(input.dtype, torch.float32)
     parts = [None if part is None else part.to(exact) for part in (input, offset, weight, bias)]
     out = torchvision.ops.deform_conv2d(*parts, *steps, mask=None if mask is None else mask.to(exact))
@@ -118,4 +119,5 @@ def masked_conv2d(
         raise ValueError(
             f'the mask is {list(mask.shape)} but the output {list(out.shape)}: pad to the same size'
         )
+    # [B or 1, 1, H, W] over all channels. Filled, not multiplied: NaN under the mask must not pass.
     return out.masked_fill(mask[:, None] <= 0, 0)

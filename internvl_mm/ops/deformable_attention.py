@@ -51,6 +51,7 @@ def multi_scale_deformable_attn(
     # grid_sample counts from -1 to 1 and, without align_corners, puts cell centres at (i + 0.5) / size.
     grids = (2 * sampling_locations.to(exact) - 1).transpose(1, 2).flatten(0, 1)
     weights = attention_weights.to(exact).transpose(1, 2).flatten(0, 1)
+    # A scalar, which the first sum broadcasts to [B·H, d, Q].
     out = maps.new_zeros(())
     for level, cells in enumerate(maps.split([height * width for height, width in shapes], dim=-1)):
         sampled = F.grid_sample(
@@ -62,6 +63,7 @@ def multi_scale_deformable_attn(
         )
         # [B·H, d, Q, P] summed per level: memory for one level at a time.
         out = out + (sampled * weights[:, None, :, level]).sum(-1)
+    # [B·H, d, Q] -> [B, H·d, Q] -> [B, Q, H·d]: heads outermost, as the published output_proj reads them.
     return out.view(batch, heads * width, queries).transpose(1, 2).to(value.dtype)
 
 
@@ -113,9 +115,11 @@ class MultiScaleDeformableAttention(nn.Module):
     @torch.no_grad()
     def init_weights(self) -> None:
         """Look in one direction per head, point p at p + 1 cells, all points weighing the same."""
+        # Without weights the bias alone decides: at first every query looks at the same pattern.
         nn.init.zeros_(self.sampling_offsets.weight)
         angles = torch.arange(self.num_heads, dtype=torch.float32) * (2 * math.pi / self.num_heads)
         directions = torch.stack([angles.cos(), angles.sin()], dim=-1)
+        # By the larger coordinate: with 8 heads the diagonals are (±1, ±1), whole cells like the axes.
         directions = directions / directions.abs().amax(dim=-1, keepdim=True)
         # [H, 1, 1, 2] · [P, 1] -> [H, L, P, 2]
         steps = torch.arange(1, self.num_points + 1, dtype=torch.float32)[:, None]
@@ -157,10 +161,13 @@ class MultiScaleDeformableAttention(nn.Module):
                 f'{len(shapes)} spatial shapes were given to attention with num_levels={self.num_levels}'
             )
         values = self.value_proj(value)
+        # After the projection, whose bias would otherwise give padding a value again.
         if padding_mask is not None:
             values = values.masked_fill(padding_mask[..., None], 0)
+        # [B, K, H·d] -> [B, K, H, d]
         values = values.unflatten(-1, (self.num_heads, -1))
         points = (self.num_heads, self.num_levels, self.num_points)
+        # [B, Q, H·L·P·2] -> [B, Q, H, L, P, 2]
         offsets = self.sampling_offsets(query).unflatten(-1, (*points, 2))
         # One softmax over all levels and points of a head.
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
@@ -173,9 +180,11 @@ class MultiScaleDeformableAttention(nn.Module):
         # [B, Q, L, 2 or 4] -> [B, Q, 1, L, 1, 2 or 4]
         references = references[:, :, None, :, None]
         if references.shape[-1] == 2:
+            # Shapes are (height, width) but points (x, y). [L, 2], below [L, 1, 2] over the points.
             sizes = offsets.new_tensor([(width, height) for height, width in shapes], dtype=references.dtype)
             return references + offsets / sizes[:, None]
         if references.shape[-1] == 4:
+            # Offsets begin at P cells or less, so divided by P the first samples lie within the box.
             return references[..., :2] + offsets / self.num_points * references[..., 2:] * 0.5
         raise ValueError(
             f'reference points have {references.shape[-1]} numbers each: give (x, y) or (x, y, width, height)'

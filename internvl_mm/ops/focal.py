@@ -32,6 +32,7 @@ def sigmoid_focal_loss(
         The loss in the dtype of ``input``.
     """
     logits, classes = input.to(torch.promote_types(input.dtype, torch.float32)), input.shape[1]
+    # [N, 1] against [C] -> bool [N, C]; the row of a background prediction is False throughout.
     right = target[:, None] == torch.arange(classes, device=input.device)
     # Powers of probabilities through their logarithms: the gradient stays finite where the probability is 0 or 1.
     log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
@@ -67,6 +68,7 @@ def softmax_focal_loss(
         The loss in the dtype of ``input``.
     """
     logits = input.to(torch.promote_types(input.dtype, torch.float32))
+    # [N]. gather refuses negative classes; what they get in place is masked out below.
     log_p = logits.log_softmax(-1).gather(1, target.clamp(min=0)[:, None])[:, 0]
     # expm1 keeps 1 - p apart from 0; where it is 0, so is the loss.
     loss = -alpha * (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny) ** gamma * log_p

@@ -126,6 +126,7 @@ def _soften(
         # Boxes without area overlap nothing.
         iou = np.divide(shared, union, out=np.zeros_like(shared), where=union != 0)
         scores[left] *= decay(iou)
+        # As in mmcv, only boxes that are left are tested: the very first is kept whatever its score.
         left = left[scores[left] >= min_score]
     return np.array(lowered, dtype=scores.dtype), np.array(kept, dtype=np.int64)
 
@@ -172,6 +173,7 @@ def batched_nms(
         found, kept = suppress(boxes + (idxs.to(boxes) * step)[:, None], scores, **settings)
     else:
         found, kept = _one_class_after_the_other(suppress, boxes, scores, idxs, settings)
+    # Only the scores (lowered by soft_nms) are taken from there: the boxes may have been moved.
     kept_scores = found[:, -1]
     if max_num > 0:
         kept, kept_scores = kept[:max_num], kept_scores[:max_num]

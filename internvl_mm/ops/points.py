@@ -28,6 +28,7 @@ def point_sample(input: Tensor, points: Tensor, align_corners: bool = False, **o
         ``[B, C, P]`` or ``[B, C, h, w]`` in the dtype of ``input``.
     """
     exact = torch.promote_types(input.dtype, torch.float32)
+    # [B, P, 2] -> [B, P, 1, 2]: a map of one column, since grid_sample takes maps only.
     grid = points[:, :, None] if points.ndim == 3 else points
     # grid_sample counts from -1 to 1.
     sampled = F.grid_sample(input.to(exact), 2 * grid.to(exact) - 1, align_corners=align_corners, **options)
@@ -49,6 +50,7 @@ def rel_roi_point_to_rel_img_point(
     Returns:
         ``[R, P, 2]``, without gradient.
     """
+    # Counted from the end, [R, 4] and [R, 5] read alike; [R, 1, 2] each, over the P points.
     first, last = rois[:, None, -4:-2], rois[:, None, -2:]
     height, width = img.shape[-2:] if isinstance(img, Tensor) else img
     pixels = first + rel_roi_points * (last - first)
@@ -78,6 +80,7 @@ class SimpleRoIAlign(nn.Module):
         """Features ``[R, C, h, w]`` of maps ``[B, C, H, W]`` in regions ``[R, 5]``: image, x1, y1, x2, y2."""
         centres = [(torch.arange(size, device=rois.device) + 0.5) / size for size in self.output_size]
         y, x = torch.meshgrid(*centres, indexing='ij')
+        # Row by row, as unflatten at the end undoes it: [h, w, 2] -> [h·w, 2] -> [R, h·w, 2].
         cells = torch.stack([x, y], dim=-1).flatten(0, 1).to(rois.dtype).expand(len(rois), -1, -1)
         points = rel_roi_point_to_rel_img_point(rois, cells, features, self.spatial_scale)
         # The sum keeps the graph whole where there is no region.

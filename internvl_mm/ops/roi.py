@@ -63,18 +63,21 @@ def _max_align(
 
     def pool(regions: Tensor, samples: tuple[int, int]) -> Tensor:
         fine = (cells[0] * samples[0], cells[1] * samples[1])
+        # [R, C, h·rows, w·columns], pooled by the same factors to [R, C, h, w].
         return F.max_pool2d(torchvision.ops.roi_align(maps, regions, fine, scale, 1, aligned), samples)
 
     if not len(rois):
         return pool(rois, (1, 1))
     if ratio > 0:
         return pool(rois, (ratio, ratio))
+    # (height, width) of each region in cells of the map, [R, 2].
     sizes = (rois[:, [4, 3]] - rois[:, [2, 1]]) * scale
     if not aligned:
         sizes = sizes.clamp(min=1)
     # (rows, columns) of samples per cell, different from region to region.
     counts = (sizes / sizes.new_tensor(cells)).ceil().clamp(min=1).long()
     pooled = maps.new_zeros(len(rois), maps.shape[1], *cells)
+    # torchvision takes one output size for all regions of a call: one call per number of samples.
     for rows, columns in counts.unique(dim=0).tolist():
         members = ((counts[:, 0] == rows) & (counts[:, 1] == columns)).nonzero()[:, 0]
         pooled = pooled.index_copy(0, members, pool(rois[members], (rows, columns)))

@@ -81,6 +81,7 @@ def install() -> None:
     """
     if any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
+    # In front: Python's own finder would load mmcv.ops without asking any later one.
     sys.meta_path.insert(0, _Finder())
     if 'mmseg.models' in sys.modules and 'mmcv.ops' not in sys.modules:
         warnings.warn(
@@ -162,6 +163,7 @@ class _StandIn(ModuleType):
         self.__spec__ = ModuleSpec(name, loader=None)
 
     def __getattr__(self, name: str) -> Any:
+        # Python and inspect probe modules for such names, and would take a function for an answer.
         if name.startswith('__'):
             raise AttributeError(name)
         return functools.partial(_refuse, name)

@@ -70,6 +70,7 @@ class CaptionTokenizer:
     @property
     def empty_summary(self) -> int:
         """Number of tokens of the summary of nothing; 5 with the published vocabulary."""
+        # Begin and end around the pieces of the prefix.
         return 2 + len(self._encode(self.prefix))
 
     def summaries(self, texts: Sequence[str]) -> Tensor:
@@ -104,6 +105,7 @@ class CaptionTokenizer:
         texts = []
         for row in ids.tolist():
             until = row.index(END) if END in row else len(row)
+            # Ids up to END have no text: unknown (which is padding too), begin and end.
             texts.append(self._decode([token for token in row[:until] if token > END]).strip())
         return texts
 

@@ -155,6 +155,7 @@ class ChatEncoder:
             DataError: See :meth:`__call__`.
         """
         turns, counts = self._expect(record)
+        # A length in the file spares tokenising; where samples are packed, a wrong one is noticed.
         tokens = record.length
         if tokens is None:
             tokens = self.text.length(

@@ -33,6 +33,7 @@ def encoder_of(folder: str | Path, *, template: str | None = None, **options: An
     if not name:
         raise ConfigError(f"{folder}: config.json has no 'template'; name one: {', '.join(CHAT_TEMPLATES)}")
     vision = config.get('vision_config', {})
+    # In the order of the published model code, which also sizes the position embeddings by it.
     size = config.get('force_image_size') or vision.get('image_size', TILE)
     # Patches of one tile; the connector makes one token of 1 / downsample² of them.
     cells = (size // vision.get('patch_size', 14)) ** 2

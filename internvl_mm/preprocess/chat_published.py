@@ -175,6 +175,7 @@ def _per_message(
     for text, learned in texts:
         tokens = np.array(tokenizer(text).input_ids[adds_start:], np.int64)
         targets = tokens.copy() if learned else np.full_like(tokens, IGNORE)
+        # The role before an answer, which generation is given and never has to say.
         targets[:header] = IGNORE
         targets[-1:] = IGNORE  # the line break after the end of the answer
         ids.append(tokens)

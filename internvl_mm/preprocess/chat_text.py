@@ -264,6 +264,7 @@ class ChatTextEncoder:
             return encoded
         self.check_length(length)
         cut = EncodedChat(encoded.input_ids[: self.max_length], encoded.labels[: self.max_length])
+        # In the uncut sample: a block that reaches beyond the cut would leave fewer tokens than features.
         last_image = np.flatnonzero(encoded.input_ids == self._ids[IMG_END])
         if len(last_image) and last_image[-1] >= self.max_length:
             raise DataError(
@@ -353,6 +354,7 @@ def _special_ids(tokenizer: Any) -> dict[str, int]:
 
 def _splitter(tokens: Sequence[str] | dict[str, int]) -> re.Pattern[str]:
     """A pattern whose ``split`` gives text, token, text, …; it never matches when there are no tokens."""
+    # Of alternatives the first that matches wins: a token that begins another has to come after it.
     longest_first = sorted(tokens, key=len, reverse=True)
     return re.compile(f'({"|".join(map(re.escape, longest_first))})' if longest_first else r'((?!))')
 

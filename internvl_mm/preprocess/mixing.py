@@ -70,6 +70,7 @@ class Mixing:
         Raises:
             DataError: A label is not below ``num_classes``.
         """
+        # [B, 1] -> [B], as timm takes them
         labels = stack_field(samples, 'gt_label').flatten()
         for sample in samples:
             if not 0 <= int(sample.gt_label) < self.num_classes:
@@ -81,6 +82,7 @@ class Mixing:
         paired = len(labels) // 2 * 2
         scores = mixup_target(labels, self.num_classes, smoothing=self.smoothing)
         if paired:
+            # Two numbers per sample; SeedSequence takes keys of any length.
             key = [number for sample in samples for number in (sample.get('epoch', 0), sample.index)]
             with seeded(*key):
                 inputs[:paired], scores[:paired] = self._mix(inputs[:paired], labels[:paired])

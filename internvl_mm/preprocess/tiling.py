@@ -64,6 +64,7 @@ def choose_grid(width: int, height: int, *, max_num: int, min_num: int = 1, size
         difference = abs(aspect - columns / rows)
         if difference < distance:
             best, distance = (columns, rows), difference
+        # Candidates come in order of area: of several that pass, the last and largest stays.
         elif difference == distance and area > 0.5 * size * size * columns * rows:
             best = (columns, rows)
     return best
@@ -139,6 +140,7 @@ class DynamicTiling(Tiling):
         tiles = np.empty((count + (self.thumbnail and count != 1), 3, size, size), np.uint8)
         # One resize for the whole grid; Pillow's filter is bicubic unless told otherwise.
         canvas = np.asarray(image.resize((size * columns, size * rows), Image.Resampling.BICUBIC))
+        # The canvas is [rows·S, columns·S, 3]; Pillow's sizes are (width, height).
         for number in range(count):
             top, left = number // columns * size, number % columns * size
             _planes(canvas[top : top + size, left : left + size], tiles[number])
@@ -185,6 +187,7 @@ class PadTiling(SquashTiling):
         width, height = image.size
         side = max(width, height)
         square = Image.new('RGB', (side, side), self.COLOUR)
+        # Of an odd margin the smaller half goes left or above, as LLaVA's expand2square rounds.
         square.paste(image, ((side - width) // 2, (side - height) // 2))
         return super().__call__(square)
 
@@ -217,6 +220,7 @@ class JpegNoise:
             file = io.BytesIO()
             # [3, S, S] to [S, S, 3], as Pillow wants it
             picture = Image.fromarray(np.ascontiguousarray(tile.transpose(1, 2, 0)))
+            # Only the quality is set: Pillow's other defaults, such as 4:2:0 chroma, are the published ones.
             picture.save(file, 'JPEG', quality=random.randint(*self.quality))
             _planes(np.asarray(Image.open(file)), target)
         return torch.from_numpy(noisy)
@@ -234,6 +238,7 @@ def normalise(
     """
     # The three operations of ToTensor and Normalize, on all 256 values of a pixel instead of on every pixel.
     values = torch.arange(256, dtype=torch.float32).div_(255)
+    # [3, 256], a row per channel
     table = values[None].sub(torch.tensor(mean)[:, None]).div_(torch.tensor(std)[:, None]).numpy()
     source, pixels = tiles.numpy(), np.empty(tiles.shape, np.float32)
     for tile, target in zip(source, pixels):

@@ -42,6 +42,7 @@ def segment_indices(video: Video, num_segments: int, bound: Bound | None = None)
         raise DataError(
             f'{video.path}: the bound {start:g} to {end:g} s lies outside its {video.num_frames / video.fps:.3g} s'
         )
+    # Without + 1, as published: the last segment ends at the last frame, not behind it.
     segment = (high - low) / num_segments
     return [int(low + segment / 2 + np.round(segment * number)) - first for number in range(num_segments)]
 
@@ -113,5 +114,6 @@ class RandomFrames(FrameChoice):
                     f'{video.path}: the clip from {bound[0]:g} to {bound[1]:g} s lies outside the video'
                 )
         count = min(random.randint(self.min_frames, self.max_frames), high - low)
+        # At most one interval per frame, so borders cut to whole numbers never coincide.
         borders = np.linspace(low, high, count + 1).astype(int).tolist()
         return [random.randrange(start, stop) for start, stop in zip(borders, borders[1:])]

@@ -42,6 +42,7 @@ def answer_file(session: ChatSession, inputs: ChatInputs, source: Path, target: 
         for line in (target.read_text('utf-8').splitlines() if target.exists() else ())
         if _has_answer(line)
     ]
+    # Without errors, which get another try, and without a line that an interruption cut off.
     target.write_text(''.join(f'{line}\n' for line in kept), 'utf-8')
     todo = [(number, line) for number, line in enumerate(lines) if number not in done]
     with target.open('a', encoding='utf-8') as file:

@@ -44,6 +44,7 @@ class ChatInputs:
 
     def images(self, paths: Sequence[str | Path]) -> list[Tensor]:
         """Tiles of several pictures."""
+        # The pictures of a question share one budget of tiles, as those of a sample in training.
         return [self.image(path, num_images=len(paths)) for path in paths]
 
     def video(self, path: str | Path) -> tuple[list[Tensor], str]:

@@ -90,6 +90,7 @@ class ChatSession:
             DataError: Images and ``<image>`` do not agree; the conversation stays as it was.
         """
         question = self.place_images(question, len(images))
+        # [T, tokens per tile, H] -> [T · tokens per tile, H] of each image
         visual = [self.model.extract_feature(tiles).flatten(0, 1) for tiles in images]
         counts = [len(tokens) for tokens in (*self._visual, *visual)]
         ids = torch.from_numpy(self._encoder.prompt([*self.history, (question, None)], counts))
@@ -100,6 +101,7 @@ class ChatSession:
             self.model.language_model.model(
                 inputs_embeds=embeddings[:, length:-1], past_key_values=self._cache, use_cache=True
             )
+        # The stop token last: no setting may replace the one the template ends answers with.
         chosen = {**self.settings, **settings, 'eos_token_id': self._stop}
         chosen.setdefault('pad_token_id', self.tokenizer.pad_token_id)
         if chosen.get('num_beams', 1) > 1:
@@ -132,6 +134,7 @@ class ChatSession:
                 failures.append(error)  # raised where the stream is read
                 streamer.end()
 
+        # A daemon: whoever leaves the stream half way must not keep the process from ending.
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         yield from (piece for piece in streamer if piece)
@@ -146,10 +149,12 @@ class ChatSession:
         if not visual:
             return embeddings
         places = (ids[None] == self._context).to(embeddings.device).unsqueeze(-1)
+        # Places [1, L, 1] hold for all of H; features fill them in order of images, tiles and tokens.
         return embeddings.masked_scatter(places, torch.cat(list(visual)).to(embeddings))
 
     def _keep_common(self, ids: Tensor) -> int:
         """Cut the cache to what it shares with the prompt, and return how much that is."""
+        # One token at least is read anew: generation begins with its logits.
         length = min(len(ids) - 1, len(self._cached))
         differs = (ids[:length] != self._cached[:length]).nonzero()
         length = int(differs[0]) if len(differs) else length

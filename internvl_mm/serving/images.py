@@ -54,6 +54,7 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
         if not inside:
             raise DataError(f'{path}: no pictures in this folder (looked for {", ".join(SUFFIXES)})')
         found += inside
+    # A file given twice, or by name and by folder, counts once, where it came first.
     return list(dict.fromkeys(found))
 
 
@@ -107,6 +108,7 @@ def _pipeline_reader(steps: Sequence[Any]) -> Reader:
 
     def read(path: Path, index: int) -> Item:
         try:
+            # Transforms of mmseg and mmdet look up the last two even where there are no labels.
             item = pipeline(dict(img_path=str(path), img_id=index, seg_fields=[], instances=[]))
         except (OSError, cv2.error) as error:
             raise DataError(f'{path} cannot be read ({error})') from error

@@ -100,6 +100,7 @@ class Inferencer:
                 items[index] = self._reader.prepare(file, index)
             except DataError as error:
                 failed.append(dict(file=str(file), reason=str(error)))
+        # Back in the order of the files: predictions come size by size.
         for index, sample in sorted(self._predict(items).items()):
             # As the pipeline saw it: turned by EXIF where it turns.
             picture = self._reader.decode(files[index])

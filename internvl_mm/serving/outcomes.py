@@ -77,6 +77,7 @@ def _classification(sample: Any, picture: Image.Image, names: Names, min_score: 
 
 
 def _segmentation(sample: Any, picture: Image.Image, names: Names, min_score: float) -> Outcome:
+    # [1, H, W] -> [H, W]
     labels = sample.pred_sem_seg.data[0].cpu()
     found, counts = labels.unique(return_counts=True)
     shares = [
@@ -113,7 +114,9 @@ def _detection(sample: Any, picture: Image.Image, names: Names, min_score: float
 
 
 def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    # COCO's run lengths go down the columns, hence Fortran's order.
     encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    # Compressed run lengths are ASCII by design, but come as bytes, which JSON does not take.
     return dict(size=[int(side) for side in encoded['size']], counts=encoded['counts'].decode('ascii'))
 
 

@@ -121,6 +121,7 @@ class ChatBatch:
     def label_counts(self) -> Tensor:
         """int64 ``[N]``: learned tokens of each sample, what published losses weigh samples by (before the shift)."""
         learned = self.sample_ids[(self.labels != IGNORE) & self.attention_mask]
+        # With minlength, samples at the end without any label have their 0.
         return torch.bincount(learned, minlength=len(self))
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> ChatBatch:

@@ -50,6 +50,7 @@ class _Array:
 
 def _is_plain(value: Any) -> bool:
     return (
+        # Not isinstance: a subclass would come back as a plain tensor.
         type(value) is Tensor
         and value.device.type == 'cpu'
         and not value.requires_grad

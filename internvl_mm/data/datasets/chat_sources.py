@@ -178,6 +178,7 @@ class TarChats(ChatSource):
                 starts.append(len(members))
                 self._keys.append(key)
                 members += [(number, file.offset_data, file.size) for file in files]
+        # The array of no members at all is [0], and needs its three columns too.
         self._members = np.array(members, np.int64).reshape(-1, 3)
         self._starts = np.array([*starts, len(members)], np.int64)
 
@@ -237,6 +238,7 @@ def _digest(sizes: np.ndarray) -> str:
 
 def _key(name: str) -> str:
     folder, slash, file = name.rpartition('/')
+    # Up to the first dot: key.json, key.0.jpg and key.1.jpg are one sample.
     return folder + slash + file.partition('.')[0]
 
 

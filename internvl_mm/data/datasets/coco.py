@@ -103,6 +103,7 @@ class CocoInstances(MMBaseDataset):
         categories = sorted(content['categories'], key=lambda category: category['id'])
         names = tuple(category['name'] for category in categories)
         self._metainfo['classes'] = _checked_classes(self._metainfo.get('classes'), names, self.ann_file)
+        # Ids have gaps: the 80 classes of COCO count to 90.
         labels = {category['id']: label for label, category in enumerate(categories)}
         needs_masks = any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms)
         by_image = defaultdict(list)
@@ -131,6 +132,7 @@ class CocoInstances(MMBaseDataset):
         name = image.get('file_name') or '/'.join(image['coco_url'].split('/')[-2:])
         faults, instances = [], []
         for annotation in annotations:
+            # As mmdetection does: passed over altogether, not even a region to ignore.
             if annotation.get('ignore', False):
                 continue
             fault = _fault(annotation, image['width'], image['height'], needs_mask=needs_masks)
@@ -138,6 +140,7 @@ class CocoInstances(MMBaseDataset):
                 faults.append(f'annotation {annotation.get("id")} {fault}')
                 continue
             x, y, width, height = annotation['bbox']
+            # Corners in pixels, which mmdetection takes, and not COCO's width and height.
             instance = dict(
                 bbox=[x, y, x + width, y + height],
                 bbox_label=labels[annotation['category_id']],

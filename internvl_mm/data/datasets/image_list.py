@@ -106,6 +106,7 @@ def read_list(list_file: str) -> tuple[list[str], list[int]]:
     for number, line in enumerate(_read_text(list_file).splitlines(), start=1):
         if not line.strip():
             continue
+        # From the right, as names of files may have spaces in them.
         path, _, label = line.strip().replace('\t', ' ').rpartition(' ')
         if not path or not label.removeprefix('-').isdecimal():
             raise DataError(

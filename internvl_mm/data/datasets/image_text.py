@@ -134,6 +134,7 @@ class ImageTextDataset(GuardedDataset):
         return dict(inputs=inputs, data_samples=sample)
 
     def _negative(self, index: SampleIndex) -> str:
+        # The 1 sets it apart from the stream of the transforms, whose key is the first three numbers.
         draws = np.random.default_rng([index.seed, index.epoch, int(index), 1])
         for choice in draws.integers(len(self), size=NEGATIVE_TRIES).tolist():
             if self.image_ids[choice] != self.image_ids[index] and self.captions[choice].strip():
@@ -259,6 +260,7 @@ class CaptionTableDataset(ImageTextDataset):
                 )
         if isinstance(table.features[image_column], hf.Image):
             table = table.cast_column(image_column, hf.Image(decode=False))
+        # Without the pictures, which would all be read from disk to list the captions.
         rows = enumerate(table.remove_columns([image_column]))
         listed = (
             Pair(str(number), str(row[caption_column] or ''), str(row.get('image_id', number)), row)

@@ -41,6 +41,7 @@ class PathTable:
 
     def __init__(self, root: str | Path, relative: Sequence[str]):
         self.root = Path(root)
+        # Bytes: NumPy's text would take four per letter. fsencode, since names need not be UTF-8.
         self._encoded = np.array([os.fsencode(path) for path in relative], dtype=np.bytes_)
 
     def __getitem__(self, index: int) -> Path:

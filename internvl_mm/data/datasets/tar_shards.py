@@ -117,6 +117,7 @@ def _read_sample(
     file = archive.extractfile(labels[0])
     content = file.read() if file else b''
     label = _parse_label(content, label_key if labels[0].name.lower().endswith('json') else None, where)
+    # offset_data lies behind the member's header: a sample is read without tarfile.
     return _Member(images[0].name, images[0].offset_data, images[0].size, label)
 
 
