@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -14,3 +15,10 @@ def no_process_group_left() -> Iterator[None]:
     yield
     if dist.is_initialized():
         dist.destroy_process_group()
+        if 'deepspeed' in sys.modules:
+            # It keeps groups of its own in globals, which would outlive the process group they belong to.
+            from deepspeed.utils import groups
+
+            for name, value in vars(groups).items():
+                if name.endswith('_GROUP') and isinstance(value, dist.ProcessGroup):
+                    setattr(groups, name, None)

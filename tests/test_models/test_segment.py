@@ -9,7 +9,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
-from mmseg.models import EncoderDecoder, FCNHead, SegDataPreProcessor, UPerHead
+from mmseg.models import CrossEntropyLoss, EncoderDecoder, FCNHead, SegDataPreProcessor, UPerHead
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
@@ -129,9 +129,11 @@ def test_sliding_predictions_equal_mmseg():
 
 
 def test_the_linear_head_is_the_published_one():
-    head = LinearSegHead(3200, num_classes=150)
+    loss = dict(type=CrossEntropyLoss)
+    head = LinearSegHead(3200, num_classes=150, loss_decode=loss)
     assert sum(parameter.numel() for parameter in head.parameters()) == 486_550
-    assert LinearSegHead(3200, num_classes=171).conv_seg.weight.numel() + 171 + 6400 == 553_771
+    larger = LinearSegHead(3200, num_classes=171, loss_decode=loss)
+    assert larger.conv_seg.weight.numel() + 171 + 6400 == 553_771
     names = {name.rpartition('.')[0] for name, _ in head.named_parameters()}
     assert names == {'norm', 'conv_seg'}
     assert (head.norm.eps, head.norm.momentum, head.dropout) == (1e-5, 0.1, None)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
+from mmseg.models import CrossEntropyLoss
 from mmseg.structures import SegDataSample
 from torch import nn
 
@@ -24,7 +25,9 @@ SIZES = dict(hidden_size=16, num_hidden_layers=4, num_attention_heads=2, interme
 
 @torch.no_grad()
 def test_maps_are_reduced_resampled_and_added() -> None:
-    head = SumHead([4, 6], channels=5, num_classes=3, in_index=[0, 2]).eval()
+    head = SumHead(
+        [4, 6], channels=5, num_classes=3, in_index=[0, 2], loss_decode=dict(type=CrossEntropyLoss)
+    ).eval()
     fine, unused, coarse = torch.randn(1, 4, 4, 4), torch.randn(1, 9, 3, 3), torch.randn(1, 6, 2, 2)
     weights = [layer.weight[..., 0, 0] for layer in head.reduce]
     parts = [
