@@ -171,6 +171,7 @@ class _Candidate:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, schedule)
 
     def step(self, features: Any, labels: Tensor, label_smoothing: float) -> None:
+        """One update on a batch of stored features."""
         self.optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(self.module(features), labels, label_smoothing=label_smoothing).backward()
         self.optimizer.step()

@@ -65,6 +65,7 @@ def _prefer_registered_config() -> None:
         return  # done before
 
     def from_pretrained(path: str | os.PathLike, **kwargs: Any) -> Any:
+        """What transformers does, without the folder's code for types we registered."""
         lookup = {
             name: value
             for name, value in kwargs.items()

@@ -119,6 +119,7 @@ class _Finder(MetaPathFinder):
     """Finds ``mmcv.ops`` where Python does, and has it loaded by :class:`_Loader`."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The spec of ``mmcv.ops`` with our loader; nothing for other modules."""
         if fullname != 'mmcv.ops':
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -136,9 +137,11 @@ class _Loader(Loader):
         return getattr(self._inner, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Leave it to Python's loader."""
         return self._inner.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        """Run the module, over the stand-in where no compiled operators load."""
         if backend() == 'compiled':
             self._inner.exec_module(module)
             return

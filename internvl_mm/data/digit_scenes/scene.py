@@ -109,10 +109,12 @@ class Scene:
 
     @property
     def height(self) -> int:
+        """Rows of the picture."""
         return self.image.shape[0]
 
     @property
     def width(self) -> int:
+        """Columns of the picture."""
         return self.image.shape[1]
 
 

@@ -19,10 +19,12 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Normalise with statistics of all processes."""
         return _all_reduced(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Gradients through the shared statistics."""
         return _all_reduced(gradient)
 
 

@@ -136,6 +136,7 @@ def register_tokenizers() -> None:
         return  # done before
 
     def from_pretrained(path: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+        """What transformers does, with our tokenizers for published folders."""
         lookup = {
             name: kwargs[name]
             for name in ('cache_dir', 'token', 'revision', 'local_files_only', 'subfolder')

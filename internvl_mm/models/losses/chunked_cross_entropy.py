@@ -53,6 +53,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: Tensor, chunk: int
     ) -> Tensor:
+        """Loss and, chunk by chunk, the gradients that ``backward`` scales."""
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.zeros_like(hidden) if wants_hidden else None
@@ -73,6 +74,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Scale what ``forward`` kept."""
         if ctx.gradients is None:
             raise RuntimeError('chunked_cross_entropy keeps its gradients for one backward pass')
         # In place, because a second [V, H] would cost more than all chunks: so they are given away.

@@ -31,12 +31,14 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
+        """Rows of all processes, in order of rank."""
         parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, own.contiguous())
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """Gradient of the own rows, summed over what all processes did with them."""
         # A copy: other parts of the graph may hold the same tensor.
         grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
