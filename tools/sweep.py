@@ -51,7 +51,9 @@ def sweep(settings: list[str], work_dir: Path | None) -> int:
     root = work_dir or Path('work_dirs/sweeps', Path(leaves[0].split(',')[0]).stem)
     launch(settings, root.absolute(), train=[sys.executable, str(TRAIN)])
     chosen = [word.partition('=')[2] for word in settings if word.startswith('sweep.metric=')]
-    return report(root, metric=chosen[-1] if chosen else None, less='sweep.less=true' in settings)
+    return report(
+        root, metric=chosen[-1] if chosen else None, less='sweep.less=true' in map(str.lower, settings)
+    )
 
 
 if __name__ == '__main__':

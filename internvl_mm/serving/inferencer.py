@@ -167,12 +167,14 @@ def _classes_of(dataset: dict[str, Any]) -> tuple[str, ...]:
 
 def _file_names(files: Sequence[Path]) -> list[str]:
     """A name for the outputs of each file: its own, with a number where several files share it."""
-    seen: dict[str, int] = defaultdict(int)
-    names = []
+    names: dict[str, None] = {}
     for file in files:
-        seen[file.stem] += 1
-        names.append(file.stem if seen[file.stem] == 1 else f'{file.stem}_{seen[file.stem]}')
-    return names
+        name, number = file.stem, 2
+        # a, a_2, a: the number, too, may belong to another file, whose outputs would be lost.
+        while name in names:
+            name, number = f'{file.stem}_{number}', number + 1
+        names[name] = None
+    return list(names)
 
 
 def _keep(folder: Path, name: str, outcome: Outcome) -> None:

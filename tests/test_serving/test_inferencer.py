@@ -29,6 +29,7 @@ from internvl_mm.models.tasks import ImageClassifier, Segmenter
 from internvl_mm.models.tasks.detect import Detector
 from internvl_mm.preprocess.batch import ImageDataPreprocessor
 from internvl_mm.serving import Inferencer, find_images
+from internvl_mm.serving.inferencer import _file_names
 from internvl_mm.utils.errors import CheckpointError, ConfigError, DataError
 from tests.test_ops.mask_rcnn import TINY_MASK_RCNN
 
@@ -239,3 +240,8 @@ def test_mistakes_are_told(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match='none of 1 pictures could be read'):
         Inferencer(CLASSIFIER).run([pictures / 'text.jpg'], tmp_path / 'out')
     assert json.loads((tmp_path / 'out' / 'results.json').read_text())['failed']
+
+
+def test_outputs_of_files_of_one_name_do_not_overwrite_each_other() -> None:
+    files = [Path('x/a.png'), Path('x/a_2.png'), Path('y/a.png'), Path('z/a.png')]
+    assert _file_names(files) == ['a', 'a_2', 'a_3', 'a_4']
