@@ -16,7 +16,7 @@ with read_base():
     from .._base_.models.contrastive_tiny import *
     from .._base_.models.intern_vit_tiny import backbone as _backbone
     from .._base_.runtime import *
-    from .._base_.schedules.scratch_adamw_60e import *
+    from .._base_.schedules.scratch_muon import *
 
 model.update(
     backbone=_backbone,
@@ -28,5 +28,3 @@ model.update(
         ),
     ),
 )
-train_cfg.update(max_epochs=25, val_interval=25)
-param_scheduler[0].update(end=25)

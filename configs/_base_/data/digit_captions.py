@@ -17,5 +17,14 @@ train_dataloader = dict(
     collate_fn=dict(type=collate_samples),
     # Kind 1 says the digit alone: 'The picture shows one digit: 3.' With colours among the captions (kinds 0 and 1, or
     # all) this model had learned colours but no digits after 300 to 440 iterations.
-    dataset=dict(type=DigitCaptionDataset, name='pairs_train', split='train', kinds=(1,), transform=[_bend]),
+    # Small and anywhere as well as large and central: scenes of several digits show them like that.
+    dataset=dict(
+        type=DigitCaptionDataset,
+        name='pairs_train',
+        split='train',
+        kinds=(1,),
+        sizes=(0.55, 0.95),
+        shift=0.3,
+        transform=[_bend],
+    ),
 )

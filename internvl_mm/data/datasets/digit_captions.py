@@ -15,7 +15,14 @@ from internvl_mm.data.datasets.image_text import ImageTextDataset
 from internvl_mm.data.digit_scenes.captions import describe
 from internvl_mm.data.digit_scenes.digits import check_split, load_source_digits
 from internvl_mm.data.digit_scenes.language import LANGUAGES
-from internvl_mm.data.digit_scenes.scene import Scene, compose_digit, sample_rng
+from internvl_mm.data.digit_scenes.scene import (
+    LONE_SHIFT,
+    LONE_SIZE,
+    Scene,
+    check_placement,
+    compose_digit,
+    sample_rng,
+)
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import DATASETS
 from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
@@ -35,6 +42,8 @@ class DigitCaptionDataset(ImageTextDataset):
         seed: Seed of the data set.
         languages: ``'en'``, ``'zh'`` or both.
         kinds: Which of the five captions of a picture may be taken, 0 to 4.
+        sizes: Smallest and largest digit, as shares of ``size``.
+        shift: How far from the centre a digit may lie, as a share of ``size``; 0.5 is anywhere.
         options: See :class:`ImageTextDataset`.
     """
 
@@ -47,9 +56,12 @@ class DigitCaptionDataset(ImageTextDataset):
         seed: int = 0,
         languages: Sequence[str] = ('en',),
         kinds: Sequence[int] = (0, 1, 2, 3, 4),
+        sizes: tuple[float, float] = LONE_SIZE,
+        shift: float = LONE_SHIFT,
         **options: Any,
     ):
         check_split(split)
+        check_placement(sizes, shift)
         for code in languages:
             if code not in LANGUAGES:
                 raise DataError(
@@ -60,6 +72,7 @@ class DigitCaptionDataset(ImageTextDataset):
             raise ConfigError(f'kinds={tuple(kinds)}: choose from the five captions 0 to 4 of a picture')
         self.split, self.size, self.seed = split, size, seed
         self.languages, self.kinds = tuple(languages), tuple(kinds)
+        self.placement = dict(sizes=tuple(sizes), shift=shift)
         self._digits = load_source_digits(split)
         # Caption and picture are asked for one after the other.
         self._last: tuple[int, Scene] | None = None
@@ -72,7 +85,8 @@ class DigitCaptionDataset(ImageTextDataset):
 
     def fingerprint(self) -> str:
         """See :class:`GuardedDataset`."""
-        return f'{super().fingerprint()}-{self.split}-{self.size}-{self.seed}-{self.languages}-{self.kinds}'
+        drawn = (self.split, self.size, self.seed, self.languages, self.kinds, *self.placement.values())
+        return '-'.join(map(str, (super().fingerprint(), *drawn)))
 
     def caption(self, index: int) -> str:
         """See :class:`ImageTextDataset`; of the epoch of the index."""
@@ -94,7 +108,8 @@ class DigitCaptionDataset(ImageTextDataset):
         number = self._epoch(index) * len(self) + int(index)
         if self._last is None or self._last[0] != number:
             rng = sample_rng(self.seed, self.split, 'digit', number)
-            scene = compose_digit(self._digits, rng, self.size, pick=int(index) % len(self._digits))
+            pick = int(index) % len(self._digits)
+            scene = compose_digit(self._digits, rng, self.size, pick=pick, **self.placement)
             self._last = number, scene
         return self._last[1]
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from internvl_mm.data.datasets.base import BaseDataset, numbered_classes
 from internvl_mm.data.digit_scenes.digits import check_split, load_source_digits
-from internvl_mm.data.digit_scenes.scene import compose_digit, sample_rng
+from internvl_mm.data.digit_scenes.scene import LONE_SHIFT, LONE_SIZE, check_placement, compose_digit, sample_rng
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import DATASETS
 from internvl_mm.utils.errors import ConfigError
@@ -27,6 +27,8 @@ class DigitSceneDataset(BaseDataset):
         size: Side of the pictures in pixels.
         length: Samples per epoch; by default one per scan.
         seed: Seed of the data set.
+        sizes: Smallest and largest digit, as shares of ``size``.
+        shift: How far from the centre a digit may lie, as a share of ``size``; 0.5 is anywhere.
         options: See :class:`BaseDataset`.
     """
 
@@ -37,9 +39,12 @@ class DigitSceneDataset(BaseDataset):
         size: int = 56,
         length: int | None = None,
         seed: int = 0,
+        sizes: tuple[float, float] = LONE_SIZE,
+        shift: float = LONE_SHIFT,
         **options: Any,
     ):
         check_split(split)
+        check_placement(sizes, shift)
         if length is not None and length < 1:
             raise ConfigError(
                 f'length={length}: an epoch needs at least one sample; leave it out for one per scan'
@@ -47,6 +52,7 @@ class DigitSceneDataset(BaseDataset):
         self.split = split
         self.size = size
         self.seed = seed
+        self.placement = dict(sizes=tuple(sizes), shift=shift)
         self._digits = load_source_digits(split)
         scans = np.arange(length or len(self._digits)) % len(self._digits)
         super().__init__(self._digits.values[scans], numbered_classes(10), **options)
@@ -54,12 +60,12 @@ class DigitSceneDataset(BaseDataset):
     def path(self, index: int) -> None:
         """These pictures have no file."""
 
-    def _identity(self) -> tuple[str, int, int]:
-        return self.split, self.size, self.seed
+    def _identity(self) -> tuple[object, ...]:
+        return self.split, self.size, self.seed, *self.placement.values()
 
     def read(self, index: SampleIndex) -> Image.Image:
         """See :class:`BaseDataset`."""
         epoch = index.epoch if self.split == 'train' else 0
         rng = sample_rng(self.seed, self.split, 'digit', epoch * len(self) + index)
-        scene = compose_digit(self._digits, rng, self.size, pick=index % len(self._digits))
+        scene = compose_digit(self._digits, rng, self.size, pick=index % len(self._digits), **self.placement)
         return Image.fromarray(scene.image)

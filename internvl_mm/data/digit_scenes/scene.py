@@ -157,19 +157,28 @@ def compose_digit(
     canvas: int | tuple[int, int] = 56,
     *,
     pick: int | None = None,
+    sizes: tuple[float, float] = LONE_SIZE,
+    shift: float = LONE_SHIFT,
 ) -> Scene:
-    """Draw one large digit: random ink, background, position, size and slight rotation.
+    """Draw one digit, by default large and near the centre: random ink, background, position, size, slight rotation.
 
     Args:
         digits: Scans to draw from.
         rng: Source of every random choice.
         canvas: Side, or (height, width), in pixels.
         pick: Which of ``digits``; by default one at random.
+        sizes: Smallest and largest height of the scan, as shares of the shorter side of the canvas.
+        shift: Largest distance from the centre along each axis, as a share of the side; the digit stays on the canvas,
+            so that 0.5 is anywhere.
+
+    Raises:
+        ConfigError: ``sizes`` or ``shift`` lie outside of what a canvas can show.
     """
     height, width = canvas_size(canvas)
+    check_placement(sizes, shift)
     background = make_background(rng, height, width)
     row = int(rng.integers(len(digits))) if pick is None else pick
-    size = min(height, width) * rng.uniform(*LONE_SIZE)
+    size = max(min(height, width) * rng.uniform(*sizes), MIN_DIGIT_PIXELS)
     colour = vary(background.inks[rng.integers(len(background.inks))], rng)
     sprite = make_sprite(digits, row, colour, size, rng.uniform(-LONE_ROTATION, LONE_ROTATION))
     while sprite.alpha.shape[0] > height or sprite.alpha.shape[1] > width:
@@ -178,7 +187,7 @@ def compose_digit(
         sprite = make_sprite(digits, row, colour, size, 0.0)
     corner = []
     for side, extent in zip((height, width), sprite.alpha.shape):
-        wished = (side - extent) / 2 + side * rng.uniform(-LONE_SHIFT, LONE_SHIFT)
+        wished = (side - extent) / 2 + side * rng.uniform(-shift, shift)
         corner.append(int(np.clip(round(wished), 0, side - extent)))
     return paint(background.pixels, [Placement(sprite, left=corner[1], top=corner[0])])
 
@@ -293,6 +302,19 @@ def canvas_size(canvas: int | tuple[int, int]) -> tuple[int, int]:
             f'Use e.g. 56 for one digit, 112 for scenes.'
         )
     return height, width
+
+
+def check_placement(sizes: tuple[float, float], shift: float) -> None:
+    """Refuse sizes and shifts of a lone digit that no canvas can show.
+
+    Raises:
+        ConfigError: ``sizes`` is not a range within (0, 1], or ``shift`` lies outside of [0, 0.5].
+    """
+    smallest, largest = sizes
+    if not 0 < smallest <= largest <= 1:
+        raise ConfigError(f'sizes={tuple(sizes)} must be (smallest, largest) with 0 < smallest ≤ largest ≤ 1.')
+    if not 0 <= shift <= 0.5:
+        raise ConfigError(f'shift={shift} must lie between 0, the centre, and 0.5, anywhere on the canvas.')
 
 
 def check_num_digits(num_digits: tuple[int, int]) -> tuple[int, int]:
