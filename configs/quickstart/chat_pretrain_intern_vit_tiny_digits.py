@@ -8,7 +8,7 @@ Expected: not run.
 
 from mmengine.config import read_base
 from mmengine.optim import OptimWrapper
-from torch.optim import AdamW
+from timm.optim import Muon
 
 from internvl_mm.engine.hooks import AnswerPicturesHook
 from internvl_mm.engine.loops import EpochTrainLoop
@@ -23,7 +23,7 @@ with read_base():
 default_hooks['pictures'] = dict(type=AnswerPicturesHook)
 optim_wrapper = dict(
     type=OptimWrapper,
-    optimizer=dict(type=AdamW, lr=3e-3, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
+    optimizer=dict(type=Muon, lr=0.015, fallback_lr_scale=0.2, momentum=0.95, nesterov=True, betas=(0.9, 0.99), weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
     constructor=PartRates,
 )

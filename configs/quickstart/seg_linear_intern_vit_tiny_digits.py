@@ -13,12 +13,13 @@ with read_base():
     from .._base_.models.intern_vit_tiny import backbone as _backbone
     from .._base_.models.seg_linear_digits import *
     from .._base_.runtime import *
-    from .._base_.schedules.seg_adamw_digits import *
+    from .._base_.schedules.scratch_muon import *
 
 model.update(
     backbone=dict(
         _backbone, frozen='all', out_indices=(3,), pretrained='work_dirs/finetune_intern_vit_tiny_digits'
     )
 )
-optim_wrapper['optimizer'].update(lr=1e-2)
 default_hooks['checkpoint'].update(trainable_only=True)
+param_scheduler[0].update(end=8)
+train_cfg.update(max_epochs=8, val_interval=8)

@@ -13,7 +13,7 @@ with read_base():
     from .._base_.models.intern_vit_tiny import backbone as _backbone
     from .._base_.models.seg_upernet_digits import *
     from .._base_.runtime import *
-    from .._base_.schedules.seg_adamw_digits import *
+    from .._base_.schedules.scratch_muon import *
 
 model.update(
     backbone=dict(
@@ -24,3 +24,5 @@ model.update(
     )
 )
 default_hooks['checkpoint'].update(trainable_only=True)
+param_scheduler[0].update(end=8)
+train_cfg.update(max_epochs=8, val_interval=8)
