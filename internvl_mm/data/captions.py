@@ -221,7 +221,8 @@ def _coco(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
         for annotation in content['annotations']:
             image = images[annotation['image_id']]
             # Both have an id; the annotation's wins, and image_id still names the picture.
-            yield dict(image, **annotation, image=image['file_name'])
+            # Flickr30k's file of the published captioning says 'image' where COCO says 'file_name'.
+            yield {**image, **annotation, 'image': image.get('file_name') or image['image']}
     except (KeyError, TypeError) as error:
         raise DataError(
             f"{path}: not COCO captions ({type(error).__name__} {error}): needs 'images' with 'id' and 'file_name', "

@@ -19,10 +19,13 @@ from transformers import initialization as init
 from internvl_mm.models.connectors.qllama import JointMask, QLlamaForCausalLM, additive_mask, joint_mask
 from internvl_mm.models.hf_intern_vit import InternVisionConfig, InternVisionModel
 from internvl_mm.models.layers import AttentionPool
+from internvl_mm.models.necks import ClsPatchProjector
+from internvl_mm.structures import VisionFeatures
 from internvl_mm.utils.checks import check_counts
 from internvl_mm.utils.errors import ConfigError, did_you_mean
 
 ImageMode = Literal['InternVL-C', 'InternVL-G']
+ImagePool = Literal['attention', 'cls_patch']
 # What published folders leave out or published code has as constants.
 _PUBLISHED = dict(
     num_query_token=96,
@@ -54,11 +57,13 @@ class InternVL14BConfig(PreTrainedConfig):
             nothing says otherwise; should be the width of the ViT.
         force_image_size: Side of the images in pixels when it is not the one of ``vision_config`` (364 in the
             retrieval models).
+        image_pool: How ViT tokens become the embedding of InternVL-C: ``'attention'`` as published, or
+            ``'cls_patch'``, class token and mean patch, with which small models learn sooner.
         initializer_range: Standard deviation of new weights.
         **kwargs: What every transformers configuration takes.
 
     Raises:
-        ConfigError: A count below 1.
+        ConfigError: A count below 1, or an unknown pool.
 
     Source: InternVL-14B ``configuration_internvl.py``.
     """
@@ -80,9 +85,13 @@ class InternVL14BConfig(PreTrainedConfig):
         cross_attention_positions: int | None = None,
         cross_attention_width: int | None = None,
         force_image_size: int | None = None,
+        image_pool: ImagePool = 'attention',
         initializer_range: float = 0.02,
         **kwargs: Any,
     ):
+        if image_pool not in get_args(ImagePool):
+            hint = did_you_mean(str(image_pool), get_args(ImagePool))
+            raise ConfigError(f"image_pool={image_pool!r}: use 'attention' or 'cls_patch'.{hint}")
         vision = _as_config(vision_config, InternVisionConfig)
         qllama = _as_config(qllama_config, LlamaConfig)
         # Published classes keep the outer values, published folders the inner ones, and neither the last two.
@@ -102,6 +111,7 @@ class InternVL14BConfig(PreTrainedConfig):
         self.attn_pool_num_heads = attn_pool_num_heads
         self.label_smoothing = label_smoothing
         self.force_image_size = force_image_size
+        self.image_pool = image_pool
         self.initializer_range = initializer_range
         for name in ('auto_map', 'hidden_size'):
             kwargs.pop(name, None)
@@ -117,6 +127,20 @@ class InternVL14BConfig(PreTrainedConfig):
 
 def _as_config(settings: Any, kind: type[PreTrainedConfig]) -> PreTrainedConfig:
     return settings if isinstance(settings, PreTrainedConfig) else kind(**(settings or {}))
+
+
+class TokenPool(ClsPatchProjector):
+    """Class token and mean patch of ViT tokens, norm and linear map: called as :class:`AttentionPool` is.
+
+    Args:
+        dim: Width V of the tokens.
+        out_dim: Width E of the joint space.
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``[B, 1+N, V]`` to ``[B, E]``."""
+        # The pool does not look at the grid.
+        return super().forward(VisionFeatures(tokens, grid=(1, tokens.shape[1] - 1)))
 
 
 class InternVL14BModel(PreTrainedModel):
@@ -149,7 +173,11 @@ class InternVL14BModel(PreTrainedModel):
         # Logarithm of the inverse temperature, as in CLIP, but never clamped, as published.
         self.logit_scale = nn.Parameter(torch.empty(()))
         pool = dict(num_heads=config.attn_pool_num_heads, out_dim=config.clip_embed_dim)
-        self.clip_projector = AttentionPool(vision.hidden_size, **pool)
+        self.clip_projector = (
+            AttentionPool(vision.hidden_size, **pool)
+            if config.image_pool == 'attention'
+            else TokenPool(vision.hidden_size, out_dim=config.clip_embed_dim)
+        )
         self.clip_projector2 = AttentionPool(qllama.hidden_size, **pool)
         # For every query, [B, Q, 2], averaged over queries; index 1 is "they belong together".
         self.itm_head = nn.Linear(qllama.hidden_size, 2)

@@ -14,7 +14,7 @@ from torch import nn
 from internvl_mm.models.connectors.qllama import llama_problems, unknown_settings
 from internvl_mm.models.convert.internvl_14b import load_internvl_14b
 from internvl_mm.models.hf_intern_vit import InternVisionConfig
-from internvl_mm.models.hf_internvl_14b import InternVL14BConfig, InternVL14BModel
+from internvl_mm.models.hf_internvl_14b import ImagePool, InternVL14BConfig, InternVL14BModel
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import ConfigError, did_you_mean
 from internvl_mm.utils.paths import ExistingPath
@@ -61,6 +61,7 @@ class InternVL14B(InternVL14BModel):
         clip_embed_dim: Width of the joint space.
         attn_pool_num_heads: Heads of both attention pools.
         image_size: Side of the images in pixels; left out, that of ``vision``. Positions are resampled when loading.
+        image_pool: See :class:`~internvl_mm.models.hf_internvl_14b.InternVL14BConfig`; that of stage 1.
         pretrained: Weights to start from: a published folder, or those of the contrastive stage (the original
             InternVL-C file, or a checkpoint of ours), whose missing parts then start new.
         trainable: Parts that train; all when left out.
@@ -82,6 +83,7 @@ class InternVL14B(InternVL14BModel):
         clip_embed_dim: int = 768,
         attn_pool_num_heads: int = 16,
         image_size: int | None = None,
+        image_pool: ImagePool = 'attention',
         pretrained: ExistingPath | None = None,
         trainable: Sequence[TrainablePart] | None = None,
         vision_lora: int = 0,
@@ -99,6 +101,7 @@ class InternVL14B(InternVL14BModel):
             cross_attention_positions=num_query_token,
             cross_attention_width=InternVisionConfig(**vision).hidden_size,
             force_image_size=image_size,
+            image_pool=image_pool,
         )
         super().__init__(config)
         self.pretrained = pretrained

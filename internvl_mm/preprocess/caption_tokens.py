@@ -7,7 +7,7 @@ Source: InternVL-14B's README, ``clip_benchmark`` and the stage-2 data set.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -41,6 +41,7 @@ class CaptionTokenizer:
             token, and counted in ``truncated``.
         prefix: Goes before a text that is compared with images, without a space.
         prompt: Goes before a caption that is generated.
+        prompts: Language code to prompt, for captions in languages that have one of their own.
 
     Attributes:
         truncated: Number of texts that were cut since the object was made.
@@ -57,15 +58,19 @@ class CaptionTokenizer:
         max_length: int = 80,
         prefix: str = SUMMARY_PREFIX,
         prompt: str = CAPTION_PROMPT,
+        prompts: Mapping[str, str] | None = None,
     ):
         check_counts(max_length=max_length)
         self._encode, self._decode, self.vocab_size = _open_vocabulary(Path(path))
         self.max_length, self.prefix, self.truncated = max_length, prefix, 0
-        self._prompt = [BEGIN, *self._encode(prompt)]
-        if len(self._prompt) + 1 >= max_length:
-            raise ConfigError(
-                f'max_length={max_length} leaves no room after the prompt {prompt!r} of {len(self._prompt)} tokens'
-            )
+        # None stands for every language without a prompt of its own.
+        texts: dict[str | None, str] = {None: prompt, **(prompts or {})}
+        self._prompts = {language: [BEGIN, *self._encode(text)] for language, text in texts.items()}
+        for language, ids in self._prompts.items():
+            if len(ids) + 1 >= max_length:
+                raise ConfigError(
+                    f'max_length={max_length} leaves no room after the prompt {texts[language]!r} of {len(ids)} tokens'
+                )
 
     @property
     def empty_summary(self) -> int:
@@ -81,24 +86,34 @@ class CaptionTokenizer:
         """Ids ``[T, L]`` of texts as they are, for matching."""
         return pad([self._cut(self._encode(text)) for text in texts])
 
-    def captions(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def captions(
+        self, texts: Sequence[str], languages: Sequence[str | None] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Ids ``[T, L]`` of prompt and caption, and the labels of generation.
 
         The last token of the prompt is a target itself, as published.
+
+        Args:
+            texts: The captions.
+            languages: Code of each one's language, which decides its prompt.
         """
         rows, labels = [], []
-        for text in texts:
+        for text, language in zip(texts, languages or [None] * len(texts), strict=True):
+            prompt = self._prompt_of(language)
             # The caption gets what the prompt leaves of the most tokens; its begin token is the prompt's.
-            room = self.max_length - len(self._prompt) + 1
-            row = [*self._prompt, *self._cut(self._encode(text), room)[1:]]
-            hidden = len(self._prompt) - 1
+            room = self.max_length - len(prompt) + 1
+            row = [*prompt, *self._cut(self._encode(text), room)[1:]]
+            hidden = len(prompt) - 1
             rows.append(row)
             labels.append([IGNORED] * hidden + row[hidden:])
         return pad(rows), pad(labels, IGNORED)
 
-    def prompts(self, count: int) -> Tensor:
-        """The caption prompt without end token, ``[count, L]``, to generate from."""
-        return torch.tensor([self._prompt] * count)
+    def prompts(self, count: int, language: str | None = None) -> Tensor:
+        """The caption prompt of a language without end token, ``[count, L]``, to generate from."""
+        return torch.tensor([self._prompt_of(language)] * count)
+
+    def _prompt_of(self, language: str | None) -> list[int]:
+        return self._prompts.get(language, self._prompts[None])
 
     def decode(self, ids: Tensor) -> list[str]:
         """Texts of generated ids ``[T, L]``: up to the end token, without special tokens and outer spaces."""

@@ -1,6 +1,7 @@
 """Data sets: index to one sample."""
 
 from .base import BaseDataset
+from .captioning import CaptioningDataset, DigitCaptioningDataset
 from .chat import ChatDataset
 from .chat_mixture import ChatMixture
 from .chat_packed import PackedChatDataset
@@ -20,9 +21,11 @@ __all__ = [
     'CaptionListDataset',
     'CaptionShardDataset',
     'CaptionTableDataset',
+    'CaptioningDataset',
     'ChatDataset',
     'ChatMixture',
     'DigitCaptionDataset',
+    'DigitCaptioningDataset',
     'DigitSceneDataset',
     'FewShotDataset',
     'GuardedDataset',

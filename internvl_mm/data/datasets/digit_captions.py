@@ -98,10 +98,14 @@ class DigitCaptionDataset(ImageTextDataset):
         return Image.fromarray(self._scene(index).image)
 
     def load(self, index: SampleIndex) -> Item:
-        """See :class:`GuardedDataset`; also labels the digit, so that zero-shot accuracy can be measured."""
+        """See :class:`GuardedDataset`; also labels the digit, so that zero-shot accuracy can be measured.
+
+        Samples say the ``language`` of their caption.
+        """
         item = super().load(index)
         value = int(self._digits.values[int(index) % len(self._digits)])
         item['data_samples'].gt_label = torch.tensor([value])
+        item['data_samples'].set_metainfo(dict(language=self._choice(index)[0]))
         return item
 
     def _scene(self, index: SampleIndex) -> Scene:
@@ -113,10 +117,15 @@ class DigitCaptionDataset(ImageTextDataset):
             self._last = number, scene
         return self._last[1]
 
-    def _pick(self, index: SampleIndex, scene: Scene) -> str:
+    def _choice(self, index: SampleIndex) -> tuple[str, int]:
+        """Language and kind of the caption of an index."""
         draws = np.random.default_rng([self.seed, self._epoch(index), int(index), 2])
         language = self.languages[draws.integers(len(self.languages))]
-        text = describe(scene, language)[self.kinds[draws.integers(len(self.kinds))]]
+        return language, self.kinds[draws.integers(len(self.kinds))]
+
+    def _pick(self, index: SampleIndex, scene: Scene) -> str:
+        language, kind = self._choice(index)
+        text = describe(scene, language)[kind]
         return self.caption_transform(text) if self.caption_transform is not None else text
 
     def _epoch(self, index: SampleIndex) -> int:

@@ -161,10 +161,14 @@ class CaptionListDataset(ImageTextDataset):
         filter: PairFilter | dict | None = None,
         **options: Any,
     ):
-        pairs = _kept(read_pairs(file), filter, options.get('name') or str(file))
+        pairs = self.keep(_kept(read_pairs(file), filter, options.get('name') or str(file)))
         images = [check_confined(pair.image, str(file)) for pair in pairs]
         self._paths = PathTable(check_folder(root, 'the images of the captions'), images)
         super().__init__(pairs, **options)
+
+    def keep(self, pairs: list[Pair]) -> list[Pair]:
+        """Which of the filtered pairs are samples: here all of them."""
+        return pairs
 
     def path(self, index: int) -> str:
         """See :class:`GuardedDataset`."""

@@ -16,6 +16,7 @@ from mmengine.runner import FlexibleRunner
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from internvl_mm.evaluation.metrics.exact_match import normalised
 from internvl_mm.evaluation.report import PICTURES, Picture
 from internvl_mm.registry import HOOKS
 from internvl_mm.structures import ImageSample
@@ -57,8 +58,10 @@ class SamplePicturesHook(Hook):
         loader = runner.val_dataloader if mode == 'val' else runner.test_dataloader
         classes = (getattr(loader.dataset, 'metainfo', None) or {}).get('classes') or ()
         for pixels, sample in zip(data_batch['inputs'], outputs or ()):
-            if 'pred_logits' in sample:
-                self._consider(pixels, sample, classes)
+            if 'pred_caption' in sample:
+                self._hold(pixels, _judge_caption(sample))
+            elif 'pred_logits' in sample:
+                self._hold(pixels, _judge(sample, classes))
             elif 'pred_sem_seg' in sample or 'pred_instances' in sample:
                 self._draw(sample, loader.dataset)
 
@@ -78,14 +81,13 @@ class SamplePicturesHook(Hook):
         )
         kept[sample.index] = picture, pil_to_tensor(shown.sheet)
 
-    def _consider(self, pixels: torch.Tensor, sample: ImageSample, classes: Sequence[str]) -> None:
-        kept = self._pictures.setdefault(sample.dataset, {})
-        if sample.index in kept:  # measured again, with averaged weights
+    def _hold(self, pixels: torch.Tensor, picture: Picture) -> None:
+        kept = self._pictures.setdefault(picture.dataset, {})
+        if picture.index in kept:  # measured again, with averaged weights
             return
-        picture = _judge(sample, classes)
         if len(kept) < self.samples or (not picture.correct and len(kept) < self.samples + self.mistakes):
             # uint8 [3, H, W], as collated; at most samples + mistakes of them are held.
-            kept[sample.index] = picture, pixels.cpu()
+            kept[picture.index] = picture, pixels.cpu()
 
     def _after_epoch(self, runner: FlexibleRunner, mode: str = 'train') -> None:
         pictures = [entry for entries in self._pictures.values() for entry in entries.values()]
@@ -116,6 +118,20 @@ def _judge(sample: ImageSample, classes: Sequence[str]) -> Picture:
         prediction=names[predicted],
         score=float(scores[predicted]),
         correct=predicted in accepted,
+    )
+
+
+def _judge_caption(sample: ImageSample) -> Picture:
+    right = normalised(sample.pred_caption) in map(normalised, sample.references)
+    return Picture(
+        file=_file_of(sample),
+        dataset=sample.dataset,
+        index=sample.index,
+        # The first reference is enough to compare with; photographs have five.
+        label=sample.references[0],
+        prediction=sample.pred_caption,
+        score=None,
+        correct=right,
     )
 
 

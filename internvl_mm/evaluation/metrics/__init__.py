@@ -2,12 +2,15 @@
 
 from .accuracy import Accuracy, ReaLAccuracy
 from .base import SampleMetric
-from .exact_match import ExactMatch
+from .captions import CaptionScores
+from .exact_match import CaptionExactMatch, ExactMatch
 from .retrieval import RetrievalRecall, ZeroShotAccuracy
 from .segmentation import MeanIoU
 
 __all__ = [
     'Accuracy',
+    'CaptionExactMatch',
+    'CaptionScores',
     'ExactMatch',
     'MeanIoU',
     'ReaLAccuracy',

@@ -12,8 +12,8 @@ from .base import SampleMetric, Scores
 
 
 def normalised(answer: str) -> str:
-    """An answer without case, outer white space and final full stop."""
-    return ' '.join(answer.lower().split()).rstrip('.').strip()
+    """An answer without case, outer white space and final full stop, Western or Chinese."""
+    return ' '.join(answer.lower().split()).rstrip('.。').strip()
 
 
 @METRICS.register_module()
@@ -28,6 +28,9 @@ class ExactMatch(SampleMetric):
         prefix: See :class:`SampleMetric`.
     """
 
+    # Fields of the samples: what was said, what is right, and of which kind it is.
+    fields = ('pred_answer', 'answers', 'kind')
+
     def __init__(self, *, by_kind: bool = True, prefix: str | None = None):
         super().__init__(prefix)
         self.by_kind = by_kind
@@ -35,11 +38,12 @@ class ExactMatch(SampleMetric):
     def score(self, samples: Sequence[dict[str, Any]]) -> list[Scores | None]:
         """See :class:`SampleMetric`."""
         scores: list[Scores | None] = []
+        said, true, kind = self.fields
         for sample in samples:
-            right = normalised(sample['pred_answer']) in map(normalised, sample['answers'])
+            right = normalised(sample[said]) in map(normalised, sample[true])
             names = ['exact_match']
-            if self.by_kind and sample.get('kind'):
-                names.append(f'exact_match_{sample["kind"]}')
+            if self.by_kind and sample.get(kind):
+                names.append(f'exact_match_{sample[kind]}')
             scores.append(dict.fromkeys(names, 100.0 * right))
         return scores
 
@@ -51,3 +55,18 @@ class ExactMatch(SampleMetric):
                 found[name].append(value)
         means = {name: sum(values) / len(values) for name, values in sorted(found.items())}
         return dict(**means, n=len(results))
+
+
+@METRICS.register_module()
+class CaptionExactMatch(ExactMatch):
+    """Share of generated captions equal to one of the references, in percent, also for each language.
+
+    What the number is not for: captions of photographs, which nobody words like a reference. It suits pictures whose
+    true captions can all be listed, as those of DigitScenes.
+
+    Args:
+        by_kind: Also give the share for each language.
+        prefix: See :class:`SampleMetric`.
+    """
+
+    fields = ('pred_caption', 'references', 'language')

@@ -34,6 +34,7 @@ _RENAMED = (
     ('text_encoder.text_projection', 'text_projection'),
     ('criterion.logit_scale', 'logit_scale'),
     ('neck.pool.', 'clip_projector.'),
+    ('neck.', 'clip_projector.'),  # a pool without attention
 )
 
 

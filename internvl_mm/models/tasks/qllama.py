@@ -5,7 +5,7 @@ Shape letters: B images, L text tokens, E width of the joint space.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,8 @@ from .generative_alignment import AlignmentTexts, generative_losses, retrieval_l
 from .image_text import ImageTextTask
 
 Mining = Literal['random', 'hard']
+# Without the least length, CIDEr changes noticeably.
+PUBLISHED_GENERATION = dict(num_beams=5, do_sample=False, min_new_tokens=8, max_new_tokens=30)
 
 
 class QLlamaTask(ImageTextTask):
@@ -112,7 +114,7 @@ class QLlamaTask(ImageTextTask):
         rows = [read.plain(own), read.plain(self._negatives(inputs, samples)), read.summaries(own)]
         if not captions:
             return AlignmentTexts(*(part.to(inputs.device) for part in same_length(*rows)))
-        prompted, labels = read.captions(own)
+        prompted, labels = read.captions(own, [sample.get('language') for sample in samples])
         rows = same_length(*rows, prompted)
         # Labels still have the length of the captions before all texts were made equally long.
         labels = F.pad(labels, (0, rows[0].shape[1] - labels.shape[1]), value=IGNORED)
@@ -137,23 +139,53 @@ class GenerativePretraining(QLlamaTask):
     """Stage 2: matching, contrast and captioning through QLLaMA, equal weights.
 
     As published, what trains is ``trainable=('queries', 'cross_attention', 'query_pool', 'matching_head',
-    'temperature')`` of the model. Arguments: see :class:`QLlamaTask`.
+    'temperature')`` of the model. Samples with ``references`` are described instead of embedded: ``predict`` fills
+    their ``pred_caption``, in the language they name.
+
+    Args:
+        generation: Options of transformers' ``generate`` for these captions; published are 5 beams and 8 to 30 new
+            tokens.
+        options: See :class:`QLlamaTask`.
 
     Source: InternVL ``internvl_stage2``; Chen et al. 2023, section 3.3.
     """
 
+    def __init__(self, *, generation: dict[str, Any] | None = None, **options: Any):
+        super().__init__(**options)
+        self.generation = dict(PUBLISHED_GENERATION if generation is None else generation)
+
     def loss(self, inputs: Tensor, data_samples: list[ImageSample]) -> dict[str, Tensor]:
-        """The three losses; a batch has at least 2 images."""
+        """The three losses, and how many texts of the batch were cut; a batch has at least 2 images."""
         if len(inputs) < 2:
             raise DataError(
                 'a batch of 1 image has no wrong and right half: set train_dataloader.batch_size to 2 or more'
             )
+        cut_before = self.tokenizer.truncated
         texts = self._texts(inputs, data_samples, captions=True)
-        return generative_losses(self.model, inputs, texts, empty_summary=self.tokenizer.empty_summary)
+        losses = generative_losses(self.model, inputs, texts, empty_summary=self.tokenizer.empty_summary)
+        # Each caption is up to four texts: matching, contrast, generation, and another picture's wrong one.
+        return dict(losses, texts_cut=torch.tensor(float(self.tokenizer.truncated - cut_before)))
 
-    def caption(self, inputs: Tensor, **options: object) -> list[str]:
+    def predict(self, inputs: Tensor, data_samples: list[ImageSample]) -> list[ImageSample]:
+        """Captions of samples with references; embeddings of all others."""
+        described = [number for number, sample in enumerate(data_samples) if 'references' in sample]
+        if not described:
+            return super().predict(inputs, data_samples)
+        if len(described) < len(data_samples):
+            raise DataError(
+                f'{len(described)} of {len(data_samples)} samples of a batch have references: use all or none'
+            )
+        # A batch has one prompt: prompts of several lengths would need padding before them.
+        for language in sorted({sample.get('language') or '' for sample in data_samples}):
+            rows = [n for n, sample in enumerate(data_samples) if (sample.get('language') or '') == language]
+            captions = self.caption(inputs[rows], language or None, **self.generation)
+            for row, caption in zip(rows, captions, strict=True):
+                data_samples[row].set_metainfo(dict(pred_caption=caption))
+        return data_samples
+
+    def caption(self, inputs: Tensor, language: str | None = None, **options: Any) -> list[str]:
         """Captions of pixels ``[B, 3, H, W]``; ``options`` of transformers' ``generate``."""
-        prompts = self.tokenizer.prompts(len(inputs)).to(inputs.device)
+        prompts = self.tokenizer.prompts(len(inputs), language).to(inputs.device)
         return self.tokenizer.decode(self.model.generate(inputs, prompts, **options))
 
 

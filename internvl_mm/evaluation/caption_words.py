@@ -1,0 +1,43 @@
+"""Captions to words as caption metrics count them, without Java.
+
+The published numbers are of Stanford's Penn Treebank tokeniser (a Java program), whose marks of punctuation are then
+dropped. The rules here are those of it that captions meet; :func:`~internvl_mm.evaluation.caption_words.split_caption`
+says where they end.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Han, kana and Hangul: written without spaces, each sign counts as a word, as usual for Chinese captions.
+_SIGN = r'[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]'
+_WORD = re.compile(
+    rf"""
+    {_SIGN}
+    | (?:[a-z]\.){{2,}}                    # u.s., e.g.: full stops belong to the word
+    | (?:mr|mrs|ms|dr|st|jr|sr|vs)\.(?=\s*\S)  # before another word
+    | \d+(?:[.,:/]\d+)*              # 1,000 and 3.5 and 12:30 and 1/2
+      (?:[a-z]+(?:-\w+)*|(?:-\w+)+)?       # 3d, 80s, 2-year-old
+    | [^\W\d_]+?(?=n't\b|'(?:s|m|d|re|ve|ll)\b)  # do|n't, man|'s
+    | n't\b | '(?:s|m|d|re|ve|ll)\b | '\d0s\b
+    | (?:can)(?=not\b) | (?:gon|wan)(?=na\b) | (?:got)(?=ta\b)  # as one word they are two
+    | [^\W_]+(?:[-'’.&/@][^\W_]+)*         # t-shirt, o'clock, b&w, example.com
+    | _+ | [^\w\s]                         # any other sign
+    """,
+    re.VERBOSE,
+)
+# What pycocoevalcap drops after tokenising, brackets under their Treebank names there.
+_PUNCTUATION = frozenset('\' ` ( ) { } . ? ! , : - -- ... ; " “ ” ‘ ’ … – — 。 ， 、 ； ： ？ ！'.split())
+
+
+def split_caption(text: str) -> list[str]:
+    """Lower-case words of a caption, without punctuation.
+
+    Like the Treebank's: contractions are two words (``do n't``, ``man 's``), words with hyphens are one, numbers keep
+    their signs. Unlike it: only these rules, no list of abbreviations beyond a few, no correction of spelling; signs of
+    Chinese, Japanese and Korean are words, which the Treebank's tokeniser leaves together.
+
+    Args:
+        text: One sentence.
+    """
+    return [word for word in _WORD.findall(text.lower()) if word not in _PUNCTUATION]
