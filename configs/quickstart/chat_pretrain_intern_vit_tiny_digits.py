@@ -13,7 +13,7 @@ from timm.optim import Muon
 from internvl_mm.engine.hooks import AnswerPicturesHook
 from internvl_mm.engine.loops import EpochTrainLoop
 from internvl_mm.engine.optim import CosineAbsolute
-from internvl_mm.engine.part_rates import PartRates
+from internvl_mm.engine.muon import MuonPartRates
 
 with read_base():
     from .._base_.data.digit_chat import *
@@ -23,9 +23,17 @@ with read_base():
 default_hooks['pictures'] = dict(type=AnswerPicturesHook)
 optim_wrapper = dict(
     type=OptimWrapper,
-    optimizer=dict(type=Muon, lr=0.015, fallback_lr_scale=0.2, momentum=0.95, nesterov=True, betas=(0.9, 0.99), weight_decay=0.05),
+    optimizer=dict(
+        type=Muon,
+        lr=0.015,
+        fallback_lr_scale=0.2,
+        momentum=0.95,
+        nesterov=True,
+        betas=(0.9, 0.99),
+        weight_decay=0.05,
+    ),
     clip_grad=dict(max_norm=1.0),
-    constructor=PartRates,
+    constructor=MuonPartRates,
 )
 param_scheduler = [dict(type=CosineAbsolute, warmup=1, end=8, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(type=EpochTrainLoop, max_epochs=8, val_interval=8)

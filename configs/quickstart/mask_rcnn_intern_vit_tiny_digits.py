@@ -15,11 +15,9 @@ with read_base():
     from .._base_.models.intern_vit_tiny import backbone as _backbone
     from .._base_.models.mask_rcnn_digits import *
     from .._base_.runtime import *
-    from .._base_.schedules.scratch_muon import *
+    from .._base_.schedules.detection_adamw_digits import *
 
 model.update(
     backbone=dict(_backbone, out_indices=(3,), pretrained='work_dirs/finetune_intern_vit_tiny_digits'),
     neck=dict(type=SimpleFeaturePyramid, out_channels=64, stride=14, num_outs=4),
 )
-param_scheduler[0].update(warmup=0.1, end=1)
-train_cfg.update(max_epochs=1, val_interval=1)

@@ -17,7 +17,7 @@ with read_base():
     from .._base_.models.mask_rcnn_digits import *
     from .._base_.models.vit_adapter_digits import backbone as _backbone
     from .._base_.runtime import *
-    from .._base_.schedules.scratch_muon import *
+    from .._base_.schedules.detection_adamw_digits import *
 
 model.update(
     backbone=_backbone,
@@ -29,5 +29,3 @@ _roi['bbox_roi_extractor'].update(featmap_strides=[4, 8, 16, 32])
 _roi['mask_roi_extractor'].update(featmap_strides=[4, 8, 16, 32])
 train_dataloader['dataset']['pipeline'][2].update(scale=(128, 128))
 benchmarks['digit_scenes']['dataloader']['dataset']['pipeline'][1].update(scale=(128, 128))
-param_scheduler[0].update(warmup=0.1, end=1)
-train_cfg.update(max_epochs=1, val_interval=1)

@@ -20,6 +20,8 @@ model = dict(
             num_attention_heads=4,
             intermediate_size=256,
             max_position_embeddings=80,
+            # With the usual 0.02 the vectors of two captions have a cosine of 0.99 at first, with this 0.66 (measured).
+            initializer_range=0.2,
         ),
     ),
     tokenizer=dict(type=DigitSceneTokenizer),

@@ -8,7 +8,8 @@ from mmengine.optim import OptimWrapper
 from timm.optim import Muon
 
 from internvl_mm.engine.loops import EpochTrainLoop
-from internvl_mm.engine.optim import CosineAbsolute, LayerDecay
+from internvl_mm.engine.muon import MuonLayerDecay
+from internvl_mm.engine.optim import CosineAbsolute
 
 optim_wrapper = dict(
     type=OptimWrapper,
@@ -22,7 +23,7 @@ optim_wrapper = dict(
         weight_decay=0.05,
     ),
     clip_grad=dict(max_norm=1.0),
-    constructor=LayerDecay,  # a decay rate of 1: only keeps weight decay off norms, biases and layer scales
+    constructor=MuonLayerDecay,  # a decay rate of 1: only keeps weight decay off norms, biases and layer scales
     paramwise_cfg=dict(decay_rate=1.0),
 )
 param_scheduler = [dict(type=CosineAbsolute, warmup=1, end=20, by_epoch=True, convert_to_iter_based=True)]

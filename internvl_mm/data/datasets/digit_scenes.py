@@ -9,7 +9,13 @@ from PIL import Image
 
 from internvl_mm.data.datasets.base import BaseDataset, numbered_classes
 from internvl_mm.data.digit_scenes.digits import check_split, load_source_digits
-from internvl_mm.data.digit_scenes.scene import LONE_SHIFT, LONE_SIZE, check_placement, compose_digit, sample_rng
+from internvl_mm.data.digit_scenes.scene import (
+    LONE_SHIFT,
+    LONE_SIZE,
+    check_placement,
+    compose_digit,
+    sample_rng,
+)
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import DATASETS
 from internvl_mm.utils.errors import ConfigError

@@ -312,7 +312,9 @@ def check_placement(sizes: tuple[float, float], shift: float) -> None:
     """
     smallest, largest = sizes
     if not 0 < smallest <= largest <= 1:
-        raise ConfigError(f'sizes={tuple(sizes)} must be (smallest, largest) with 0 < smallest ≤ largest ≤ 1.')
+        raise ConfigError(
+            f'sizes={tuple(sizes)} must be (smallest, largest) with 0 < smallest ≤ largest ≤ 1.'
+        )
     if not 0 <= shift <= 0.5:
         raise ConfigError(f'shift={shift} must lie between 0, the centre, and 0.5, anywhere on the canvas.')
 

@@ -100,6 +100,16 @@ class ContrastivePretraining(ImageTextTask):
         """See :class:`BaseTask`."""
         return self.backbone.width
 
+    def layer_of(self, name: str) -> tuple[str, int, int]:
+        """Part of a parameter, its depth in the part, and the largest depth there; optimisers ask.
+
+        Parts are ``backbone``, ``neck``, ``text_encoder`` and ``criterion``; depths of the backbone are its layer ids.
+        """
+        part, _, inner = name.partition('.')
+        if part == 'backbone':
+            return part, self.backbone.layer_id(inner), self.backbone.num_layers + 1
+        return part, 0, 0
+
     def encode_images(self, inputs: Tensor) -> Tensor:
         """See :class:`ImageTextTask`."""
         return self.neck(self.backbone(inputs))

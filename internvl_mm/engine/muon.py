@@ -1,0 +1,56 @@
+"""Parameter groups for Muon: matrices of hidden layers go to it, tables of a vocabulary stay with AdamW."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from internvl_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+from .optim import LayerDecay
+from .part_rates import PartRates
+
+
+class _TablesApart:
+    """Splits the groups of another constructor: what belongs to a vocabulary is marked for timm's AdamW fallback.
+
+    A step of Muon makes all directions of a matrix equally large. The gradient of an embedding table has as few
+    directions as the batch has different tokens: those that say little would be made as large as those that say much.
+
+    Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
+    """
+
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """See the constructor this stands before; twice as many groups at most."""
+        # By the parameter: an output layer may be tied to its embedding table.
+        tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+        tables |= {id(weight) for name, weight in model.named_parameters() if name.endswith('lm_head.weight')}
+        split = []
+        for group in super().groups(model):  # type: ignore[misc]
+            for fallback in (False, True):
+                chosen = [weight for weight in group['params'] if (id(weight) in tables) is fallback]
+                if chosen:
+                    mark = dict(use_fallback=True, name=f'{group["name"]}_table') if fallback else {}
+                    split.append(dict(group, params=chosen, **mark))
+        return split
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class MuonLayerDecay(_TablesApart, LayerDecay):
+    """:class:`LayerDecay` for timm's ``Muon``: embedding tables and output layers of a vocabulary use its AdamW.
+
+    Args:
+        optim_wrapper_cfg: See :class:`LayerDecay`.
+        paramwise_cfg: See :class:`LayerDecay`.
+    """
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class MuonPartRates(_TablesApart, PartRates):
+    """:class:`PartRates` for timm's ``Muon``: embedding tables and output layers of a vocabulary use its AdamW.
+
+    Args:
+        optim_wrapper_cfg: See :class:`PartRates`.
+        paramwise_cfg: See :class:`PartRates`.
+    """
