@@ -35,5 +35,5 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0),
     constructor=MuonPartRates,
 )
-param_scheduler = [dict(type=CosineAbsolute, warmup=1, end=8, by_epoch=True, convert_to_iter_based=True)]
-train_cfg = dict(type=EpochTrainLoop, max_epochs=8, val_interval=8)
+param_scheduler = [dict(type=CosineAbsolute, warmup=1, end=12, by_epoch=True, convert_to_iter_based=True)]
+train_cfg = dict(type=EpochTrainLoop, max_epochs=12, val_interval=12)

@@ -17,5 +17,5 @@ data_preprocessor = dict(
 )
 _loss = dict(
     type=CrossEntropyLoss,
-    class_weight=[0.1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+    class_weight=[0.3, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
 )
