@@ -1,4 +1,4 @@
-"""finetune_intern_vit_tiny_digits.py from the backbone that learned from captions: 12 epochs with Muon instead of 60.
+"""finetune_intern_vit_tiny_digits.py from the backbone that learned from captions: 16 epochs with Muon instead of 60.
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/finetune_contrastive_intern_vit_tiny_digits.py
 Start: a checkpoint of contrastive_intern_vit_tiny_digits.py.
@@ -14,5 +14,5 @@ with read_base():
 
 model['backbone'].update(pretrained='work_dirs/contrastive_intern_vit_tiny_digits')
 optim_wrapper = _muon
-param_scheduler[0].update(warmup=1, end=12)
-train_cfg.update(max_epochs=12, val_interval=12)
+param_scheduler[0].update(warmup=1, end=16)
+train_cfg.update(max_epochs=16, val_interval=16)
