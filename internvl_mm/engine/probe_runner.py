@@ -40,6 +40,7 @@ class ProbeRunner(Runner):
     """
 
     training_keys = ('train_dataloader', 'benchmarks')
+    evaluates = False
 
     def __init__(
         self, model: Any, *, probe: dict, train_dataloader: dict, features: dict | None = None, **options: Any

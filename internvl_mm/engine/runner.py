@@ -82,9 +82,12 @@ class Runner(FlexibleRunner):
 
     Attributes:
         training_keys: Settings without which :meth:`train` has nothing to do.
+        evaluates: Whether it evaluates in a way of its own; ``tools/test.py`` takes :class:`Runner` for those that do
+            not, such as probes, whose training data need not be at hand then.
     """
 
     training_keys: tuple[str, ...] = ('train_dataloader', 'train_cfg', 'optim_wrapper')
+    evaluates = True
 
     def __init__(
         self,
@@ -438,6 +441,12 @@ def _seeded(randomness: dict | None, resume: str | None) -> dict[str, Any]:
             )
         randomness['seed'] = seed
     return dict(dict(seed=None), **randomness)
+
+
+def build_tester(cfg: Config) -> Runner:
+    """Build the runner that evaluates a config: the one it chooses where that evaluates, else :class:`Runner`."""
+    kind = cfg.get('runner_type', Runner)
+    return (kind if kind.evaluates else Runner).from_cfg(cfg)
 
 
 def build_runner(cfg: Config) -> Runner:
