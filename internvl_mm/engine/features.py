@@ -58,7 +58,9 @@ class FeatureSet:
 
 def trains_on_tokens(task: BaseTask) -> bool:
     """Whether the probe of a task has a trainable neck, so that whole token sequences have to be kept."""
-    return not isinstance(task, ImageTextTask) and any(parameter.requires_grad for parameter in task.neck.parameters())
+    return not isinstance(task, ImageTextTask) and any(
+        parameter.requires_grad for parameter in task.neck.parameters()
+    )
 
 
 class WeightHashes:

@@ -220,7 +220,9 @@ class BenchmarkLoop(BaseLoop):
             for metric, value in values.items():
                 # A metric may carry a prefix with slashes; the last part is its name.
                 prefix, _, name = metric.rpartition('/')
-                if name == 'n' or metric.removesuffix('_low').removesuffix('_high') in values.keys() - {metric}:
+                if name == 'n' or metric.removesuffix('_low').removesuffix('_high') in values.keys() - {
+                    metric
+                }:
                     continue
                 n = values.get(f'{prefix}/n' if prefix else 'n', len(self.loaders[benchmark].dataset))
                 ends = dict(lower=values.get(f'{metric}_low'), upper=values.get(f'{metric}_high'))

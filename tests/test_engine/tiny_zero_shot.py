@@ -6,11 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
 from sentencepiece import SentencePieceTrainer
 
 from internvl_mm.evaluation.prompts import read_prompts
+from tests.zero_shot_cases import write_picture
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden' / 'internvl_14b_tiny'
 EMOTIONS = ('angry', 'disgust', 'fear', 'happy', 'neutral', 'sad', 'surprise')
@@ -32,13 +31,6 @@ def write_model(folder: Path) -> str:
     )
     (folder / 'tokenizer.vocab').unlink()
     return str(folder)
-
-
-def write_picture(path: Path, number: int) -> None:
-    """A small picture of noise, another one for each number."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
 
 
 def write_fer2013(data: Path, per_class: int = 2) -> None:

@@ -123,8 +123,12 @@ class VOCObjectsDataset(BaseDataset):
         try:
             names = [line.split()[0] for line in file.read_text('utf-8').splitlines() if line.strip()]
         except OSError as error:
-            raise DataError(f"{file}: cannot be read ({error.strerror}); it lists the pictures of '{split}'") from error
-        found = [(name, *thing) for name in names for thing in _objects(folder / 'Annotations' / f'{name}.xml')]
+            raise DataError(
+                f"{file}: cannot be read ({error.strerror}); it lists the pictures of '{split}'"
+            ) from error
+        found = [
+            (name, *thing) for name in names for thing in _objects(folder / 'Annotations' / f'{name}.xml')
+        ]
         images = [f'{check_confined(name, str(file))}.jpg' for name, _, _ in found]
         self._paths = PathTable(folder / 'JPEGImages', images)
         # Left, top, right, bottom in pixels.
@@ -147,7 +151,9 @@ def _objects(file: Path) -> list[tuple[int, tuple[int, ...]]]:
     try:
         for thing in ElementTree.parse(file).iter('object'):
             label = VOC_CLASSES.index(str(thing.findtext('name')))
-            box = (int(float(thing.findtext(f'bndbox/{side}', ''))) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
+            box = (
+                int(float(thing.findtext(f'bndbox/{side}', ''))) for side in ('xmin', 'ymin', 'xmax', 'ymax')
+            )
             found.append((label, tuple(box)))
     except (OSError, ElementTree.ParseError, ValueError) as error:
         raise DataError(f'{file}: not an annotation of PASCAL VOC ({error})') from error
@@ -179,14 +185,17 @@ class XTDDataset(ImageTextDataset):
     ):
         if language not in XTD_LANGUAGES:
             hint = " Did you mean 'zh'?" if language == 'cn' else did_you_mean(language, XTD_LANGUAGES)
-            raise DataError(f"language={language!r}: XTD has {', '.join(XTD_LANGUAGES)}.{hint}")
+            raise DataError(f'language={language!r}: XTD has {", ".join(XTD_LANGUAGES)}.{hint}')
         folder = check_folder(root, 'the text files of XTD')
         names = _lines(folder / 'test_image_names.txt')
         captions = _lines(folder / f'test_1kcaptions_{language}.txt')
         if len(names) != len(captions):
             raise DataError(f'{folder}: {len(names)} images but {len(captions)} captions in {language!r}')
         # The names of the files say where they lie: COCO_train2014_…, COCO_val2014_….
-        paths = [f'{"val2014" if "val" in name else "train2014"}/{check_confined(name, str(folder))}' for name in names]
+        paths = [
+            f'{"val2014" if "val" in name else "train2014"}/{check_confined(name, str(folder))}'
+            for name in names
+        ]
         self._paths = PathTable(check_folder(images, 'train2014 and val2014 of COCO'), paths)
         pairs = [Pair(path, text, path, {}) for path, text in zip(paths, captions, strict=True)]
         super().__init__(pairs, **options)
@@ -205,4 +214,6 @@ def _lines(file: Path) -> list[str]:
         # Not splitlines, which also ends lines at signs that occur within captions (U+2028).
         return [line.rstrip('\r') for line in file.read_text('utf-8').rstrip('\n').split('\n')]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f'{file}: cannot be read ({error}); docs/zero_shot.md says where it is published') from error
+        raise DataError(
+            f'{file}: cannot be read ({error}); docs/zero_shot.md says where it is published'
+        ) from error

@@ -123,9 +123,10 @@ def _hits(queries: Tensor, candidates: Tensor, right: Tensor, topk: Sequence[int
 
 def _share(name: str, hits: Tensor, owner: Tensor) -> dict[str, float]:
     """Share of hits in percent and its interval, when the images that own the queries are drawn anew."""
-    if len(owner.unique()) == len(hits):
-        # One query per image: hits are independent, and Wilson's interval holds near 0 and 100 as well.
-        low, high = wilson_interval(int(hits.sum()), len(hits))
+    images = len(owner.unique())
+    if images == len(hits) or hits.all() or not hits.any():
+        # Independent hits; or all alike, where drawing anew would change nothing and promise certainty.
+        low, high = wilson_interval(images * float(hits.float().mean()), images)
     else:
         # [images, 2]: hits and queries of each image.
         counts = np.zeros((int(owner.max()) + 1, 2))

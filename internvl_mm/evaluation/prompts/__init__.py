@@ -101,7 +101,9 @@ class DatasetPrompts:
             for index, name in corrections.get(self.dataset, {}).items():
                 names[int(index)] = name
         if not self.published or self.dataset in _SPACED:
-            names = [name.replace('_', ' ').replace('/', ' ') for name in names]
+            names = [name.replace('_', ' ') for name in names]
+            # In names from data a slash separates words; in the lists it belongs to the name ('baluster / handrail').
+            names = names if listed else [name.replace('/', ' ') for name in names]
         if self.class_subset is not None:
             return [names[index] for index in class_subset(self.class_subset)]
         # The published list of Caltech-101 begins with the background, which the corrected data set leaves out.

@@ -146,7 +146,13 @@ class QLlamaTask(ImageTextTask):
 
 
 # Parts of the model no image embedding depends on.
-_NOT_OF_IMAGES = ('qllama.lm_head.', 'qllama.model.embed_tokens.', 'itm_head.', 'text_projection', 'logit_scale')
+_NOT_OF_IMAGES = (
+    'qllama.lm_head.',
+    'qllama.model.embed_tokens.',
+    'itm_head.',
+    'text_projection',
+    'logit_scale',
+)
 
 
 def _below(tensors: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
