@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from sentencepiece import SentencePieceTrainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -32,9 +33,10 @@ from internvl_mm.evaluation.prompts import read_prompts
 from internvl_mm.models.internvl_14b import InternVL14B
 from internvl_mm.models.tasks import RetrievalFinetuning
 from internvl_mm.preprocess.batch import ImageDataPreprocessor
-from internvl_mm.preprocess.caption_tokens import DigitSceneTokenizer
+from internvl_mm.preprocess.caption_tokens import CaptionTokenizer
 
 MAX_TOKENS = 80  # published length of texts
+VOCABULARY = 2048
 GATE = 0.5  # points
 CAPTIONS = 5  # per picture, as in COCO and Flickr30k
 
@@ -80,6 +82,21 @@ class Captioned(ImageTextDataset):
         return _picture(self.numbers[int(index)])
 
 
+def _vocabulary() -> CaptionTokenizer:
+    """Pieces learned from the prompts, so that texts have about as many tokens as with the published vocabulary."""
+    prompts = read_prompts('classnames', 'en'), read_prompts('templates', 'en')
+    lines = [line.replace('{c}', '') for lists in prompts for each in lists.values() for line in each]
+    with tempfile.TemporaryDirectory() as folder:
+        SentencePieceTrainer.train(
+            sentence_iterator=iter([*lines, 'summarize: English caption:', '0 1 2 3 4 5 6 7 8 9']),
+            model_prefix=f'{folder}/tokenizer',
+            vocab_size=VOCABULARY,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+        return CaptionTokenizer(f'{folder}/tokenizer.model')
+
+
 def build_task() -> RetrievalFinetuning:
     """A random InternVL-14B of the tests' size; weights large enough that embeddings differ."""
     torch.manual_seed(0)
@@ -87,7 +104,7 @@ def build_task() -> RetrievalFinetuning:
         hidden_size=96, num_hidden_layers=4, num_attention_heads=4, intermediate_size=384, image_size=56
     )
     llama = dict(
-        vocab_size=512, hidden_size=96, num_hidden_layers=4, num_attention_heads=4, intermediate_size=256,
+        vocab_size=VOCABULARY, hidden_size=96, num_hidden_layers=4, num_attention_heads=4, intermediate_size=256,
         rms_norm_eps=1e-6, pad_token_id=0,
     )  # fmt: skip
     sizes = dict(num_query_token=8, clip_embed_dim=64, attn_pool_num_heads=4)
@@ -98,7 +115,7 @@ def build_task() -> RetrievalFinetuning:
                 parameter.normal_(std=0.15)
     task = RetrievalFinetuning(
         model=model,
-        tokenizer=DigitSceneTokenizer(),
+        tokenizer=_vocabulary(),
         image_mode='InternVL-C',
         data_preprocessor=ImageDataPreprocessor(),
     )

@@ -30,7 +30,6 @@ model = dict(
 )
 # Shared by all runs: the same pictures, or the texts of the other image mode, are read from here.
 features = dict(folder='work_dirs/zero_shot_features', batch_size=64, num_workers=4)
-published = False
 _loader = dict(
     batch_size=64, num_workers=4, sampler=dict(type=EvalSampler), collate_fn=dict(type=collate_samples)
 )

@@ -101,7 +101,8 @@ class ImageIndex:
             save_file(dict(vectors=self.vectors.contiguous()), scratch, metadata=facts)
             os.replace(scratch, path)
         except (SafetensorError, OSError) as error:
-            scratch.unlink(missing_ok=True)
+            if scratch.exists():
+                scratch.unlink()
             raise DataError(
                 f'index {path} was not written ({error}): free space, or name another file'
             ) from error

@@ -65,6 +65,7 @@ def test_both_searches_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     queries = vectors[[3, 11, 39]]
     monkeypatch.setattr(image_index, '_find_with_faiss', image_index._find)
     plain = index.search(queries, 6)
+    assert len(index.search(queries, 99)[0]) == 40
     monkeypatch.undo()
     if importlib.util.find_spec('faiss') is None:
         monkeypatch.setitem(sys.modules, 'faiss', fake_faiss())
@@ -74,7 +75,6 @@ def test_both_searches_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert torch.allclose(scores, torch.tensor([[hit.score for hit in hits] for hits in plain]), atol=1e-6)
     assert [hit.path for hit in plain[0][:2]] == ['3', '7'] and plain[1][0].path == '11'
-    assert len(index.search(queries, 99)[0]) == 40
 
 
 def test_an_index_is_built_searched_again_and_refused_for_other_weights(

@@ -37,6 +37,24 @@ _CHOICE: dict[str, dict[str, Any]] = dict(
     SUN397={},
     StanfordCars=dict(split='test'),
 )
+# What to learn from, where there is a split: the largest part without test pictures.
+_TRAINING: dict[str, dict[str, Any]] = {
+    **{kind: dict(train=True) for kind in ('CIFAR10', 'CIFAR100', 'MNIST')},
+    **{kind: dict(_CHOICE[kind], split='trainval') for kind in ('FGVCAircraft', 'OxfordIIITPet')},
+    **{
+        kind: dict(_CHOICE[kind], split='train')
+        for kind in (
+            'Country211',
+            'DTD',
+            'Flowers102',
+            'Food101',
+            'GTSRB',
+            'RenderedSST2',
+            'STL10',
+            'StanfordCars',
+        )
+    },
+}
 # Where torchvision 0.25 to 0.29 keep labels, without which every picture would be decoded to list them.
 _LABELS = ('targets', 'labels', '_labels', '_samples')
 
@@ -49,22 +67,33 @@ class TorchvisionDataset(BaseDataset):
         kind: Name of the class in ``torchvision.datasets``.
         root: Its ``root``, the folder torchvision downloads into. Nothing is downloaded here; docs/zero_shot.md has
             the commands.
+        split: ``'test'``: the pictures of the published evaluations; ``'train'``: those to train probes on.
         options: See :class:`BaseDataset`.
 
     Raises:
         DataError: The folder is not what torchvision's class reads.
     """
 
-    def __init__(self, kind: TorchvisionKind, root: ExistingFolder, **options: Any):
+    def __init__(
+        self,
+        kind: TorchvisionKind,
+        root: ExistingFolder,
+        *,
+        split: Literal['test', 'train'] = 'test',
+        **options: Any,
+    ):
+        choice = (_CHOICE if split == 'test' else _TRAINING).get(kind)
+        if choice is None:
+            raise DataError(f"{kind} has no split='{split}': its published evaluation takes all pictures")
         check_folder(root, f"what torchvision.datasets.{kind}('{root}', download=True) writes")
         try:
-            self._source = getattr(datasets, kind)(str(root), **_CHOICE[kind])
+            self._source = getattr(datasets, kind)(str(root), **choice)
         except (RuntimeError, OSError, ValueError) as error:
             raise DataError(
                 f"folder '{root}' does not hold {kind} as torchvision reads it ({error}): download it with "
                 f"torchvision.datasets.{kind}('{root}', download=True), or see docs/zero_shot.md"
             ) from error
-        self._kind, self._root = kind, str(root)
+        self._kind, self._identity_of = kind, [str(root), split]
         labels = _labels(self._source)
         super().__init__(labels, _classes(self._source, labels), **options)
 
@@ -73,7 +102,7 @@ class TorchvisionDataset(BaseDataset):
         return f'{self._kind}[{int(index)}]'
 
     def _identity(self) -> Any:
-        return self._root
+        return self._identity_of
 
     def read(self, index: SampleIndex) -> Image.Image:
         """See :class:`BaseDataset`."""

@@ -66,6 +66,8 @@ def test_torchvision_sets_know_labels_and_names(tmp_path: Path) -> None:
     (tmp_path / 'food-101' / 'images' / 'sushi' / '2.jpg').write_bytes(b'no picture')
     with pytest.raises(DataError, match=r'Food101\[2\]: the picture cannot be read'):
         dataset[2]
+    with pytest.raises(DataError, match="EuroSAT has no split='train'"):
+        TorchvisionDataset('EuroSAT', str(tmp_path), split='train')
     with pytest.raises(DataError, match='does not hold STL10 as torchvision reads it.*download=True'):
         TorchvisionDataset('STL10', str(tmp_path))
 
