@@ -1,12 +1,12 @@
 """A zero-shot suite (names × templates, classification and retrieval) against clip-benchmark's loops, same model.
 
-Scale: 1000 classes × 80 templates × 2,000 pictures take hours on two cores, so that classes and pictures are a tenth:
-100 classes × 80 templates, 200 pictures in two classification benchmarks of the same pictures (English names, and a
-half of them), and retrieval with 5 captions per picture. The model is the tiny InternVL-14B of the tests (56 pixels).
+Scale: 1000 classes × 80 templates × 2,000 pictures take hours on two cores, so that there are 1/20 of both: 50 classes
+× 80 templates and 100 pictures, in two classification benchmarks of the same pictures (names, and half of them) and
+one of retrieval with 5 captions per picture. The model is a random InternVL-14B of 2 + 2 layers, 96 wide, 56 pixels.
 
 The peer runs the published loops, class by class and batch by batch, with the published tokenizer setting: every text
-padded to 80 tokens (row 1), and padded to the longest of its batch (row 2). Gate: accuracies within 0.5 points (one
-picture) and recalls within 0.5. A third row asks again for what both have computed before, which ours reads from disk.
+padded to 80 tokens (row 1), and padded to the longest of its batch (row 2). Gate: accuracies and recalls within one
+point (one picture). A third row asks again for what both have computed before, which ours reads from disk.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from internvl_mm.preprocess.caption_tokens import CaptionTokenizer
 
 MAX_TOKENS = 80  # published length of texts
 VOCABULARY = 2048
-GATE = 0.5  # points
+GATE = 1.0  # points
 CAPTIONS = 5  # per picture, as in COCO and Flickr30k
 
 
@@ -101,10 +101,10 @@ def build_task() -> RetrievalFinetuning:
     """A random InternVL-14B of the tests' size; weights large enough that embeddings differ."""
     torch.manual_seed(0)
     vision = dict(
-        hidden_size=96, num_hidden_layers=4, num_attention_heads=4, intermediate_size=384, image_size=56
+        hidden_size=96, num_hidden_layers=2, num_attention_heads=4, intermediate_size=384, image_size=56
     )
     llama = dict(
-        vocab_size=VOCABULARY, hidden_size=96, num_hidden_layers=4, num_attention_heads=4, intermediate_size=256,
+        vocab_size=VOCABULARY, hidden_size=96, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256,
         rms_norm_eps=1e-6, pad_token_id=0,
     )  # fmt: skip
     sizes = dict(num_query_token=8, clip_embed_dim=64, attn_pool_num_heads=4)
@@ -236,7 +236,7 @@ def _gap(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> float:
 
 def run(quick: bool = False) -> list[Row]:
     """Three rows: the suite against both paddings of the peer, and the suite asked again."""
-    classes, count = (10, 20) if quick else (100, 200)
+    classes, count = (10, 20) if quick else (50, 100)
     names = list(dict.fromkeys(read_prompts('classnames', 'en')['imagenet1k']))[: 2 * classes]
     templates = read_prompts('templates', 'en')['imagenet1k']
     texts = [
@@ -256,7 +256,7 @@ def run(quick: bool = False) -> list[Row]:
 
     seconds: dict[str, list[float]] = dict(ours=[], filled=[], longest=[], again=[])
     gap = 0.0
-    for _ in range(1 if quick else 3):
+    for _ in range(1 if quick else 2):
         with tempfile.TemporaryDirectory() as folder:
             side = Ours(task, folder)
             jobs = dict(
