@@ -58,9 +58,9 @@ def test(args: argparse.Namespace) -> None:
         show = dict(type=ShowPredictionsHook, folder=args.show_dir)
         set_option(cfg, 'custom_hooks', [*(cfg.get('custom_hooks') or []), show])
     check_config(cfg, purpose='test')
-    from internvl_mm.engine.runner import build_tester
+    from internvl_mm.engine.runner import build_runner
 
-    build_tester(cfg).test()
+    build_runner(cfg, job='test').test()
 
 
 if __name__ == '__main__':

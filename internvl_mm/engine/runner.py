@@ -82,8 +82,7 @@ class Runner(FlexibleRunner):
 
     Attributes:
         training_keys: Settings without which :meth:`train` has nothing to do.
-        evaluates: Whether it evaluates in a way of its own; ``tools/test.py`` takes :class:`Runner` for those that do
-            not, such as probes, whose training data need not be at hand then.
+        evaluates: Whether ``tools/test.py`` takes it; probes, whose training data may be away, leave it to this class.
     """
 
     training_keys: tuple[str, ...] = ('train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -443,12 +442,7 @@ def _seeded(randomness: dict | None, resume: str | None) -> dict[str, Any]:
     return dict(dict(seed=None), **randomness)
 
 
-def build_tester(cfg: Config) -> Runner:
-    """Build the runner that evaluates a config: the one it chooses where that evaluates, else :class:`Runner`."""
+def build_runner(cfg: Config, *, job: Literal['train', 'test'] = 'train') -> Runner:
+    """Build the runner a config chooses with ``runner_type``; :class:`Runner` by default, and for tests of probes."""
     kind = cfg.get('runner_type', Runner)
-    return (kind if kind.evaluates else Runner).from_cfg(cfg)
-
-
-def build_runner(cfg: Config) -> Runner:
-    """Build the runner a config chooses with ``runner_type``, :class:`Runner` by default."""
-    return cfg.get('runner_type', Runner).from_cfg(cfg)
+    return (kind if job == 'train' or kind.evaluates else Runner).from_cfg(cfg)

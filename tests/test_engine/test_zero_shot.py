@@ -18,7 +18,7 @@ from internvl_mm.engine import text_features
 from internvl_mm.engine.config import check_config, config_root, load_config, set_checkpoint
 from internvl_mm.engine.probe_runner import ProbeRunner
 from internvl_mm.engine.probes import KNNProbe, SweepProbe
-from internvl_mm.engine.runner import build_runner, build_tester
+from internvl_mm.engine.runner import build_runner
 from internvl_mm.engine.zero_shot import ZeroShotRunner
 from internvl_mm.evaluation.prompts import read_prompts
 from internvl_mm.models.hub import load_model
@@ -62,7 +62,7 @@ def run(name: str, *options: str, work_dir: str | None = None) -> dict[str, floa
     cfg = configured(name, *options)
     cfg.work_dir = work_dir or f'work_dirs/{name}'
     check_config(cfg, purpose='test')
-    return build_tester(cfg).test()
+    return build_runner(cfg, job='test').test()
 
 
 def pixels(file: Path) -> torch.Tensor:
@@ -136,7 +136,7 @@ def test_pairs_without_text_stop_or_are_recorded_and_long_captions_counted(place
         cfg = configured('flickr30k', 'features.folder=bad')
         cfg.benchmarks.flickr30k.dataloader.dataset.update(file='bad.txt', on_error=on_error)
         cfg.work_dir = 'bad'
-        return build_tester(cfg).test()
+        return build_runner(cfg, job='test').test()
 
     with pytest.raises(DataError, match=r'103.jpg: image without text'):
         of('fail')
@@ -219,5 +219,5 @@ def test_the_guide_to_adding_a_benchmark_works_as_written(place: Path) -> None:
     set_checkpoint(cfg, 'model')
     cfg.work_dir = 'fruit'
     check_config(cfg, purpose='test')
-    found = build_tester(cfg).test()
+    found = build_runner(cfg, job='test').test()
     assert found['fruit/n'] == 3 and {'fruit/top1', 'fruit/mean_per_class'} <= found.keys()

@@ -90,7 +90,7 @@ class DigitCaptionDataset(ImageTextDataset):
 
     def image_fingerprint(self) -> str:
         """See :class:`ImageTextDataset`."""
-        return f'{self.split}-{self.size}-{self.seed}-{len(self)}'
+        return f'{self.split}-{self.size}-{self.seed}-{len(self)}-{self.placement}'
 
     def caption(self, index: int) -> str:
         """See :class:`ImageTextDataset`; of the epoch of the index."""
