@@ -225,10 +225,10 @@ class BenchmarkLoop(BaseLoop):
                 }:
                     continue
                 n = values.get(f'{prefix}/n' if prefix else 'n', len(self.loaders[benchmark].dataset))
-                ends = dict(lower=values.get(f'{metric}_low'), upper=values.get(f'{metric}_high'))
+                lower, upper = values.get(f'{metric}_low'), values.get(f'{metric}_high')
                 # Shares of samples have an interval without the metric's help.
-                row = vars(ResultRow(benchmark, metric, value, int(n), **ends).with_interval())
-                rows.append(dict(row, iter=self.runner.iter, config_hash=self.runner.config_hash))
+                row = ResultRow(benchmark, metric, value, int(n), lower=lower, upper=upper).with_interval()
+                rows.append(dict(vars(row), iter=self.runner.iter, config_hash=self.runner.config_hash))
         return rows
 
 
