@@ -13,13 +13,17 @@ import pyarrow.parquet
 from PIL import Image
 
 from internvl_mm.data.datasets import (
+    Caltech101Dataset,
     DigitSceneDataset,
     FewShotDataset,
     ImageFolderDataset,
     ImageListDataset,
     ImageNetReaLDataset,
+    ObjectNetDataset,
     TableDataset,
     TarShardDataset,
+    TorchvisionDataset,
+    VOCObjectsDataset,
 )
 from internvl_mm.evaluation.metrics import (
     Accuracy,
@@ -60,6 +64,7 @@ from internvl_mm.models.tasks.preference import PreferenceTuning
 from internvl_mm.models.text_encoders import LlamaTextEncoder
 from internvl_mm.preprocess.caption_tokens import DigitSceneTokenizer
 from internvl_mm.preprocess.class_prompts import ClassPrompts
+from tests import zero_shot_cases
 from tests.test_models.tiny_chat import tokenizer_of
 from tests.test_models.tiny_tuning import chat_settings
 
@@ -159,8 +164,12 @@ DATASET_CASES: dict[type, Callable[[Path], dict]] = {
     ImageFolderDataset: write_image_folder,
     ImageListDataset: write_image_list,
     ImageNetReaLDataset: write_real,
+    Caltech101Dataset: zero_shot_cases.write_caltech101,
+    ObjectNetDataset: zero_shot_cases.write_objectnet,
     TableDataset: write_table,
     TarShardDataset: write_tar_shards,
+    TorchvisionDataset: zero_shot_cases.write_food101,
+    VOCObjectsDataset: zero_shot_cases.write_voc,
 }
 
 

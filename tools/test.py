@@ -42,13 +42,13 @@ def test(args: argparse.Namespace) -> None:
     """
     from pathlib import Path
 
-    from internvl_mm.engine.config import check_config, load_config, set_option
+    from internvl_mm.engine.config import check_config, load_config, set_checkpoint, set_option
 
     cfg = load_config(args.config, args.cfg_options)
     set_option(
         cfg, 'work_dir', args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     )
-    set_option(cfg, 'load_from', args.checkpoint)
+    set_checkpoint(cfg, args.checkpoint)
     set_option(cfg, 'resume', False)
     set_option(cfg, 'launcher', args.launcher)
     set_option(cfg, 'test_benchmarks', args.benchmarks and args.benchmarks.split(','))
@@ -58,9 +58,9 @@ def test(args: argparse.Namespace) -> None:
         show = dict(type=ShowPredictionsHook, folder=args.show_dir)
         set_option(cfg, 'custom_hooks', [*(cfg.get('custom_hooks') or []), show])
     check_config(cfg, purpose='test')
-    from internvl_mm.engine.runner import Runner
+    from internvl_mm.engine.runner import build_runner
 
-    Runner.from_cfg(cfg).test()
+    build_runner(cfg, job='test').test()
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader
 from internvl_mm.data.collate import collate_samples
 from internvl_mm.data.ledger import Ledger
 from internvl_mm.data.samplers import SampleIndex
-from internvl_mm.models.tasks import BaseTask
+from internvl_mm.models.tasks import BaseTask, ImageTextTask
 from internvl_mm.structures import VisionFeatures
 from internvl_mm.utils.console import console, progress_bar
 from internvl_mm.utils.disk import check_writable, free_space, is_full
@@ -57,7 +58,43 @@ class FeatureSet:
 
 def trains_on_tokens(task: BaseTask) -> bool:
     """Whether the probe of a task has a trainable neck, so that whole token sequences have to be kept."""
-    return any(parameter.requires_grad for parameter in task.neck.parameters())
+    return not isinstance(task, ImageTextTask) and any(
+        parameter.requires_grad for parameter in task.neck.parameters()
+    )
+
+
+class WeightHashes:
+    """Hashes of weights, computed again only when a tensor changed: of 6 billion parameters one takes a minute."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple, str] = {}
+
+    def hash(self, tensors: Mapping[str, Tensor]) -> str:
+        """:func:`~internvl_mm.utils.hashing.hash_tensors` of tensors that stay where they are."""
+        # Torch counts the changes of a tensor's memory; the address tells tensors apart.
+        key = tuple((name, each.data_ptr(), each._version, each.shape) for name, each in tensors.items())
+        if key not in self._known:
+            # Of a model that changed, what was known is of no more use.
+            self._known = {**dict(list(self._known.items())[-3:]), key: hash_tensors(tensors)}
+        return self._known[key]
+
+
+def _frozen_parts(task: BaseTask) -> dict[str, tuple[str, Mapping[str, Tensor]]]:
+    """Kind and tensors of each part that decides the features of a task."""
+    if isinstance(task, ImageTextTask):
+        return dict(image=(task.image_kind, task.image_tensors()))
+    frozen: dict[str, nn.Module] = {'backbone': task.backbone}
+    if not trains_on_tokens(task):
+        frozen['neck'] = task.neck
+    return {name: (type(part).__qualname__, part.state_dict()) for name, part in frozen.items()}
+
+
+def _frozen_features(task: BaseTask, inputs: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Features ``[b, C]`` or tokens ``[b, 1+N, D]`` of pixels, and the patch grid of tokens."""
+    if isinstance(task, ImageTextTask):
+        return task.extract(inputs), (0, 0)
+    output = task.backbone(inputs)
+    return (output.tokens if trains_on_tokens(task) else task.neck(output)), output.grid
 
 
 class FeatureCache:
@@ -91,17 +128,16 @@ class FeatureCache:
         self.views = views
         self.dtype = STORED_DTYPES[dtype]
         self.batch_size, self.num_workers, self.shard_size = batch_size, num_workers, shard_size
+        self.weights = WeightHashes()
 
     def settings(self, task: BaseTask, dataset: Any) -> dict[str, Any]:
         """What decides the features; its hash names the sub-folder."""
-        frozen: dict[str, nn.Module] = {'backbone': task.backbone}
-        if not trains_on_tokens(task):
-            frozen['neck'] = task.neck
+        parts = _frozen_parts(task)
         return dict(
             # By content: the same file under another name is the same, a retrained one is not.
-            weights={name: hash_tensors(part.state_dict()) for name, part in frozen.items()},
+            weights={name: self.weights.hash(tensors) for name, (_, tensors) in parts.items()},
             preprocessor=hash_tensors(task.data_preprocessor.state_dict()) if task.data_preprocessor else '',
-            parts={name: type(part).__qualname__ for name, part in frozen.items()},
+            parts={name: kind for name, (kind, _) in parts.items()},
             compute=str(task.autocast_dtype),
             stored=str(self.dtype),
             # Files are named by their first sample, which means nothing under another size.
@@ -128,7 +164,7 @@ class FeatureCache:
         # 16 hexadecimal digits: 64 bits, no two caches of one folder meet
         folder = self.folder / hash_settings(settings)[:16]
         check_writable(folder, setting='features.folder', way_out='name another')
-        _write_json(folder / 'settings.json', dict(settings, dataset=dataset.name))
+        write_json(folder / 'settings.json', dict(settings, dataset=dataset.name))
         jobs = [
             (folder / f'view_{view:02d}' / f'{start:09d}.safetensors', view, start)
             for view in range(views or self.views)
@@ -146,7 +182,7 @@ class FeatureCache:
             for path, view, start in missing[rank::world_size]:
                 stop = min(start + self.shard_size, len(dataset))
                 indices = [SampleIndex(index, view) for index in range(start, stop)]
-                _write_shard(path, self._compute(task, dataset, indices, ledger))
+                write_shard(path, self._compute(task, dataset, indices, ledger))
                 progress.advance(bar, world_size)
         if ledger.num_bad:
             console.print(f'{ledger.num_bad} samples of {dataset.name} could not be read: {ledger.path}')
@@ -171,9 +207,7 @@ class FeatureCache:
             ledger.update(bad_samples, len(batch['inputs']) + len(bad_samples))
             data = task.data_preprocessor(batch, training=False)
             with task.autocast(data['inputs']):
-                output = task.backbone(data['inputs'])
-                grid = output.grid
-                kept = output.tokens if trains_on_tokens(task) else task.neck(output)
+                kept, grid = _frozen_features(task, data['inputs'])
             # [b, C] or [b, 1+N, D]; the device holds one batch at a time.
             features.append(kept.to(self.dtype).cpu())
             # Not the asked indices: samples left out shift them.
@@ -183,7 +217,7 @@ class FeatureCache:
     def _read(self, jobs: list[tuple[Path, int, int]], dataset: Any, extracted: int) -> FeatureSet:
         views: dict[int, list[dict[str, Tensor]]] = {}
         for path, view, _ in jobs:
-            views.setdefault(view, []).append(_read_shard(path))
+            views.setdefault(view, []).append(read_shard(path))
         joined = [
             (torch.cat([s['features'] for s in shards]), torch.cat([s['positions'] for s in shards]))
             for shards in views.values()
@@ -193,11 +227,17 @@ class FeatureCache:
         return FeatureSet(views=joined, dataset=dataset, grid=(height, width), extracted=extracted)
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write what a cache was made from beside it."""
     path.write_text(json.dumps(value, indent=1, default=str) + '\n', encoding='utf-8')
 
 
-def _write_shard(path: Path, tensors: dict[str, Tensor]) -> None:
+def write_shard(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write one file of a cache, whole or not at all.
+
+    Raises:
+        DataError: It cannot be written.
+    """
     # The process id keeps two runs that share a cache from writing into each other's unfinished file.
     unfinished = path.with_suffix(f'.{os.getpid()}.tmp')
     try:
@@ -213,7 +253,12 @@ def _write_shard(path: Path, tensors: dict[str, Tensor]) -> None:
         ) from error
 
 
-def _read_shard(path: Path) -> dict[str, Tensor]:
+def read_shard(path: Path) -> dict[str, Tensor]:
+    """Read one file of a cache.
+
+    Raises:
+        DataError: It is missing or damaged.
+    """
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

@@ -17,11 +17,15 @@ from torch.utils.data import DataLoader
 
 from internvl_mm.data.samplers import EpochSampler, StreamSampler
 from internvl_mm.evaluation.figures import write_figures
-from internvl_mm.registry import LOOPS
+from internvl_mm.evaluation.prompts import DatasetPrompts
+from internvl_mm.evaluation.report import ResultRow, interval_text
+from internvl_mm.preprocess.class_prompts import ClassPrompts
+from internvl_mm.registry import LOOPS, TRANSFORMS
 from internvl_mm.utils.console import print_table, progress_bar
-from internvl_mm.utils.errors import ConfigError
+from internvl_mm.utils.errors import ConfigError, DataError
 
 RESULTS = 'results.json'
+TABLE = ('benchmark', 'metric', 'value', '95 % interval', 'n')
 
 
 def batches(loader: DataLoader, *, done: int) -> Iterator[Any]:
@@ -120,7 +124,9 @@ class BenchmarkLoop(BaseLoop):
 
     Args:
         runner: The runner.
-        benchmarks: Name to ``dict(dataloader=..., metrics=[...])``.
+        benchmarks: Name to ``dict(dataloader=..., metrics=[...])``; for zero-shot classification also ``prompts``,
+            :class:`~internvl_mm.evaluation.prompts.DatasetPrompts` or
+            :class:`~internvl_mm.preprocess.class_prompts.ClassPrompts`.
         stage: ``'val'`` during training, ``'test'`` otherwise: which hooks are called.
     """
 
@@ -129,10 +135,14 @@ class BenchmarkLoop(BaseLoop):
         self.stage = stage
         self.loaders: dict[str, DataLoader] = {}
         self.evaluators: dict[str, Any] = {}
+        self.prompts: dict[str, ClassPrompts] = {}
         for name, parts in benchmarks.items():
             self.loaders[name] = runner.build_dataloader(parts['dataloader'], seed=runner.seed)
             self.evaluators[name] = runner.build_evaluator(list(parts['metrics']))
-            self.evaluators[name].dataset_meta = getattr(self.loaders[name].dataset, 'metainfo', None)
+            dataset = self.loaders[name].dataset
+            self.evaluators[name].dataset_meta = getattr(dataset, 'metainfo', None)
+            if parts.get('prompts') is not None:
+                self.prompts[name] = _prompts_for(parts['prompts'], dataset, name)
         # Hooks ask before the first benchmark runs.
         self.current = next(iter(self.loaders))
 
@@ -160,8 +170,7 @@ class BenchmarkLoop(BaseLoop):
             rows = self._rows(results)
             write_results(Path(self.runner.log_dir) / RESULTS, rows)
             write_figures(self.runner.log_dir, self._figures())
-            header = ('benchmark', 'metric', 'value', 'n')
-            print_table('Results', header, [[row[column] for column in header] for row in rows])
+            print_table('Results', TABLE, [_cells(row) for row in rows])
         hook(f'after_{self.stage}_epoch', metrics=flat)
         hook(f'after_{self.stage}')
         return flat
@@ -173,6 +182,9 @@ class BenchmarkLoop(BaseLoop):
         for name in self.loaders:
             # Hooks that run meanwhile ask for the loader and the evaluator.
             self.current = name
+            if name in self.prompts:
+                dataset = self.loaders[name].dataset.name
+                self.runner.strategy.task.set_class_prompts(dataset, self.prompts[name])
             results[name] = self._evaluate()
         return results
 
@@ -199,18 +211,42 @@ class BenchmarkLoop(BaseLoop):
         }
 
     def _rows(self, results: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-        """One row per number; metrics that count their samples as ``n`` (or ``prefix/n``) give the n of their rows."""
+        """One row per number; metrics that count their samples as ``n`` (or ``prefix/n``) give the n of their rows.
+
+        A metric says the ends of its 95 % interval as ``<name>_low`` and ``<name>_high``, which join its row.
+        """
         rows = []
         for benchmark, values in results.items():
             for metric, value in values.items():
                 # A metric may carry a prefix with slashes; the last part is its name.
                 prefix, _, name = metric.rpartition('/')
-                if name == 'n':
+                if name == 'n' or metric.removesuffix('_low').removesuffix('_high') in values.keys() - {
+                    metric
+                }:
                     continue
                 n = values.get(f'{prefix}/n' if prefix else 'n', len(self.loaders[benchmark].dataset))
-                row = dict(benchmark=benchmark, metric=metric, value=value, n=n)
-                rows.append(dict(row, iter=self.runner.iter, config_hash=self.runner.config_hash))
+                lower, upper = values.get(f'{metric}_low'), values.get(f'{metric}_high')
+                # Shares of samples have an interval without the metric's help.
+                row = ResultRow(benchmark, metric, value, int(n), lower=lower, upper=upper).with_interval()
+                rows.append(dict(vars(row), iter=self.runner.iter, config_hash=self.runner.config_hash))
         return rows
+
+
+def _prompts_for(part: Any, dataset: Any, benchmark: str) -> ClassPrompts:
+    prompts = TRANSFORMS.build(part) if isinstance(part, dict) else part
+    if isinstance(prompts, DatasetPrompts):
+        prompts = prompts.prompts(dataset.classes)
+    if len(prompts.names) != len(dataset.classes):
+        raise DataError(
+            f"benchmark '{benchmark}': {len(prompts.names)} names for the {len(dataset.classes)} classes of "
+            f"'{dataset.name}': give one name for each class, in the order of the labels"
+        )
+    return prompts
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    known = ResultRow(**{name: row[name] for name in ResultRow.__dataclass_fields__})
+    return [known.benchmark, known.metric, known.value, interval_text(known), known.n]
 
 
 def write_results(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from torch import Tensor
 
+from internvl_mm.models.tasks import ImageTextTask
 from internvl_mm.registry import DATASETS, PROBES, RUNNERS
 from internvl_mm.structures import ImageSample
 from internvl_mm.utils.console import console, print_table
@@ -40,6 +41,7 @@ class ProbeRunner(Runner):
     """
 
     training_keys = ('train_dataloader', 'benchmarks')
+    evaluates = False
 
     def __init__(
         self, model: Any, *, probe: dict, train_dataloader: dict, features: dict | None = None, **options: Any
@@ -61,7 +63,8 @@ class ProbeRunner(Runner):
         # No optimiser: the strategy places the model and chooses its precision.
         self.strategy.prepare(self.model, dispatch_kwargs={})
         self.model, task = self.strategy.model, self.strategy.task
-        if not task.backbone.is_frozen:
+        # Embeddings of an image–text task are probed as they are, from the files zero-shot evaluation keeps.
+        if not isinstance(task, ImageTextTask) and not task.backbone.is_frozen:
             raise ConfigError("model.backbone.frozen must be 'all' for a probe on cached features")
         # Before the extraction, which may take hours.
         task.check_data(self._train_dataset.metainfo)

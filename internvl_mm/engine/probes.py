@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from internvl_mm.engine.features import FeatureSet, as_features, trains_on_tokens
 from internvl_mm.evaluation.knn import knn_scores
-from internvl_mm.models.tasks import BaseTask
+from internvl_mm.models.heads import LinearClsHead
+from internvl_mm.models.tasks import BaseTask, ImageTextTask
 from internvl_mm.registry import PROBES
 from internvl_mm.utils.console import progress_bar
 from internvl_mm.utils.errors import ConfigError
@@ -127,8 +128,13 @@ class FeatureProbe(nn.Module):
         self.neck, self.head, self.grid = neck, head, grid
 
     @classmethod
-    def of(cls, task: BaseTask, grid: tuple[int, int]) -> FeatureProbe:
-        """Copy the trainable parts of a task, with the weights they have now."""
+    def of(cls, task: BaseTask, features: FeatureSet) -> FeatureProbe:
+        """Copy the trainable parts of a task, with the weights they have now; image–text tasks get a new head."""
+        if isinstance(task, ImageTextTask):
+            # [n, E]: their embeddings are classified as they are.
+            width, dataset = features.views[0][0].shape[-1], features.dataset
+            return cls(None, LinearClsHead(width, dataset.num_classes), features.grid)
+        grid = features.grid
         # A frozen neck was applied before storing.
         neck = copy.deepcopy(task.neck) if trains_on_tokens(task) else None
         return cls(neck, copy.deepcopy(task.head), grid)
@@ -219,7 +225,7 @@ class SweepProbe(BaseProbe):
         steps = -(-len(train.views[0][1]) // self.batch_size)
         schedule = warmup_cosine(steps * self.epochs, round(steps * self.warmup_epochs))
         candidates = [
-            _Candidate(FeatureProbe.of(task, train.grid), **setting, schedule=schedule)
+            _Candidate(FeatureProbe.of(task, train), **setting, schedule=schedule)
             for setting in self.settings
         ]
         generator = torch.Generator().manual_seed(self.seed)

@@ -82,9 +82,11 @@ class Runner(FlexibleRunner):
 
     Attributes:
         training_keys: Settings without which :meth:`train` has nothing to do.
+        evaluates: Whether ``tools/test.py`` takes it; probes, whose training data may be away, leave it to this class.
     """
 
     training_keys: tuple[str, ...] = ('train_dataloader', 'train_cfg', 'optim_wrapper')
+    evaluates = True
 
     def __init__(
         self,
@@ -440,6 +442,7 @@ def _seeded(randomness: dict | None, resume: str | None) -> dict[str, Any]:
     return dict(dict(seed=None), **randomness)
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build the runner a config chooses with ``runner_type``, :class:`Runner` by default."""
-    return cfg.get('runner_type', Runner).from_cfg(cfg)
+def build_runner(cfg: Config, *, job: Literal['train', 'test'] = 'train') -> Runner:
+    """Build the runner a config chooses with ``runner_type``; :class:`Runner` by default, and for tests of probes."""
+    kind = cfg.get('runner_type', Runner)
+    return (kind if job == 'train' or kind.evaluates else Runner).from_cfg(cfg)

@@ -17,17 +17,17 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from packaging.version import Version
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from internvl_mm.utils.errors import CheckpointError, did_you_mean
 
 from .convert import load_vision_weights
 from .convert.chat import load_chat
 from .convert.files import read_json
-from .convert.internvl_14b import cross_attention_settings, load_internvl_14b
+from .convert.internvl_14b import cross_attention_settings
 from .hf_intern_vit import InternVisionConfig, InternVisionModel
 from .hf_internvl_14b import InternVL14BConfig, InternVL14BModel, InternVLByContent
 from .hf_internvl_chat import InternVLChatConfig, InternVLChatModel
+from .internvl_14b import fill_published
 from .language.internlm2 import InternLM2Config, InternLM2ForCausalLM
 from .language.tokenizer import register_tokenizers
 
@@ -132,9 +132,7 @@ def _load_internvl(folder: Path) -> PreTrainedModel:
     config = InternVL14BConfig.from_dict({**settings, **cross_attention_settings(folder)})
     with torch.device('meta'):
         model = InternVL14BModel(config)
-    load_internvl_14b(model, folder)
-    # The one buffer that is in no file.
-    model.qllama.model.rotary_emb = LlamaRotaryEmbedding(config.qllama_config)
+    fill_published(model, folder)
     return model
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from internvl_mm.models.connectors.qllama import llama_problems, unknown_settings
-from internvl_mm.models.convert.internvl_14b import load_internvl_14b
+from internvl_mm.models.convert.files import read_json
+from internvl_mm.models.convert.internvl_14b import cross_attention_settings, load_internvl_14b
 from internvl_mm.models.hf_intern_vit import InternVisionConfig
 from internvl_mm.models.hf_internvl_14b import ImagePool, InternVL14BConfig, InternVL14BModel
 from internvl_mm.registry import MODELS
@@ -173,6 +176,41 @@ class InternVL14B(InternVL14BModel):
         if 'vision' not in self.trainable and not self._ranks['vision']:
             self.vision_model.eval()
         return self
+
+
+@MODELS.register_module()
+class PublishedInternVL14B(InternVL14BModel):
+    """InternVL-14B as a published folder has it, of whatever size, with its weights.
+
+    Args:
+        path: The folder, with ``config.json``.
+
+    Raises:
+        CheckpointError: Damaged, or weights that do not fit the config.
+    """
+
+    def __init__(self, path: ExistingPath):
+        folder = Path(path)
+        settings = {**read_json(folder / 'config.json'), **cross_attention_settings(folder)}
+        # Built without memory; the tensors of the files become its parameters.
+        with torch.device('meta'):
+            super().__init__(InternVL14BConfig.from_dict(settings))
+        fill_published(self, folder)
+        self._is_filled = True
+
+    _is_filled = False
+
+    def init_weights(self) -> None:
+        """Keep what was loaded: mmengine asks every part to start its weights."""
+        if not self._is_filled:
+            super().init_weights()
+
+
+def fill_published(model: InternVL14BModel, folder: Path) -> None:
+    """Load a published folder into a model made on the meta device."""
+    load_internvl_14b(model, folder)
+    # The one buffer that is in no file.
+    model.qllama.model.rotary_emb = LlamaRotaryEmbedding(model.config.qllama_config)
 
 
 def count_trainable(model: nn.Module) -> tuple[int, int]:

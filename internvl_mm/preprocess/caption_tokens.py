@@ -20,6 +20,7 @@ from internvl_mm.data.digit_scenes.vocabulary import vocabulary_file
 from internvl_mm.registry import TRANSFORMS
 from internvl_mm.utils.checks import check_counts
 from internvl_mm.utils.errors import CheckpointError, ConfigError, DataError
+from internvl_mm.utils.hashing import hash_file, hash_settings
 from internvl_mm.utils.paths import ExistingPath
 
 # Ids of Llama vocabularies. Padding shares the id of unknown pieces, as published: the model takes what is above 0.
@@ -62,6 +63,7 @@ class CaptionTokenizer:
     ):
         check_counts(max_length=max_length)
         self._encode, self._decode, self.vocab_size = _open_vocabulary(Path(path))
+        self._vocabulary_hash = hash_file(_vocabulary_file(Path(path)))
         self.max_length, self.prefix, self.truncated = max_length, prefix, 0
         # None stands for every language without a prompt of its own.
         texts: dict[str | None, str] = {None: prompt, **(prompts or {})}
@@ -80,7 +82,15 @@ class CaptionTokenizer:
 
     def summaries(self, texts: Sequence[str]) -> Tensor:
         """Ids ``[T, L]`` of texts to compare with images: prefix, text, end."""
-        return pad([self._cut(self._encode(self.prefix + text)) for text in texts])
+        return pad(self.summary_rows(texts))
+
+    def summary_rows(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of :meth:`summaries` without padding, so that texts can be batched by length."""
+        return [self._cut(self._encode(self.prefix + text)) for text in texts]
+
+    def fingerprint(self) -> str:
+        """Hash of what decides the ids of a summary: vocabulary, prefix, most tokens."""
+        return hash_settings([self._vocabulary_hash, self.prefix, self.max_length])
 
     def plain(self, texts: Sequence[str]) -> Tensor:
         """Ids ``[T, L]`` of texts as they are, for matching."""
@@ -161,13 +171,7 @@ _Vocabulary: TypeAlias = tuple[Callable[[str], list[int]], Callable[[list[int]],
 
 def _open_vocabulary(path: Path) -> _Vocabulary:
     opened: _Vocabulary
-    if path.is_dir():
-        found = [path / name for name in _FILES if (path / name).is_file()]
-        if not found:
-            raise CheckpointError(
-                f'{path} has no {" or ".join(_FILES)}: give the folder of a model with its vocabulary'
-            )
-        path = found[0]
+    path = _vocabulary_file(path)
     try:
         if path.suffix == '.json':
             if not {'model', 'added_tokens'} <= json.loads(path.read_text('utf-8')).keys():
@@ -196,6 +200,17 @@ def _open_vocabulary(path: Path) -> _Vocabulary:
             f'{path}: ids 0, 1, 2 are {special}, but must be unknown, begin and end (<unk>, <s>, </s>) as in Llama'
         )
     return opened
+
+
+def _vocabulary_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = [path / name for name in _FILES if (path / name).is_file()]
+    if not found:
+        raise CheckpointError(
+            f'{path} has no {" or ".join(_FILES)}: give the folder of a model with its vocabulary'
+        )
+    return found[0]
 
 
 def require_captions(texts: Sequence[str | None], paths: Sequence[str | None]) -> list[str]:

@@ -43,7 +43,7 @@ class Inferencer:
     def __init__(self, cfg: Config, checkpoint: str | None = None, *, benchmark: str | None = None):
         parts = cfg.to_dict()
         dataset = _dataset_of(parts.get('benchmarks') or {}, benchmark)
-        self.task = _load_task(parts, checkpoint or parts.get('load_from'))
+        self.task = load_task(parts, checkpoint or parts.get('load_from'))
         size = getattr(getattr(self.task, 'backbone', None), 'image_size', None)
         self._reader = build_reader(dataset, image_size=size)
         self.names = named(getattr(self.task, 'classes', None) or _classes_of(dataset))
@@ -122,8 +122,13 @@ class Inferencer:
         return predicted
 
 
-def _load_task(parts: dict[str, Any], checkpoint: str | None) -> Any:
-    """The task on its device, in the precision of the config, with its weights."""
+def load_task(parts: dict[str, Any], checkpoint: str | None) -> Any:
+    """The task on its device, in the precision of the config, with its weights.
+
+    Args:
+        parts: A config as plain settings; only what makes the model counts.
+        checkpoint: As ``load_from``; ``None`` keeps the weights the config starts with.
+    """
     chosen = {key: parts[key] for key in _MODEL_KEYS if key in parts}
     if checkpoint is None:
         console.print(

@@ -17,7 +17,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / 'tests' / 'data' / 'configs' / 'digits.py')
-DOORS = ('train', 'test', 'print_config', 'browse', 'infer')
+DOORS = ('train', 'test', 'print_config', 'browse', 'infer', 'retrieve')
 
 
 def door(name: str) -> Callable[[list[str]], int]:

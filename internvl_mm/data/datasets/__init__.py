@@ -11,13 +11,22 @@ from .few_shot import FewShotDataset, RandomPartDataset
 from .guarded import GuardedDataset
 from .image_folder import ImageFolderDataset
 from .image_list import ImageListDataset, ImageNetReaLDataset
-from .image_text import CaptionListDataset, CaptionShardDataset, CaptionTableDataset, ImageTextDataset
+from .image_text import (
+    CaptionListDataset,
+    CaptionShardDataset,
+    CaptionTableDataset,
+    ImageTextDataset,
+    OnePerImage,
+)
 from .openmmlab import OpenMMLabDataset
 from .table import TableDataset
 from .tar_shards import TarShardDataset
+from .torchvision_sets import TorchvisionDataset
+from .zero_shot_sets import Caltech101Dataset, ObjectNetDataset, VOCObjectsDataset, XTDDataset
 
 __all__ = [
     'BaseDataset',
+    'Caltech101Dataset',
     'CaptionListDataset',
     'CaptionShardDataset',
     'CaptionTableDataset',
@@ -33,9 +42,14 @@ __all__ = [
     'ImageListDataset',
     'ImageNetReaLDataset',
     'ImageTextDataset',
+    'ObjectNetDataset',
+    'OnePerImage',
     'OpenMMLabDataset',
     'PackedChatDataset',
     'RandomPartDataset',
     'TableDataset',
     'TarShardDataset',
+    'TorchvisionDataset',
+    'VOCObjectsDataset',
+    'XTDDataset',
 ]

@@ -88,6 +88,10 @@ class DigitCaptionDataset(ImageTextDataset):
         drawn = (self.split, self.size, self.seed, self.languages, self.kinds, *self.placement.values())
         return '-'.join(map(str, (super().fingerprint(), *drawn)))
 
+    def image_fingerprint(self) -> str:
+        """See :class:`ImageTextDataset`."""
+        return f'{self.split}-{self.size}-{self.seed}-{len(self)}-{self.placement}'
+
     def caption(self, index: int) -> str:
         """See :class:`ImageTextDataset`; of the epoch of the index."""
         number = index if isinstance(index, SampleIndex) else SampleIndex(index, self.epoch)

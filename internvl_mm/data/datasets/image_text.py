@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from braceexpand import braceexpand
 from PIL import Image
+from torch import Tensor
 
 from internvl_mm.data.captions import Pair, PairFilter, TextTable, numbered, read_pairs
 from internvl_mm.data.datasets.guarded import GuardedDataset, Item
@@ -105,6 +106,10 @@ class ImageTextDataset(GuardedDataset):
             )
         )
 
+    def image_fingerprint(self) -> str:
+        """Hash of what decides the images where their paths do not say it all; by default nothing more."""
+        return ''
+
     def caption(self, index: int) -> str:
         """The caption as the model gets it.
 
@@ -123,15 +128,19 @@ class ImageTextDataset(GuardedDataset):
     def load(self, index: SampleIndex) -> Item:
         """See :class:`GuardedDataset`."""
         caption = self.caption(index)
-        source = self.read(index)
-        image = source if isinstance(source, Image.Image) else self.decoder(source, self.path(index))
-        with seeded(index.seed, index.epoch, index):
-            inputs = self.transform(image)
+        inputs = self.image(index)
         where = dict(dataset=self.name, index=int(index), path=self.path(index), epoch=index.epoch)
         sample = ImageSample(metainfo=dict(where, image_id=int(self.image_ids[index]), caption=caption))
         if self.with_negative:
             sample.set_metainfo(dict(negative=self._negative(index)))
         return dict(inputs=inputs, data_samples=sample)
+
+    def image(self, index: SampleIndex) -> Tensor:
+        """The image of a pair alone, uint8 ``[3, H, W]``."""
+        source = self.read(index)
+        image = source if isinstance(source, Image.Image) else self.decoder(source, self.path(index))
+        with seeded(index.seed, index.epoch, index):
+            return self.transform(image)
 
     def _negative(self, index: SampleIndex) -> str:
         # The 1 sets it apart from the stream of the transforms, whose key is the first three numbers.
@@ -140,6 +149,52 @@ class ImageTextDataset(GuardedDataset):
             if self.image_ids[choice] != self.image_ids[index] and self.captions[choice].strip():
                 return self.caption(choice)
         raise DataError(f'{self.path(index)}: no caption of another image among {NEGATIVE_TRIES} drawn ones')
+
+
+class OnePerImage(GuardedDataset):
+    """The different images of a data set of pairs, each once: what is to be embedded when captions go apart.
+
+    Samples carry the index of the first pair of their image.
+
+    Args:
+        pairs: The data set; the name and what a bad image does are its own.
+    """
+
+    def __init__(self, pairs: ImageTextDataset):
+        super().__init__(name=pairs.name, on_error=pairs.on_error)
+        self.pairs = pairs
+        # Position of the first pair of each image, ascending.
+        self.first = np.sort(np.unique(pairs.image_ids, return_index=True)[1])
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def path(self, index: int) -> str | None:
+        """See :class:`GuardedDataset`."""
+        return self.pairs.path(int(self.first[index]))
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """See :class:`GuardedDataset`."""
+        return self.pairs.metainfo
+
+    def fingerprint(self) -> str:
+        """See :class:`GuardedDataset`; captions do not count, so that languages share their images."""
+        paths = hashlib.sha256('\n'.join(str(self.path(index)) for index in range(len(self))).encode())
+        return hash_settings(
+            dict(
+                paths=paths.hexdigest(),
+                pairs=self.pairs.image_fingerprint(),
+                decoder=repr(self.pairs.decoder),
+                transform=self.pairs.transform.settings,
+            )
+        )
+
+    def load(self, index: SampleIndex) -> Item:
+        """See :class:`GuardedDataset`."""
+        pair = index.to(int(self.first[index]))
+        where = dict(dataset=self.name, index=int(pair), path=self.path(index), epoch=index.epoch)
+        return dict(inputs=self.pairs.image(pair), data_samples=ImageSample(metainfo=where))
 
 
 @DATASETS.register_module()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
+from glob import glob
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ class TarShardDataset(BaseDataset):
     exact counts work as for files. Nothing is ever unpacked to disk.
 
     Args:
-        shards: Paths of the shards, with braces for ranges: ``'train-{0000..1023}.tar'``.
+        shards: Paths of the shards, with braces for ranges: ``'train-{0000..1023}.tar'``, or stars: ``'test/*.tar'``.
         num_classes: Number of classes.
         label_key: Field that holds the class index in ``.json`` members.
         options: See :class:`BaseDataset`.
@@ -52,7 +53,13 @@ class TarShardDataset(BaseDataset):
         self, shards: str | Sequence[str], *, num_classes: int, label_key: str = 'label', **options: Any
     ):
         patterns = [shards] if isinstance(shards, str) else shards
-        self._shards = [Path(path) for pattern in patterns for path in braceexpand(pattern)]
+        # A star stands for whatever is there, in order of the names; braces say what has to be there.
+        self._shards = [
+            Path(path)
+            for pattern in patterns
+            for each in braceexpand(pattern)
+            for path in (sorted(glob(each)) or [each] if '*' in each else [each])
+        ]
         missing = [str(path) for path in self._shards if not path.is_file()]
         if missing:
             raise DataError(

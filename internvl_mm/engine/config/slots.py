@@ -24,6 +24,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from internvl_mm.engine.features import FeatureCache
 from internvl_mm.engine.probes import BaseProbe
+from internvl_mm.evaluation.prompts import DatasetPrompts
+from internvl_mm.preprocess.class_prompts import ClassPrompts
 from internvl_mm.utils.paths import ExistingPath
 
 Keys = tuple[str, ...]
@@ -32,7 +34,7 @@ Keys = tuple[str, ...]
 class Benchmark:
     """The keys of one entry of ``benchmarks``."""
 
-    def __init__(self, dataloader: dict, metrics: list):
+    def __init__(self, dataloader: dict, metrics: list, prompts: dict | None = None):
         pass
 
 
@@ -119,6 +121,7 @@ WANTED: dict[Keys, Any] = {
     ('benchmarks', '*', 'dataloader', 'sampler'): Sampler,
     ('benchmarks', '*', 'dataloader', 'collate_fn'): Callable,
     ('benchmarks', '*', 'metrics', '*'): BaseMetric,
+    ('benchmarks', '*', 'prompts'): DatasetPrompts | ClassPrompts | None,
     ('probe',): BaseProbe,
     ('strategy',): BaseStrategy | None,
     ('default_hooks', '*'): Hook | None,

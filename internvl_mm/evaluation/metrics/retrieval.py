@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
+from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from internvl_mm.evaluation.intervals import bootstrap_interval, wilson_interval
 from internvl_mm.registry import METRICS
 from internvl_mm.utils.errors import ConfigError
 
@@ -25,10 +29,15 @@ def recall_at(scores: Tensor, right: Tensor, topk: Sequence[int]) -> dict[int, f
         right: bool, alike.
         topk: Which k; larger ones than there are candidates count all of them.
     """
+    return {k: 100.0 * float(hits.float().mean()) for k, hits in hits_at(scores, right, topk).items()}
+
+
+def hits_at(scores: Tensor, right: Tensor, topk: Sequence[int]) -> dict[int, Tensor]:
+    """Per k, whether a right answer is among the k best of each query, bool ``[queries]``; see :func:`recall_at`."""
     ranked = scores.topk(min(max(topk), scores.shape[1]), dim=1).indices
     # [queries, max k], in the order of the ranks.
     hits = right.gather(1, ranked)
-    return {k: 100.0 * float(hits[:, :k].any(dim=1).float().mean()) for k in topk}
+    return {k: hits[:, :k].any(dim=1) for k in topk}
 
 
 @METRICS.register_module()
@@ -36,21 +45,27 @@ class RetrievalRecall(SampleMetric):
     """Recall@k both ways over a whole set, by cosine, without temperature and without re-ranking, as published.
 
     Samples are (image, caption) pairs; pairs with one ``image_id`` are one image, and equal captions are one text,
-    which is right for all its images. Numbers carry ``n`` (pairs), ``images`` and ``texts``.
+    which is right for all its images. Numbers carry ``n`` (pairs), ``images`` and ``texts``, and the ends of their 95 %
+    interval as ``<name>_low`` and ``<name>_high``: of image to text Wilson's, of text to image from images drawn anew
+    with all their captions, since captions of an image are not independent.
 
     Args:
         topk: Which k to report. ``i2t_r1`` is image to text (published ``text_retrieval_recall@1``), ``t2i_r1`` text to
             image (``image_retrieval_recall@1``).
+        published: Count every caption as a text of its own, which is right for its own image alone. An equal caption
+            of another image is then a mistake, so that the published numbers are the same or slightly lower.
         prefix: See :class:`SampleMetric`.
 
     Source: ``clip_benchmark`` zero-shot retrieval.
     """
 
-    def __init__(self, topk: tuple[int, ...] = (1, 5, 10), *, prefix: str | None = None):
+    def __init__(
+        self, topk: tuple[int, ...] = (1, 5, 10), *, published: bool = False, prefix: str | None = None
+    ):
         super().__init__(prefix=prefix)
         if not topk or min(topk) < 1:
             raise ConfigError(f'topk={topk}: give whole numbers from 1')
-        self.topk = topk
+        self.topk, self.published = topk, published
 
     def score(self, samples: Sequence[dict[str, Any]]) -> list[Scores | None]:
         """See :class:`SampleMetric`; here the vectors themselves, which are compared at the end."""
@@ -76,29 +91,49 @@ class RetrievalRecall(SampleMetric):
             return dict(n=0)
         # A picture comes once for each of its captions (five in COCO and Flickr30K); one vector stays.
         image_of = {result['image_id']: result['image'] for result in results}
-        text_of = {result['caption']: result['text'] for result in results}
+        names = [number if self.published else result['caption'] for number, result in enumerate(results)]
+        text_of = {name: result['text'] for name, result in zip(names, results, strict=True)}
         images, texts = torch.stack(list(image_of.values())), torch.stack(list(text_of.values()))
         rows = {key: number for number, key in enumerate(image_of)}
         columns = {key: number for number, key in enumerate(text_of)}
         # A byte per pair: 125 MB for COCO's 5,000 pictures and 25,000 captions.
         right = torch.zeros(len(images), len(texts), dtype=torch.bool)
-        for result in results:
-            right[rows[result['image_id']], columns[result['caption']]] = True
+        for name, result in zip(names, results, strict=True):
+            right[rows[result['image_id']], columns[name]] = True
+        # Each text belongs to the first of its images, with which it is drawn.
+        owner = right.int().argmax(dim=0)
         named: dict[str, float] = {}
-        for name, queries, candidates, answers in (
-            ('i2t', images, texts, right),
-            ('t2i', texts, images, right.t()),
-        ):
-            sums = dict.fromkeys(self.topk, 0.0)
-            # Scores of a chunk against COCO's captions, [1024, 25000] in fp32, take 100 MB.
-            for start in range(0, len(queries), CHUNK):
-                piece = slice(start, start + CHUNK)
-                found = recall_at(queries[piece] @ candidates.t(), answers[piece], self.topk)
-                for k, value in found.items():
-                    # The last chunk may be smaller: shares weigh as much as they have queries.
-                    sums[k] += value * len(queries[piece])
-            named |= {f'{name}_r{k}': value / len(queries) for k, value in sums.items()}
+        for k, hits in _hits(images, texts, right, self.topk).items():
+            named |= _share(f'i2t_r{k}', hits, torch.arange(len(images)))
+        for k, hits in _hits(texts, images, right.t(), self.topk).items():
+            named |= _share(f't2i_r{k}', hits, owner)
         return dict(**named, images=len(images), texts=len(texts), n=len(results))
+
+
+def _hits(queries: Tensor, candidates: Tensor, right: Tensor, topk: Sequence[int]) -> dict[int, Tensor]:
+    """Per k, whether each query has a right answer among its k best, bool ``[queries]``."""
+    found: dict[int, list[Tensor]] = {k: [] for k in topk}
+    # Scores of a chunk against COCO's captions, [1024, 25000] in fp32, take 100 MB.
+    for start in range(0, len(queries), CHUNK):
+        piece = slice(start, start + CHUNK)
+        for k, hits in hits_at(queries[piece] @ candidates.t(), right[piece], topk).items():
+            found[k].append(hits)
+    return {k: torch.cat(hits) for k, hits in found.items()}
+
+
+def _share(name: str, hits: Tensor, owner: Tensor) -> dict[str, float]:
+    """Share of hits in percent and its interval, when the images that own the queries are drawn anew."""
+    images = len(owner.unique())
+    if images == len(hits) or hits.all() or not hits.any():
+        # Independent hits; or all alike, where drawing anew would change nothing and promise certainty.
+        low, high = wilson_interval(images * float(hits.float().mean()), images)
+    else:
+        # [images, 2]: hits and queries of each image.
+        counts = np.zeros((int(owner.max()) + 1, 2))
+        np.add.at(counts, owner.numpy(), np.stack([hits.numpy(), np.ones(len(hits))], axis=1))
+        low, high = bootstrap_interval(counts, lambda sums: sums[:, 0] / sums[:, 1])
+    share = float(hits.float().mean())
+    return {name: 100 * share, f'{name}_low': 100 * low, f'{name}_high': 100 * high}
 
 
 @METRICS.register_module()
@@ -130,7 +165,7 @@ class ZeroShotAccuracy(Accuracy):
         ]
 
     def compute_metrics(self, results: list[Scores | None]) -> dict[str, float]:
-        """Means over images, and ``mean_per_class``, of top-1 over classes."""
+        """Means over images, and ``mean_per_class``, of top-1 over classes, with the ends of its interval."""
         per_class: dict[float, list[float]] = {}
         for scores in results:
             if scores is not None:
@@ -141,7 +176,22 @@ class ZeroShotAccuracy(Accuracy):
         means = super().compute_metrics(plain)
         if per_class:
             # clip_benchmark's mean_per_class_recall: rare classes weigh as much as frequent ones.
-            means['mean_per_class'] = sum(sum(hits) / len(hits) for hits in per_class.values()) / len(
-                per_class
+            shares = [sum(hits) / len(hits) for hits in per_class.values()]
+            centre = sum(shares) / len(shares)
+            half = _half_width(list(per_class.values()))
+            ends = dict(
+                mean_per_class_low=max(0.0, centre - half), mean_per_class_high=min(100.0, centre + half)
             )
+            means |= dict(mean_per_class=centre, **ends)
         return means
+
+
+def _half_width(per_class: list[list[float]], confidence: float = 0.95) -> float:
+    """Half the interval of a mean of shares, in percent: classes are fixed, the images of each are drawn anew."""
+    variance = 0.0
+    for hits in per_class:
+        # Two hits and two misses more (Agresti and Coull 1998): 0 and 100 % of few images are not certain.
+        total = len(hits) + 4
+        share = (sum(hits) / 100 + 2) / total
+        variance += share * (1 - share) / total
+    return 100 * NormalDist().inv_cdf((1 + confidence) / 2) * sqrt(variance) / len(per_class)

@@ -6,6 +6,7 @@ Shape letters: B pairs, N patches, D width, E width of the joint space.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -117,6 +118,17 @@ class ContrastivePretraining(ImageTextTask):
     def encode_ids(self, ids: Tensor) -> Tensor:
         """See :class:`ImageTextTask`."""
         return self.text_encoder(ids)
+
+    def image_tensors(self) -> Mapping[str, Tensor]:
+        """See :class:`ImageTextTask`."""
+        return {
+            **self.backbone.state_dict(prefix='backbone.'),
+            **self.neck.state_dict(prefix='neck.'),
+        }
+
+    def text_tensors(self) -> Mapping[str, Tensor]:
+        """See :class:`ImageTextTask`."""
+        return self.text_encoder.state_dict()
 
     def loss(self, inputs: Tensor, data_samples: list[ImageSample]) -> dict[str, Tensor]:
         """Contrastive loss; also logs the inverse temperature, and how many captions of the batch were cut."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,9 +60,27 @@ class ImageTextTask(BaseTask):
     def encode_ids(self, ids: Tensor) -> Tensor:
         """Embeddings ``[T, E]`` of summary ids ``[T, L]``."""
 
+    @abstractmethod
+    def image_tensors(self) -> Mapping[str, Tensor]:
+        """Every tensor that decides :meth:`encode_images`; caches of image embeddings are named by their hash."""
+
+    @abstractmethod
+    def text_tensors(self) -> Mapping[str, Tensor]:
+        """Every tensor that decides :meth:`encode_ids`; caches of text embeddings are named by their hash."""
+
     def encode_texts(self, texts: Sequence[str], device: torch.device) -> Tensor:
         """Embeddings ``[T, E]`` of sentences."""
         return self.encode_ids(self.tokenizer.summaries(texts).to(device))
+
+    @property
+    def image_kind(self) -> str:
+        """What computes image embeddings, in a word: equal tensors mean different things to different code."""
+        return type(self).__qualname__
+
+    def set_class_prompts(self, dataset: str, prompts: ClassPrompts) -> None:
+        """Score images of a data set by these prompts from now on."""
+        self.class_prompts[dataset] = prompts
+        self._classifiers.pop(dataset, None)
 
     def train(self, mode: bool = True) -> Any:
         """Set the mode; classifiers of former weights are forgotten."""

@@ -5,6 +5,7 @@ Shape letters: B images, L text tokens, E width of the joint space.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -82,6 +83,29 @@ class QLlamaTask(ImageTextTask):
         """See :class:`ImageTextTask`."""
         return self.model.encode_text(ids)
 
+    @property
+    def image_kind(self) -> str:
+        """See :class:`ImageTextTask`: training tasks with one image mode embed alike."""
+        return self.image_mode
+
+    def image_tensors(self) -> Mapping[str, Tensor]:
+        """See :class:`ImageTextTask`; the path of InternVL-C is the ViT and its pool, that of InternVL-G goes on."""
+        tensors = self.model.state_dict()
+        if self.image_mode == 'InternVL-C':
+            return _below(tensors, 'vision_model.', 'clip_projector.')
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith(_NOT_OF_IMAGES)}
+
+    def text_tensors(self) -> Mapping[str, Tensor]:
+        """See :class:`ImageTextTask`; without cross-attention, which text alone never meets: both modes share it."""
+        kept = _below(self.model.state_dict(), 'qllama.model.', 'text_projection')
+        return {name: tensor for name, tensor in kept.items() if '.cross_attn.' not in name}
+
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """See :class:`BaseTask`; published weights are stored in half precision, which fp32 cannot compute with."""
+        super().set_precision(dtype)
+        if dtype == torch.float32:
+            self.float()
+
     def _negatives(self, inputs: Tensor, samples: list[ImageSample]) -> list[str]:
         if self.negatives == 'random':
             missing = [sample for sample in samples if 'negative' not in sample]
@@ -119,6 +143,20 @@ class QLlamaTask(ImageTextTask):
         # Labels still have the length of the captions before all texts were made equally long.
         labels = F.pad(labels, (0, rows[0].shape[1] - labels.shape[1]), value=IGNORED)
         return AlignmentTexts(*(part.to(inputs.device) for part in (*rows, labels)))
+
+
+# Parts of the model no image embedding depends on.
+_NOT_OF_IMAGES = (
+    'qllama.lm_head.',
+    'qllama.model.embed_tokens.',
+    'itm_head.',
+    'text_projection',
+    'logit_scale',
+)
+
+
+def _below(tensors: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
 
 
 def image_ids(samples: list[ImageSample], device: torch.device) -> Tensor:

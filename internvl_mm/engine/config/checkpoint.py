@@ -1,0 +1,42 @@
+"""What the checkpoint on a command line means for a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from internvl_mm.models.convert.files import read_json
+from internvl_mm.models.internvl_14b import InternVL14B, PublishedInternVL14B
+from internvl_mm.preprocess.caption_tokens import CaptionTokenizer
+
+from .loading import set_option
+
+
+def set_checkpoint(cfg: Config, checkpoint: str | None) -> None:
+    """Let a config evaluate a checkpoint.
+
+    The folder of a published InternVL-14B, of any size, takes the place of the config's InternVL-14B and of its
+    tokenizer: sizes and vocabulary are the folder's. Anything else is loaded into the model the config describes.
+
+    Args:
+        cfg: Changed.
+        checkpoint: A folder or file; ``None`` leaves the config as it is.
+    """
+    model = cfg.get('model')
+    inner = model.get('model') if isinstance(model, dict) else None
+    takes_folder = isinstance(inner, dict) and inner.get('type') in (InternVL14B, PublishedInternVL14B)
+    if checkpoint is None or not (takes_folder and _is_published(Path(checkpoint))):
+        set_option(cfg, 'load_from', checkpoint)
+        return
+    # _delete_ is mmengine's word for: in place of what stands there.
+    parts = dict(
+        model=dict(type=PublishedInternVL14B, path=checkpoint, _delete_=True),
+        tokenizer=dict(type=CaptionTokenizer, path=checkpoint, _delete_=True),
+    )
+    set_option(cfg, 'model', parts)
+
+
+def _is_published(folder: Path) -> bool:
+    file = folder / 'config.json'
+    return file.is_file() and 'qllama_config' in read_json(file)
