@@ -12,8 +12,8 @@ from timm.optim import Muon
 
 from internvl_mm.engine.hooks import AnswerPicturesHook
 from internvl_mm.engine.loops import EpochTrainLoop
-from internvl_mm.engine.optim import CosineAbsolute
 from internvl_mm.engine.muon import MuonPartRates
+from internvl_mm.engine.optim import CosineAbsolute
 
 with read_base():
     from .._base_.data.digit_chat import *
