@@ -15,6 +15,7 @@ from .image_text import CaptionListDataset, CaptionShardDataset, CaptionTableDat
 from .openmmlab import OpenMMLabDataset
 from .table import TableDataset
 from .tar_shards import TarShardDataset
+from .videos import KineticsDataset, VideoCaptionDataset
 
 __all__ = [
     'BaseDataset',
@@ -33,9 +34,11 @@ __all__ = [
     'ImageListDataset',
     'ImageNetReaLDataset',
     'ImageTextDataset',
+    'KineticsDataset',
     'OpenMMLabDataset',
     'PackedChatDataset',
     'RandomPartDataset',
     'TableDataset',
     'TarShardDataset',
+    'VideoCaptionDataset',
 ]

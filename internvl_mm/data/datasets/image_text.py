@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from braceexpand import braceexpand
 from PIL import Image
+from torch import Tensor
 
 from internvl_mm.data.captions import Pair, PairFilter, TextTable, numbered, read_pairs
 from internvl_mm.data.datasets.guarded import GuardedDataset, Item
@@ -123,15 +124,19 @@ class ImageTextDataset(GuardedDataset):
     def load(self, index: SampleIndex) -> Item:
         """See :class:`GuardedDataset`."""
         caption = self.caption(index)
-        source = self.read(index)
-        image = source if isinstance(source, Image.Image) else self.decoder(source, self.path(index))
-        with seeded(index.seed, index.epoch, index):
-            inputs = self.transform(image)
+        inputs = self.image(index)
         where = dict(dataset=self.name, index=int(index), path=self.path(index), epoch=index.epoch)
         sample = ImageSample(metainfo=dict(where, image_id=int(self.image_ids[index]), caption=caption))
         if self.with_negative:
             sample.set_metainfo(dict(negative=self._negative(index)))
         return dict(inputs=inputs, data_samples=sample)
+
+    def image(self, index: SampleIndex) -> Tensor:
+        """The image of a pair alone, uint8 ``[3, H, W]``."""
+        source = self.read(index)
+        image = source if isinstance(source, Image.Image) else self.decoder(source, self.path(index))
+        with seeded(index.seed, index.epoch, index):
+            return self.transform(image)
 
     def _negative(self, index: SampleIndex) -> str:
         # The 1 sets it apart from the stream of the transforms, whose key is the first three numbers.
