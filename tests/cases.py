@@ -23,7 +23,10 @@ from internvl_mm.data.datasets import (
 )
 from internvl_mm.evaluation.metrics import (
     Accuracy,
+    CaptionExactMatch,
+    CaptionScores,
     ExactMatch,
+    JavaCaptionScores,
     MeanIoU,
     ReaLAccuracy,
     RetrievalRecall,
@@ -299,7 +302,11 @@ METRIC_CASES: dict[type, dict] = {
     ZeroShotAccuracy: dict(topk=(1, 2), prefix='slot'),
     Accuracy: dict(topk=(1, 2), prefix='slot'),
     CocoAP: dict(ann_file=COCO_FILE, prefix='slot'),
+    CaptionExactMatch: dict(prefix='slot'),
+    CaptionScores: dict(prefix='slot'),
     ExactMatch: dict(prefix='slot'),
+    # No program of Java runs: there is none on every machine.
+    JavaCaptionScores: dict(scores=(), prefix='slot'),
     LvisAP: dict(ann_file=COCO_FILE, prefix='slot'),
     MeanIoU: dict(prefix='slot'),
     ReaLAccuracy: dict(topk=(1, 2), prefix='slot'),

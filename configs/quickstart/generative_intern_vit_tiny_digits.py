@@ -16,7 +16,7 @@ with read_base():
     from .._base_.data.digit_captions import *
     from .._base_.models.generative_tiny import *
     from .._base_.runtime import *
-    from .._base_.schedules.align_adamw_12e import *
+    from .._base_.schedules.align_muon import *
 
 model['model'].update(pretrained='work_dirs/contrastive_intern_vit_tiny_digits')
 model.update(

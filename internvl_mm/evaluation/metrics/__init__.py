@@ -4,6 +4,7 @@ from .accuracy import Accuracy, ReaLAccuracy
 from .base import SampleMetric
 from .captions import CaptionScores
 from .exact_match import CaptionExactMatch, ExactMatch
+from .java_captions import JavaCaptionScores
 from .retrieval import RetrievalRecall, ZeroShotAccuracy
 from .segmentation import MeanIoU
 
@@ -12,6 +13,7 @@ __all__ = [
     'CaptionExactMatch',
     'CaptionScores',
     'ExactMatch',
+    'JavaCaptionScores',
     'MeanIoU',
     'ReaLAccuracy',
     'RetrievalRecall',
