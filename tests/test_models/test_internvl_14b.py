@@ -383,6 +383,31 @@ def test_queries_as_connector_are_those_of_the_model() -> None:
     assert not any(parameter.requires_grad for parameter in glue.parameters())
 
 
+def test_a_checkpoint_of_the_second_stage_feeds_the_chat_model(tmp_path: Path) -> None:
+    """ViT and queries of a chat model are those of the stage; both as checkpoint and as published folder."""
+    source, pixels = small(queries=3, seed=1), torch.randn(1, 3, 28, 28)
+    torch.save(
+        dict(state_dict={f'model.{name}': tensor for name, tensor in source.state_dict().items()}),
+        tmp_path / 'task.pth',
+    )
+    source.save_pretrained(tmp_path / 'folder')
+    for name in ('task.pth', 'folder'):
+        start = str(tmp_path / name)
+        former = dict(type=QLlamaQueries, num_queries=3, qllama=LLAMA, pretrained=start)
+        vit, glue = (
+            InternViT(**VISION, pretrained=start).eval(),
+            QueryGlue(24, 10, grid=2, query_former=former),
+        )
+        vit.init_weights()
+        glue.init_weights()
+        tokens = vit(pixels).tokens
+        torch.testing.assert_close(
+            glue.query_former(tokens), source.query_states(source.vision_states(pixels))
+        )
+    with pytest.raises(CheckpointError, match='query_tokens'):
+        QLlamaQueries(24, num_queries=4, qllama=LLAMA, pretrained=str(tmp_path / 'folder')).init_weights()
+
+
 def test_the_vit_alone_is_taken_from_every_file(tmp_path: Path) -> None:
     """The original InternVL-C file, a published folder, a checkpoint of a task."""
     source = small(seed=1)
