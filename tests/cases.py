@@ -25,11 +25,13 @@ from internvl_mm.evaluation.metrics import (
     Accuracy,
     CaptionExactMatch,
     CaptionScores,
+    DualSoftmaxRecall,
     ExactMatch,
     JavaCaptionScores,
     MeanIoU,
     ReaLAccuracy,
     RetrievalRecall,
+    VideoAccuracy,
     ZeroShotAccuracy,
 )
 from internvl_mm.evaluation.metrics.coco import CocoAP, LvisAP
@@ -298,7 +300,9 @@ CHAT_TASK_CASES: dict[type, dict] = {
     kind: dict(chat=chat_settings(), tokenizer=tokenizer_of()) for kind in (ChatTuning, PreferenceTuning)
 }
 METRIC_CASES: dict[type, dict] = {
+    DualSoftmaxRecall: dict(topk=(1, 2), prefix='slot'),
     RetrievalRecall: dict(topk=(1, 2), prefix='slot'),
+    VideoAccuracy: dict(prefix='slot'),
     ZeroShotAccuracy: dict(topk=(1, 2), prefix='slot'),
     Accuracy: dict(topk=(1, 2), prefix='slot'),
     CocoAP: dict(ann_file=COCO_FILE, prefix='slot'),

@@ -22,10 +22,7 @@ from internvl_mm.models.connectors.qllama import QLlamaQueries, joint_mask
 from internvl_mm.models.convert.internvl_14b import load_internvl_14b
 from internvl_mm.models.hf_internvl_14b import InternVL14BConfig, InternVL14BModel
 from internvl_mm.models.internvl_14b import InternVL14B, count_trainable, part_of
-from internvl_mm.models.necks import AttentionPooling, ClsPatchProjector
-from internvl_mm.models.tasks import ContrastivePretraining
 from internvl_mm.models.text_encoders import LlamaTextEncoder
-from internvl_mm.preprocess.caption_tokens import DigitSceneTokenizer
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 
@@ -383,31 +380,6 @@ def test_queries_as_connector_are_those_of_the_model() -> None:
     assert not any(parameter.requires_grad for parameter in glue.parameters())
 
 
-def test_a_checkpoint_of_the_second_stage_feeds_the_chat_model(tmp_path: Path) -> None:
-    """ViT and queries of a chat model are those of the stage; both as checkpoint and as published folder."""
-    source, pixels = small(queries=3, seed=1), torch.randn(1, 3, 28, 28)
-    torch.save(
-        dict(state_dict={f'model.{name}': tensor for name, tensor in source.state_dict().items()}),
-        tmp_path / 'task.pth',
-    )
-    source.save_pretrained(tmp_path / 'folder')
-    for name in ('task.pth', 'folder'):
-        start = str(tmp_path / name)
-        former = dict(type=QLlamaQueries, num_queries=3, qllama=LLAMA, pretrained=start)
-        vit, glue = (
-            InternViT(**VISION, pretrained=start).eval(),
-            QueryGlue(24, 10, grid=2, query_former=former),
-        )
-        vit.init_weights()
-        glue.init_weights()
-        tokens = vit(pixels).tokens
-        torch.testing.assert_close(
-            glue.query_former(tokens), source.query_states(source.vision_states(pixels))
-        )
-    with pytest.raises(CheckpointError, match='query_tokens'):
-        QLlamaQueries(24, num_queries=4, qllama=LLAMA, pretrained=str(tmp_path / 'folder')).init_weights()
-
-
 def test_the_vit_alone_is_taken_from_every_file(tmp_path: Path) -> None:
     """The original InternVL-C file, a published folder, a checkpoint of a task."""
     source = small(seed=1)
@@ -422,43 +394,6 @@ def test_the_vit_alone_is_taken_from_every_file(tmp_path: Path) -> None:
         backbone = InternViT(**VISION, pretrained=str(tmp_path / name)).eval()
         backbone.init_weights()
         torch.testing.assert_close(backbone(pixels).tokens, source.vision_states(pixels))
-
-
-@pytest.mark.parametrize(
-    ('image_pool', 'neck'),
-    [
-        ('attention', dict(type=AttentionPooling, num_heads=2, out_dim=8)),
-        ('cls_patch', dict(type=ClsPatchProjector, out_dim=8)),
-    ],
-)
-def test_a_checkpoint_of_the_first_stage_starts_the_second(
-    tmp_path: Path, image_pool: str, neck: dict
-) -> None:
-    torch.manual_seed(0)
-    first = ContrastivePretraining(
-        backbone=InternViT(**VISION),
-        neck=neck,
-        text_encoder=dict(type=LlamaTextEncoder, llama=dict(LLAMA, rms_norm_eps=1e-6)),
-        tokenizer=DigitSceneTokenizer(),
-    )
-    first.init_weights()
-    torch.save(dict(state_dict=first.eval().state_dict()), tmp_path / 'stage_1.pth')
-    second = small(pretrained=str(tmp_path / 'stage_1.pth'), image_pool=image_pool)
-    second.init_weights()
-    pixels, ids = torch.randn(2, 3, 28, 28), torch.tensor([[1, 7, 9, 2]])
-    torch.testing.assert_close(second.encode_image(pixels, 'InternVL-C'), first.encode_images(pixels))
-    torch.testing.assert_close(second.encode_text(ids), first.encode_ids(ids))
-    assert second.logit_scale == first.criterion.logit_scale
-    # The second hands a folder on that says its pool.
-    second.save_pretrained(tmp_path / 'stage_2')
-    loaded = internvl_mm.load_model(tmp_path / 'stage_2').eval()
-    for mode in ('InternVL-C', 'InternVL-G'):
-        torch.testing.assert_close(loaded.encode_image(pixels, mode), second.encode_image(pixels, mode))
-
-
-def test_unknown_pools_are_told() -> None:
-    with pytest.raises(ConfigError, match="image_pool='mean': use 'attention' or 'cls_patch'"):
-        small(image_pool='mean')
 
 
 def test_misspelt_settings_of_towers_are_told() -> None:

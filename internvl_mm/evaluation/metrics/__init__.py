@@ -7,16 +7,19 @@ from .exact_match import CaptionExactMatch, ExactMatch
 from .java_captions import JavaCaptionScores
 from .retrieval import RetrievalRecall, ZeroShotAccuracy
 from .segmentation import MeanIoU
+from .video import DualSoftmaxRecall, VideoAccuracy
 
 __all__ = [
     'Accuracy',
     'CaptionExactMatch',
     'CaptionScores',
+    'DualSoftmaxRecall',
     'ExactMatch',
     'JavaCaptionScores',
     'MeanIoU',
     'ReaLAccuracy',
     'RetrievalRecall',
     'SampleMetric',
+    'VideoAccuracy',
     'ZeroShotAccuracy',
 ]

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import GenerationConfig
 
+from internvl_mm.models.connectors.qllama import unknown_settings
 from internvl_mm.models.hf_internvl_14b import IMAGE_MODES, ImageMode
 from internvl_mm.preprocess.caption_tokens import IGNORED, CaptionTokenizer, same_length
 from internvl_mm.registry import MODELS
@@ -153,6 +155,12 @@ class GenerativePretraining(QLlamaTask):
     def __init__(self, *, generation: dict[str, Any] | None = None, **options: Any):
         super().__init__(**options)
         self.generation = dict(PUBLISHED_GENERATION if generation is None else generation)
+
+    @classmethod
+    def check_config(cls, *, generation: dict[str, Any] | None = None, **others: Any) -> list[str]:
+        """What is wrong with the settings: transformers itself takes any name without a word."""
+        del others
+        return unknown_settings('generation', generation or {}, vars(GenerationConfig()))
 
     def loss(self, inputs: Tensor, data_samples: list[ImageSample]) -> dict[str, Tensor]:
         """The three losses, and how many texts of the batch were cut; a batch has at least 2 images."""
