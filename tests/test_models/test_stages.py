@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import internvl_mm
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.connectors import QLlamaQueries, QueryGlue
 from internvl_mm.models.necks import AttentionPooling, ClsPatchProjector
-from internvl_mm.models.tasks import ContrastivePretraining
+from internvl_mm.models.tasks import ContrastivePretraining, RetrievalFinetuning
 from internvl_mm.models.text_encoders import LlamaTextEncoder
 from internvl_mm.preprocess.caption_tokens import DigitSceneTokenizer
 from internvl_mm.utils.errors import CheckpointError, ConfigError
@@ -73,6 +74,28 @@ def test_a_checkpoint_of_the_second_stage_feeds_the_chat_model(tmp_path: Path) -
         )
     with pytest.raises(CheckpointError, match='query_tokens'):
         QLlamaQueries(24, num_queries=4, qllama=LLAMA, pretrained=str(tmp_path / 'folder')).init_weights()
+
+
+def test_layer_wise_rates_are_the_published_ones() -> None:
+    """Exponents of the rate 0.9: 49 to 0 in a ViT of 48 layers, 33 to 0 in a QLLaMA of 32; here of 1 and 4 layers."""
+    task = RetrievalFinetuning(model=small(), tokenizer=SimpleNamespace(vocab_size=40))
+    exponents = {
+        name: (part, last - depth)
+        for name, (part, depth, last) in ((name, task.layer_of(name)) for name, _ in task.named_parameters())
+    }
+    assert exponents['model.vision_model.embeddings.class_embedding'] == ('vision', 2)
+    assert exponents['model.vision_model.encoder.layers.0.ls1'] == ('vision', 1)
+    assert exponents['model.clip_projector.cross_attn.q_bias'] == ('vision', 0)
+    for name in ('query_tokens', 'logit_scale', 'qllama.model.embed_tokens.weight'):
+        assert exponents[f'model.{name}'] == ('qllama', 5)
+    assert exponents['model.qllama.model.layers.3.mlp.up_proj.weight'] == ('qllama', 1)
+    for name in (
+        'text_projection',
+        'itm_head.bias',
+        'qllama.lm_head.weight',
+        'clip_projector2.norm1_q.weight',
+    ):
+        assert exponents[f'model.{name}'] == ('qllama', 0)
 
 
 def test_unknown_pools_are_told() -> None:

@@ -5,6 +5,7 @@ Shape letters: B images, L text tokens, E width of the joint space.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import torch
@@ -26,6 +27,9 @@ from .image_text import ImageTextTask
 Mining = Literal['random', 'hard']
 # Without the least length, CIDEr changes noticeably.
 PUBLISHED_GENERATION = dict(num_beams=5, do_sample=False, min_new_tokens=8, max_new_tokens=30)
+
+# What the published layer-wise rates treat as embeddings.
+_AT_INPUT = ('vision_model.embeddings.', 'qllama.model.embed_tokens.', 'query_tokens', 'logit_scale')
 
 
 class QLlamaTask(ImageTextTask):
@@ -75,6 +79,20 @@ class QLlamaTask(ImageTextTask):
     def backbone(self) -> torch.nn.Module:
         """The ViT."""
         return self.model.vision_model
+
+    def layer_of(self, name: str) -> tuple[str, int, int]:
+        """Part of a parameter, its depth in the part, and the largest depth there; optimisers ask.
+
+        Parts are ``vision``, the ViT with its pool, and ``qllama``, all else. Depths are the published ones: 0 for
+        embeddings, queries and temperature, i+1 for layer i, then norm, heads, pools and projection.
+        """
+        inner = name.removeprefix('model.')
+        of_vision = inner.startswith(('vision_model.', 'clip_projector.'))
+        config = self.model.config.vision_config if of_vision else self.model.config.qllama_config
+        part, last = 'vision' if of_vision else 'qllama', config.num_hidden_layers + 1
+        if layer := re.search(r'\.layers\.(\d+)\.', inner):
+            return part, int(layer[1]) + 1, last
+        return part, 0 if inner.startswith(_AT_INPUT) else last, last
 
     def encode_images(self, inputs: Tensor) -> Tensor:
         """See :class:`ImageTextTask`."""
