@@ -17,6 +17,8 @@ from internvl_mm.data.datasets.base import BaseDataset
 from internvl_mm.data.datasets.guarded import Item
 from internvl_mm.data.datasets.image_text import CaptionListDataset
 from internvl_mm.data.datasets.paths import PathTable, check_confined, check_folder
+from internvl_mm.data.decode import ImageDecoder
+from internvl_mm.data.pipeline import Pipeline
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.data.seeding import seeded
 from internvl_mm.data.video import Video, open_video
@@ -31,6 +33,10 @@ Frames = Callable[[Video], list[int]] | dict
 
 class _Clips:
     """What both data sets do with a video: choose frames, read them, transform each, stack."""
+
+    decoder: ImageDecoder
+    transform: Pipeline
+    frames: Callable[[Video], list[int]]
 
     def read_frames(self, path: str | Path, index: SampleIndex) -> Tensor:
         """The chosen frames of one video, uint8 ``[T, 3, H, W]``.
