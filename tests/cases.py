@@ -27,10 +27,15 @@ from internvl_mm.data.datasets import (
 )
 from internvl_mm.evaluation.metrics import (
     Accuracy,
+    CaptionExactMatch,
+    CaptionScores,
+    DualSoftmaxRecall,
     ExactMatch,
+    JavaCaptionScores,
     MeanIoU,
     ReaLAccuracy,
     RetrievalRecall,
+    VideoAccuracy,
     ZeroShotAccuracy,
 )
 from internvl_mm.evaluation.metrics.coco import CocoAP, LvisAP
@@ -304,11 +309,17 @@ CHAT_TASK_CASES: dict[type, dict] = {
     kind: dict(chat=chat_settings(), tokenizer=tokenizer_of()) for kind in (ChatTuning, PreferenceTuning)
 }
 METRIC_CASES: dict[type, dict] = {
+    DualSoftmaxRecall: dict(topk=(1, 2), prefix='slot'),
     RetrievalRecall: dict(topk=(1, 2), prefix='slot'),
+    VideoAccuracy: dict(prefix='slot'),
     ZeroShotAccuracy: dict(topk=(1, 2), prefix='slot'),
     Accuracy: dict(topk=(1, 2), prefix='slot'),
     CocoAP: dict(ann_file=COCO_FILE, prefix='slot'),
+    CaptionExactMatch: dict(prefix='slot'),
+    CaptionScores: dict(prefix='slot'),
     ExactMatch: dict(prefix='slot'),
+    # No program of Java runs: there is none on every machine.
+    JavaCaptionScores: dict(scores=(), prefix='slot'),
     LvisAP: dict(ann_file=COCO_FILE, prefix='slot'),
     MeanIoU: dict(prefix='slot'),
     ReaLAccuracy: dict(topk=(1, 2), prefix='slot'),

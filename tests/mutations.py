@@ -14,7 +14,13 @@ from internvl_mm.engine.config import check_config
 from internvl_mm.utils.errors import ConfigError
 
 # Whose keys are names the user chooses: a misspelt one is just another name.
-FREE = ('benchmarks', 'default_hooks', 'optim_wrapper.paramwise_cfg.custom_keys', 'model.class_prompts')
+FREE = (
+    'benchmarks',
+    'default_hooks',
+    'optim_wrapper.paramwise_cfg.custom_keys',
+    'model.class_prompts',
+    'model.tokenizer.prompts',
+)
 
 
 @dataclass

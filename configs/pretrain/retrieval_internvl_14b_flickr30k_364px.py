@@ -4,10 +4,12 @@ Command: torchrun --nnodes 4 --nproc_per_node 8 tools/train.py \
     configs/pretrain/retrieval_internvl_14b_flickr30k_364px.py --launcher pytorch
 Evaluation as InternVL-C: add --cfg-options model.image_mode=InternVL-C
 Hardware: 32 × 80 GB as published, 32 pairs per process (not run).
-Expected: the published InternVL-14B-Flickr30K-FT-364px; layer-wise rates (0.9) are not part of this config; not run.
+Expected: the published InternVL-14B-Flickr30K-FT-364px; not run.
 """
 
 from mmengine.config import read_base
+
+from internvl_mm.engine.part_rates import PartRates
 
 with read_base():
     from .._base_.benchmarks.flickr30k_retrieval_364 import *
@@ -26,3 +28,5 @@ model['model'].update(
     ),
 )  # fmt: skip
 model['model']['vision'].update(drop_path_rate=0.3)
+# Published: rates fall by 0.9 with every layer below the top, in both towers.
+optim_wrapper.update(constructor=PartRates, paramwise_cfg=dict(decay_rate=dict(vision=0.9, qllama=0.9)))

@@ -171,8 +171,8 @@ def read_pairs(file: str | Path) -> Iterator[Pair]:
     """Pairs of a published retrieval file, told by its ending and content.
 
     - ``.jsonl``: an object per line with ``image`` and ``caption``.
-    - ``.json``: a list of such objects (Karpathy's splits; ``caption`` may be a list), or COCO's
-      ``images`` and ``annotations``.
+    - ``.json``: a list of such objects (Karpathy's splits; ``caption`` may be a list; MSR-VTT says ``video`` instead
+      of ``image``), or COCO's ``images`` and ``annotations``.
     - ``.txt``: a header, then ``<name>.jpg,<caption>`` (Flickr30k).
 
     Raises:
@@ -194,15 +194,16 @@ def read_pairs(file: str | Path) -> Iterator[Pair]:
     if isinstance(rows, dict):
         rows = list(_coco(rows, path))
     for number, row in enumerate(rows):
-        if not isinstance(row, dict) or not isinstance(row.get('image'), str):
+        image = row.get('image', row.get('video')) if isinstance(row, dict) else None
+        if not isinstance(image, str):
             raise DataError(
-                f"{path}, entry {number}: a caption without image: needs 'image', the path of a file"
+                f"{path}, entry {number}: a caption without image: needs 'image' (or 'video'), the path of a file"
             )
         if 'caption' not in row:
-            raise DataError(f"{path}, entry {number}: image {row['image']!r} without text: needs 'caption'")
+            raise DataError(f"{path}, entry {number}: image {image!r} without text: needs 'caption'")
         captions = row['caption'] if isinstance(row['caption'], list) else [row['caption']]
         for caption in captions:
-            yield Pair(row['image'], str(caption or ''), str(row.get('image_id', row['image'])), row)
+            yield Pair(image, str(caption or ''), str(row.get('image_id', image)), row)
 
 
 def _flickr(text: str, path: Path) -> Iterator[Pair]:

@@ -1,8 +1,8 @@
 """BLEU, ROUGE-L, CIDEr and CIDEr-D of captions, in plain Python.
 
 Every function takes the words of n candidates, and for each of them the words of its references. Numbers are those of
-``pycocoevalcap`` (whose "CIDEr" is CIDEr-D), which tests hold to 1e-6. It is not used itself: its package carries 100 MB
-of Java programs and has no plain CIDEr.
+``pycocoevalcap`` (whose "CIDEr" is CIDEr-D), which tests hold to 1e-6. It is not used itself: its package carries
+100 MB of Java programs and has no plain CIDEr.
 
 Shape letters: n images, r references of an image.
 Source: Papineni et al. 2002 (BLEU); Lin 2004 (ROUGE); Vedantam et al. 2015, arXiv 1411.5726 (CIDEr, CIDEr-D).

@@ -93,6 +93,7 @@ class ChatModel(ChatGeneration, nn.Module):
             self._load(dict(open_weights(self.pretrained)), self.pretrained)
             return
         self.vision_model.init_weights()
+        self.mlp1.init_weights()
         load_language(self.language_model)
         if self.pretrained_connector is not None:
             self.mlp1.load_state_dict(dict(open_weights(self.pretrained_connector)), strict=True)

@@ -87,6 +87,38 @@ class SegmentFrames(FrameChoice):
 
 
 @TRANSFORMS.register_module()
+class IntervalFrames(FrameChoice):
+    """The middles of intervals of a whole number of frames: the published script of MSR-VTT retrieval.
+
+    Many lengths cannot be divided so (9 frames into 8 intervals of 2 give 5), where the script stops;
+    :class:`SegmentFrames` takes any length.
+
+    Args:
+        num_segments: Number of frames.
+    """
+
+    def __init__(self, num_segments: int = 1):
+        check_counts(num_segments=num_segments)
+        self.max_frames = num_segments
+
+    def __call__(self, video: Video, bound: Bound | None = None) -> list[int]:
+        """See :meth:`FrameChoice.__call__`; there is no bound.
+
+        Raises:
+            DataError: The length cannot be divided so.
+        """
+        assert bound is None, 'retrieval looks at whole videos'
+        interval = -(-video.num_frames // self.max_frames)  # rounded up
+        found = [start + interval // 2 for start in range(0, video.num_frames, interval)]
+        if len(found) != self.max_frames or found[-1] >= video.num_frames:
+            raise DataError(
+                f'{video.path}: the published rule finds no {self.max_frames} frames in {video.num_frames} (intervals '
+                f'of {interval}); use SegmentFrames, or leave such videos out (on_error)'
+            )
+        return found
+
+
+@TRANSFORMS.register_module()
 class RandomFrames(FrameChoice):
     """One random frame of each of a random number of intervals: training.
 

@@ -8,7 +8,7 @@ import pytest
 
 from internvl_mm.evaluation.caption_scores import CiderScorer, bleu, longest_common, rouge_l
 from internvl_mm.evaluation.caption_words import split_caption
-from internvl_mm.evaluation.metrics import CaptionExactMatch, CaptionScores
+from internvl_mm.evaluation.metrics import CaptionExactMatch, CaptionScores, JavaCaptionScores, java_captions
 from internvl_mm.utils.errors import ConfigError
 
 Sentences = list[list[str]]
@@ -94,6 +94,7 @@ def test_scores_of_a_set() -> None:
     found = metric.evaluate(2)
     assert found['slot/n'] == 2 and found['slot/words'] == 5.0
     assert 0 < found['slot/cider_d'] < found['slot/cider'] < 1000
+    assert found['slot/cider_d_low'] < found['slot/cider_d'] < found['slot/cider_d_high']
     assert found['slot/bleu1'] == pytest.approx(100 * 9 / 10)
     assert exact.evaluate(2) == dict(exact_match=50.0, exact_match_en=100.0, exact_match_zh=0.0, n=2)
     assert CaptionScores().compute_metrics([]) == dict(n=0)
@@ -106,3 +107,32 @@ def test_samples_without_caption_or_references_are_told() -> None:
     ):
         with pytest.raises(ConfigError, match="images of 'toy' come without caption or without references"):
             CaptionScores().score([sample])
+
+
+def test_scores_of_java_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="use 'meteor' and 'spice'.*Did you mean 'meteor'"):
+        JavaCaptionScores(scores=('meteor', 'metoer'))
+    monkeypatch.setattr(java_captions.shutil, 'which', lambda name: None)
+    with pytest.raises(ConfigError, match='meteor are Java programs, and there is no `java`'):
+        JavaCaptionScores()
+    monkeypatch.setattr(java_captions.shutil, 'which', lambda name: '/usr/bin/java')
+    monkeypatch.setitem(java_captions._SCORERS, 'spice', ('pycocoevalcap.absent', 'Spice'))
+    with pytest.raises(ConfigError, match='spice need pycocoevalcap'):
+        JavaCaptionScores(scores=('spice',))
+
+
+def test_scores_of_java_join_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a program of Python in its place; the words it gets are those of the other scores."""
+    seen = []
+
+    class Fake:
+        def compute_score(self, truth: dict, said: dict) -> tuple[float, list[float]]:
+            seen.append((truth, said))
+            return 0.25, []
+
+    metric = JavaCaptionScores(scores=())
+    metric._scorers = dict(meteor=Fake)
+    metric.process(None, predicted(("A man's hat.", ['The hat.'], 'en')))
+    assert metric.evaluate(1)['meteor'] == 25.0
+    assert seen == [({0: ['the hat']}, {0: ["a man 's hat"]})]
+    assert metric.compute_metrics([]) == dict(n=0)

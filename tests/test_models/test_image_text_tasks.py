@@ -108,6 +108,8 @@ def test_stages_with_a_qllama_give_their_losses(kind: type, negatives: str) -> N
     task, (pixels, samples) = alignment(kind, negatives=negatives), batch()
     losses = task(pixels, samples, mode='loss')
     third = 'loss_itg' if kind is GenerativePretraining else 'loss_itc_backbone'
+    if kind is GenerativePretraining:
+        assert losses.pop('texts_cut') == 0
     assert set(losses) == {'loss_itm', 'loss_itc', third}
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
@@ -135,6 +137,44 @@ def test_hard_negatives_are_the_most_similar_texts_of_other_images() -> None:
 def test_captions_of_a_task_are_text() -> None:
     captions = alignment().eval().caption(batch(2)[0], max_new_tokens=4)
     assert len(captions) == 2 and all(isinstance(text, str) for text in captions)
+
+
+def test_samples_with_references_are_described_in_their_language() -> None:
+    prompts = dict(zh='Chinese caption:')
+    task = alignment(
+        tokenizer=dict(cases.ALIGNMENT['tokenizer'], prompts=prompts), generation=dict(max_new_tokens=3)
+    ).eval()
+    pixels, samples = batch(3, references=['A red 3.'])
+    for sample, language in zip(samples, ('zh', 'en', 'zh'), strict=True):
+        sample.set_metainfo(dict(language=language))
+    found = [sample.pred_caption for sample in task(pixels, samples, mode='predict')]
+    assert 'pred_image' not in samples[0]
+    # Each as alone, so that prompts of two lengths do not touch one another.
+    for number, language in enumerate(('zh', 'en', 'zh')):
+        alone = task.caption(pixels[number : number + 1], language, max_new_tokens=3)
+        assert found[number] == alone[0]
+    assert alignment().generation == dict(num_beams=5, do_sample=False, min_new_tokens=8, max_new_tokens=30)
+    with pytest.raises(DataError, match='1 of 2 samples of a batch have references'):
+        task(pixels[:2], [samples[0], batch(1)[1][0]], mode='predict')
+
+
+def test_a_video_is_the_mean_of_its_frames() -> None:
+    task, (pixels, samples) = contrastive().eval(), batch(6)
+    videos = pixels.view(2, 3, 3, 28, 28)
+    with torch.no_grad():
+        found = task(videos, mode='tensor')
+        expected = task.encode_images(pixels).view(2, 3, -1).mean(dim=1)
+        predicted = task(videos, samples[:2], mode='predict')
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(predicted[1].pred_image, F.normalize(expected[1], dim=0))
+
+
+def test_cut_texts_are_counted() -> None:
+    pixels, samples = batch(2, caption='A red 3. ' * 60)
+    losses = alignment()(pixels, samples, mode='loss')
+    # Of two captions each as matching, contrast and generation; the negatives are short.
+    assert losses['texts_cut'] == 6
+    assert contrastive()(pixels, samples, mode='loss')['captions_cut'] == 2
 
 
 def test_matching_leaves_out_rows_that_do_not_count() -> None:

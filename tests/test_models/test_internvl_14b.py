@@ -22,10 +22,7 @@ from internvl_mm.models.connectors.qllama import QLlamaQueries, joint_mask
 from internvl_mm.models.convert.internvl_14b import load_internvl_14b
 from internvl_mm.models.hf_internvl_14b import InternVL14BConfig, InternVL14BModel
 from internvl_mm.models.internvl_14b import InternVL14B, count_trainable, part_of
-from internvl_mm.models.necks import AttentionPooling
-from internvl_mm.models.tasks import ContrastivePretraining
 from internvl_mm.models.text_encoders import LlamaTextEncoder
-from internvl_mm.preprocess.caption_tokens import DigitSceneTokenizer
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 
@@ -397,24 +394,6 @@ def test_the_vit_alone_is_taken_from_every_file(tmp_path: Path) -> None:
         backbone = InternViT(**VISION, pretrained=str(tmp_path / name)).eval()
         backbone.init_weights()
         torch.testing.assert_close(backbone(pixels).tokens, source.vision_states(pixels))
-
-
-def test_a_checkpoint_of_the_first_stage_starts_the_second(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    first = ContrastivePretraining(
-        backbone=InternViT(**VISION),
-        neck=AttentionPooling(24, num_heads=2, out_dim=8),
-        text_encoder=dict(type=LlamaTextEncoder, llama=dict(LLAMA, rms_norm_eps=1e-6)),
-        tokenizer=DigitSceneTokenizer(),
-    )
-    first.init_weights()
-    torch.save(dict(state_dict=first.eval().state_dict()), tmp_path / 'stage_1.pth')
-    second = small(pretrained=str(tmp_path / 'stage_1.pth'))
-    second.init_weights()
-    pixels, ids = torch.randn(2, 3, 28, 28), torch.tensor([[1, 7, 9, 2]])
-    torch.testing.assert_close(second.encode_image(pixels, 'InternVL-C'), first.encode_images(pixels))
-    torch.testing.assert_close(second.encode_text(ids), first.encode_ids(ids))
-    assert second.logit_scale == first.criterion.logit_scale
 
 
 def test_misspelt_settings_of_towers_are_told() -> None:

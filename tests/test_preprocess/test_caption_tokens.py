@@ -80,6 +80,19 @@ def test_labels_of_captions_begin_with_the_last_token_of_the_prompt(pieces: Path
     assert torch.equal(labels[ids == 0], torch.full_like(labels[ids == 0], -100))
 
 
+def test_languages_have_their_own_prompt() -> None:
+    read = DigitSceneTokenizer(prompts=dict(zh='Chinese caption:'))
+    english, chinese = read.prompts(1), read.prompts(2, 'zh')
+    assert len(chinese) == 2 and chinese[0].tolist() != english[0].tolist()
+    assert torch.equal(read.prompts(1, 'en'), english)
+    ids, labels = read.captions(['a 3', '一个3'], ['en', 'zh'])
+    assert ids[0, : english.shape[1]].tolist() == english[0].tolist()
+    assert ids[1, : chinese.shape[1]].tolist() == chinese[0].tolist()
+    assert (labels[1, : chinese.shape[1] - 1] == -100).all()
+    with pytest.raises(ConfigError, match="no room after the prompt 'Chinese caption:'"):
+        DigitSceneTokenizer(max_length=4, prompt='a', prompts=dict(zh='Chinese caption:'))
+
+
 def test_one_length_for_several() -> None:
     parts = same_length(torch.ones(2, 3), torch.ones(2, 5))
     assert [part.shape[1] for part in parts] == [5, 5] and parts[0][0].tolist() == [1, 1, 1, 0, 0]

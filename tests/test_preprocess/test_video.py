@@ -10,6 +10,7 @@ import pytest
 from internvl_mm.data.video import Video
 from internvl_mm.preprocess.video import (
     FRAME_PREFIXES,
+    IntervalFrames,
     RandomFrames,
     SegmentFrames,
     frame_prompt,
@@ -55,6 +56,13 @@ def test_pinned_indices() -> None:
     assert SegmentFrames(8)(fake(100, 25.0)) == [6, 18, 31, 43, 56, 68, 80, 93]
     assert SegmentFrames(4)(fake(10, 5.0), (0.5, 1.5)) == [2, 4, 5, 6]
     assert SegmentFrames(8)(fake(1, 5.0)) == [0] * 8
+
+
+def test_published_intervals_of_retrieval() -> None:
+    assert IntervalFrames(4)(fake(100, 25.0)) == [12, 37, 62, 87]
+    assert IntervalFrames(1)(fake(9, 25.0)) == SegmentFrames(1)(fake(9, 25.0)) == [4]
+    with pytest.raises(DataError, match='finds no 8 frames in 9 .intervals of 2.; use SegmentFrames'):
+        IntervalFrames(8)(fake(9, 25.0))
 
 
 def test_random_frames_cover_every_frame_and_follow_the_seed() -> None:

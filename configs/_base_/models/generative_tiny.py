@@ -14,18 +14,14 @@ model = dict(
     model=dict(
         _aligner,
         image_pool='cls_patch',  # that of contrastive_tiny
-        # As published, but for the language head, which starts new here.
+        # As published the ViT and its pool stay as stage 1 made them. The Llama, there one that knew language, here
+        # knows a few sentences at most: it trains too, and its head, which starts new.
         trainable=(
-            'queries',
-            'cross_attention',
-            'query_pool',
-            'matching_head',
-            'temperature',
-            'language_head',
+            'llama', 'language_head', 'queries', 'cross_attention', 'query_pool', 'matching_head', 'temperature',
         ),
     ),
     tokenizer=dict(_tokenizer, prompts=dict(en='English caption:', zh='Chinese caption:')),
     # The shortest captions have 6 tokens, the longest 33.
     generation=dict(num_beams=1, do_sample=False, max_new_tokens=40),
     data_preprocessor=dict(type=ImageDataPreprocessor),
-)
+)  # fmt: skip

@@ -22,6 +22,7 @@ from .openmmlab import OpenMMLabDataset
 from .table import TableDataset
 from .tar_shards import TarShardDataset
 from .torchvision_sets import TorchvisionDataset
+from .videos import KineticsDataset, VideoCaptionDataset
 from .zero_shot_sets import Caltech101Dataset, ObjectNetDataset, VOCObjectsDataset, XTDDataset
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     'ImageTextDataset',
     'ObjectNetDataset',
     'OnePerImage',
+    'KineticsDataset',
     'OpenMMLabDataset',
     'PackedChatDataset',
     'RandomPartDataset',
@@ -52,4 +54,5 @@ __all__ = [
     'TorchvisionDataset',
     'VOCObjectsDataset',
     'XTDDataset',
+    'VideoCaptionDataset',
 ]

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from internvl_mm.evaluation.caption_scores import CiderScorer, bleu, rouge_l
 from internvl_mm.evaluation.caption_words import split_caption
+from internvl_mm.evaluation.intervals import bootstrap_interval
 from internvl_mm.registry import METRICS
 from internvl_mm.utils.errors import ConfigError
 
@@ -17,6 +20,8 @@ from .base import SampleMetric, Scores
 @METRICS.register_module()
 class CaptionScores(SampleMetric):
     """CIDEr-D, CIDEr, BLEU-1 to BLEU-4 and ROUGE-L of captions, all times 100, and their mean number of words.
+
+    The ends of the 95 % interval of CIDEr-D are ``cider_d_low`` and ``cider_d_high``.
 
     ``cider_d`` is what ``pycocoevalcap`` and the papers that use it call CIDEr, equal to 1e-6 on the same words; words
     come from :func:`~internvl_mm.evaluation.caption_words.split_caption` instead of Java. What the numbers are not for:
@@ -50,7 +55,12 @@ class CaptionScores(SampleMetric):
         captions = [result['words'] for result in results]
         references = [result['references'] for result in results]
         cider = CiderScorer(references)
-        named = dict(cider_d=fmean(cider.robust(captions)), cider=fmean(cider.plain(captions)))
+        robust = cider.robust(captions)
+        # Pictures drawn anew; how rare words are stays as it is. [n, 2]: scores and pictures.
+        counts = np.stack([robust, np.ones(len(robust))], axis=1)
+        low, high = bootstrap_interval(counts, lambda sums: sums[:, 0] / sums[:, 1])
+        named = dict(cider_d=fmean(robust), cider_d_low=low, cider_d_high=high)
+        named['cider'] = fmean(cider.plain(captions))
         named |= {f'bleu{order}': value for order, value in enumerate(bleu(captions, references), start=1)}
         named['rouge_l'] = fmean(map(rouge_l, captions, references))
         words = fmean(map(len, captions))

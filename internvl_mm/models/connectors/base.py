@@ -21,3 +21,6 @@ class BaseConnector(nn.Module, ABC):
     @abstractmethod
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``[B, 1+N, C]`` to ``[B, T, H]``; tiles of a batch never mix."""
+
+    def init_weights(self) -> None:
+        """Load what the part starts from; by default nothing."""

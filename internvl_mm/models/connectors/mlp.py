@@ -139,6 +139,11 @@ class QueryGlue(BaseConnector):
         self.patch_mlp = nn.Sequential(*llava_mlp(in_dim, out_dim, depth))
         self.tokens_per_tile, self.out_dim = former.num_queries + grid * grid, out_dim
 
+    def init_weights(self) -> None:
+        """See :class:`BaseConnector`; of the part with the queries."""
+        if isinstance(self.query_former, BaseConnector):
+            self.query_former.init_weights()
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``[B, 1+N, C]`` to ``[B, Q+N, H]``, queries first."""
         queries = self.query_mlp(self.query_former(tokens))

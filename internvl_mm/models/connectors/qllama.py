@@ -24,10 +24,13 @@ from transformers.models.llama.modeling_llama import (
     LlamaRotaryEmbedding,
 )
 
+from internvl_mm.models.convert.internvl_14b import read_internvl_14b
+from internvl_mm.models.convert.probes import check_same
 from internvl_mm.models.layers import attend
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.checks import check_counts
 from internvl_mm.utils.errors import did_you_mean
+from internvl_mm.utils.paths import ExistingPath
 
 from .base import BaseConnector
 
@@ -231,6 +234,7 @@ class QLlamaQueries(BaseConnector):
         qllama: Settings of the Llama under their published names.
         cross_attention_frequency: Every how many layers the queries look at the image.
         frozen: Keep all of it as loaded, as published.
+        pretrained: Weights to start from: a published InternVL-14B, or a checkpoint of the generative stage.
 
     Attributes:
         width: Width D of the result, that of the Llama.
@@ -244,6 +248,7 @@ class QLlamaQueries(BaseConnector):
         qllama: dict,
         cross_attention_frequency: int = 2,
         frozen: bool = True,
+        pretrained: ExistingPath | None = None,
     ):
         super().__init__()
         check_counts(
@@ -258,7 +263,24 @@ class QLlamaQueries(BaseConnector):
         self.query_tokens = nn.Parameter(torch.empty(1, num_queries, config.hidden_size).normal_(std=0.02))
         self.num_queries = self.tokens_per_tile = num_queries
         self.width = self.out_dim = config.hidden_size
+        self.pretrained = pretrained
         self.requires_grad_(not frozen)
+
+    def init_weights(self) -> None:
+        """Load ``pretrained``, if given: of that model the queries and the QLLaMA.
+
+        Raises:
+            CheckpointError: They are missing, or of other sizes.
+        """
+        if self.pretrained is None:
+            return
+        _, others = read_internvl_14b(self.pretrained)
+        own = self.state_dict()
+        found = {
+            name: tensor for name, tensor in others.items() if name.startswith(('qllama.', 'query_tokens'))
+        }
+        check_same(found, own, str(self.pretrained))
+        self.load_state_dict(found)
 
     @classmethod
     def check_config(cls, *, qllama: dict, **others: Any) -> list[str]:

@@ -68,6 +68,14 @@ class ImageTextTask(BaseTask):
     def text_tensors(self) -> Mapping[str, Tensor]:
         """Every tensor that decides :meth:`encode_ids`; caches of text embeddings are named by their hash."""
 
+    def encode_visuals(self, inputs: Tensor) -> Tensor:
+        """Embeddings ``[B, E]`` of images ``[B, 3, H, W]`` or of videos of T frames, ``[B, T, 3, H, W]``."""
+        if inputs.ndim == 4:
+            return self.encode_images(inputs)
+        frames = self.encode_images(inputs.flatten(0, 1)).float()
+        # Published for MSR-VTT: the mean of frames as they are; whoever compares makes it a unit vector.
+        return frames.unflatten(0, inputs.shape[:2]).mean(dim=1)
+
     def encode_texts(self, texts: Sequence[str], device: torch.device) -> Tensor:
         """Embeddings ``[T, E]`` of sentences."""
         return self.encode_ids(self.tokenizer.summaries(texts).to(device))
@@ -98,12 +106,12 @@ class ImageTextTask(BaseTask):
         return self._classifiers[dataset]
 
     def extract(self, inputs: Tensor) -> Tensor:
-        """Image embeddings ``[B, E]``, not normalised."""
-        return self.encode_images(inputs)
+        """Embeddings ``[B, E]`` of images or videos, not normalised."""
+        return self.encode_visuals(inputs)
 
     def predict(self, inputs: Tensor, data_samples: list[ImageSample]) -> list[ImageSample]:
         """See :class:`ImageTextTask`."""
-        images = F.normalize(self.encode_images(inputs).float(), dim=-1)
+        images = F.normalize(self.encode_visuals(inputs).float(), dim=-1)
         with_text = [sample for sample in data_samples if 'caption' in sample]
         texts = iter(())
         if with_text:

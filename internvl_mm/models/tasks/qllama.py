@@ -5,13 +5,16 @@ Shape letters: B images, L text tokens, E width of the joint space.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import GenerationConfig
 
+from internvl_mm.models.connectors.qllama import unknown_settings
 from internvl_mm.models.hf_internvl_14b import IMAGE_MODES, ImageMode
 from internvl_mm.preprocess.caption_tokens import IGNORED, CaptionTokenizer, same_length
 from internvl_mm.registry import MODELS
@@ -25,6 +28,9 @@ from .image_text import ImageTextTask
 Mining = Literal['random', 'hard']
 # Without the least length, CIDEr changes noticeably.
 PUBLISHED_GENERATION = dict(num_beams=5, do_sample=False, min_new_tokens=8, max_new_tokens=30)
+
+# What the published layer-wise rates treat as embeddings.
+_AT_INPUT = ('vision_model.embeddings.', 'qllama.model.embed_tokens.', 'query_tokens', 'logit_scale')
 
 
 class QLlamaTask(ImageTextTask):
@@ -74,6 +80,20 @@ class QLlamaTask(ImageTextTask):
     def backbone(self) -> torch.nn.Module:
         """The ViT."""
         return self.model.vision_model
+
+    def layer_of(self, name: str) -> tuple[str, int, int]:
+        """Part of a parameter, its depth in the part, and the largest depth there; optimisers ask.
+
+        Parts are ``vision``, the ViT with its pool, and ``qllama``, all else. Depths are the published ones: 0 for
+        embeddings, queries and temperature, i+1 for layer i, then norm, heads, pools and projection.
+        """
+        inner = name.removeprefix('model.')
+        of_vision = inner.startswith(('vision_model.', 'clip_projector.'))
+        config = self.model.config.vision_config if of_vision else self.model.config.qllama_config
+        part, last = 'vision' if of_vision else 'qllama', config.num_hidden_layers + 1
+        if layer := re.search(r'\.layers\.(\d+)\.', inner):
+            return part, int(layer[1]) + 1, last
+        return part, 0 if inner.startswith(_AT_INPUT) else last, last
 
     def encode_images(self, inputs: Tensor) -> Tensor:
         """See :class:`ImageTextTask`."""
@@ -191,6 +211,12 @@ class GenerativePretraining(QLlamaTask):
     def __init__(self, *, generation: dict[str, Any] | None = None, **options: Any):
         super().__init__(**options)
         self.generation = dict(PUBLISHED_GENERATION if generation is None else generation)
+
+    @classmethod
+    def check_config(cls, *, generation: dict[str, Any] | None = None, **others: Any) -> list[str]:
+        """What is wrong with the settings: transformers itself takes any name without a word."""
+        del others
+        return unknown_settings('generation', generation or {}, vars(GenerationConfig()))
 
     def loss(self, inputs: Tensor, data_samples: list[ImageSample]) -> dict[str, Tensor]:
         """The three losses, and how many texts of the batch were cut; a batch has at least 2 images."""
