@@ -1,0 +1,14 @@
+"""Kinetics-600, the mean of eight frames.
+
+Command: python tools/test.py configs/zero_shot/kinetics600_8frames.py pretrained/InternVL-14B-224px
+Hardware: one GPU of 40 GB in half precision (not run).
+Expected: 78.8 (published, InternVL-C; as for one frame).
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .kinetics600 import *
+
+benchmarks['kinetics600']['dataloader'].update(batch_size=8)
+benchmarks['kinetics600']['dataloader']['dataset']['frames'].update(num_segments=8)
