@@ -1,5 +1,6 @@
-"""InternViT-6B-224px with the linear head as few-shot tuning trains it: all weights, the last block, which linear probing of
-the 6B does not read.
+"""InternViT-6B-224px with the linear head as few-shot tuning trains it: all weights, on the last block.
+
+Linear probing reads block 44 instead.
 """
 
 from mmengine.config import read_base
