@@ -1,5 +1,4 @@
-"""InternViT-300M-448px-V2_5 with the linear head as few-shot tuning trains it: all weights, on the last block.
-"""
+"""InternViT-300M-448px-V2_5 with the linear head as few-shot tuning trains it: all weights, on the last block."""
 
 from mmengine.config import read_base
 
