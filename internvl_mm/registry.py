@@ -6,6 +6,9 @@ listed (contract tests walk them), so that mmengine can build them, and so that 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 from mmengine.registry import DATA_SAMPLERS as MM_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MM_DATASETS
 from mmengine.registry import FUNCTIONS as MM_FUNCTIONS
@@ -23,13 +26,39 @@ from mmengine.registry import STRATEGIES as MM_STRATEGIES
 from mmengine.registry import TRANSFORMS as MM_TRANSFORMS
 from mmengine.registry import VISBACKENDS as MM_VISBACKENDS
 from mmengine.registry import VISUALIZERS as MM_VISUALIZERS
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 
 SCOPE = 'internvl_mm'
+# Libraries whose parts build parts of their own by bare names, such as the 'CrossEntropyLoss' of every head of mmseg.
+_GUESTS = frozenset({'mmseg', 'mmdet'})
 
 
-def _child(name: str, parent: Registry, room: str) -> Registry:
-    return Registry(name, parent=parent, scope=SCOPE, locations=[f'{SCOPE}.{room}'])
+def home_scope(kind: Any) -> AbstractContextManager:
+    """Let a class of mmseg or mmdet, or one derived from them, find what its constructor names in its own library.
+
+    During a run names are looked up in our registries, which do not know those of the libraries; and the two libraries
+    give one name to different classes, so that no common place could hold both.
+
+    Args:
+        kind: The class; anything else leaves the scope as it is.
+    """
+    bases = kind.__mro__ if isinstance(kind, type) else ()
+    # The nearest base: mmseg's Mask2FormerHead derives from mmdet's, and means its own names.
+    homes = [home for base in bases if (home := base.__module__.partition('.')[0]) in _GUESTS]
+    return DefaultScope.overwrite_default_scope(homes[0]) if homes else nullcontext()
+
+
+class _Parts(Registry):
+    """A registry that builds classes of mmseg and mmdet in their own scope."""
+
+    def build(self, cfg: dict, *args: Any, **kwargs: Any) -> Any:
+        """See mmengine's ``Registry.build``."""
+        with home_scope(cfg.get('type') if isinstance(cfg, dict) else None):
+            return super().build(cfg, *args, **kwargs)
+
+
+def _child(name: str, parent: Registry, room: str, kind: type[Registry] = Registry) -> Registry:
+    return kind(name, parent=parent, scope=SCOPE, locations=[f'{SCOPE}.{room}'])
 
 
 # index -> one sample of a declared type; knows its length, name and classes
@@ -41,7 +70,7 @@ FUNCTIONS = _child('function', MM_FUNCTIONS, 'data')
 # sample -> sample, identical in training, evaluation and serving
 TRANSFORMS = _child('transform', MM_TRANSFORMS, 'preprocess')
 # backbones, necks, connectors, language models, heads, losses, tasks and data preprocessors
-MODELS = _child('model', MM_MODELS, 'models')
+MODELS = _child('model', MM_MODELS, 'models', _Parts)
 # stream of predictions -> dict of numbers
 METRICS = _child('metric', MM_METRICS, 'evaluation')
 # what happens around steps: logging, checkpoints, checks

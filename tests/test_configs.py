@@ -64,6 +64,35 @@ def test_a_leaf_is_a_difference(config: str) -> None:
         )
 
 
+# Bases a leaf of the user's adds: other strategies and trackers, published chat models, and a backbone of the sweep's.
+FOR_USERS = (
+    '_base_/strategies/',
+    '_base_/tracking/',
+    '_base_/models/chat/',
+    '_base_/models/intern_vit_small.py',
+)
+
+
+def parents(file: Path) -> set[Path]:
+    """The configs a config imports."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            folder = file.parents[node.level - 1]
+            found.add(folder.joinpath(*(node.module or '').split('.')).with_suffix('.py'))
+    return found
+
+
+def test_every_base_is_used_by_a_leaf() -> None:
+    bases = {str(file.relative_to(ROOT)): file for file in (ROOT / '_base_').rglob('*.py')}
+    used = {ROOT / config for config in LEAVES}
+    used |= {file for name, file in bases.items() if name.startswith(FOR_USERS)}
+    while more := {parent for file in used for parent in parents(file)} - used:
+        used |= more
+    unused = [name for name, file in bases.items() if file not in used and file.name != '__init__.py']
+    assert unused == [], 'a base that no leaf reads is never run: use it or remove it'
+
+
 def test_every_model_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The one file that is read on building; any vocabulary stands for the published one.
     for name in ('chinese-alpaca-7b', 'InternVL-14B-224px'):

@@ -150,3 +150,33 @@ def test_published_numbers_of_parameters() -> None:
         44.5,
     ]
     assert all(each.requires_grad for each in task.neck.parameters()), 'trains beside a frozen backbone'
+
+
+@pytest.mark.parametrize(
+    ('size', 'rate', 'decay', 'width', 'drop', 'mean'),
+    [
+        ('tiny', 12e-5, 0.01, 192, 0.1, 123.675),
+        ('small', 6e-5, 0.01, 384, 0.2, 123.675),
+        ('base', 6e-5, 0.01, 768, 0.3, 123.675),
+        ('large', 2e-5, 0.05, 1024, 0.4, 127.5),
+    ],
+)
+def test_the_original_adapters_have_their_published_recipe(
+    size: str, rate: float, decay: float, width: int, drop: float, mean: float
+) -> None:
+    cfg = load(f'upernet_vit_adapter_{size}_ade20k_512')
+    adapter = cfg.model.backbone
+    vit = adapter.backbone
+    assert (vit.hidden_size, vit.drop_path_rate, adapter.drop_path_rate) == (width, drop, drop)
+    assert vit.get('window_size') is None and vit.get('frozen') is None
+    assert (adapter.vit_features, adapter.norm, adapter.eps) == ('groups', 'batch', 1e-6)
+    head, auxiliary = cfg.model.decode_head, cfg.model.auxiliary_head
+    assert (head.channels, auxiliary.channels, auxiliary.in_index) == (512, 256, 2)
+    assert (cfg.model.data_preprocessor.mean[0], cfg.model.inference.stride) == (mean, 341)
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay) == (rate, decay)
+    assert cfg.optim_wrapper.paramwise_cfg.decay_rate == 0.95
+    assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval) == (160_000, 16_000)
+    assert [rule['end'] for rule in cfg.param_scheduler] == [1501, 160_001]
+    test = cfg.benchmarks.ade20k.dataloader.dataset.dataset.pipeline
+    assert (tuple(test[1].scale), test[2].size_divisor) == ((2048, 512), 32)

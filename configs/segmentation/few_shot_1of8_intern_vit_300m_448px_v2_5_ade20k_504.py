@@ -11,25 +11,14 @@ As published, the long side of a test picture is at most 2016 here, and not limi
 from mmengine.config import read_base
 
 with read_base():
-    from .._base_.benchmarks.ade20k import *
+    from .._base_.benchmarks.ade20k_part import *
     from .._base_.data.ade20k_part import *
-    from .._base_.models.intern_vit_300m_448px_v2_5 import backbone as _backbone
-    from .._base_.models.seg_linear import *
+    from .._base_.models.seg_few_shot_300m_448px_v2_5 import *
     from .._base_.runtime import *
     from .._base_.schedules.seg_adamw_80k import *
     from .._base_.strategies.zero2 import *
 
-model.update(
-    backbone=dict(
-        _backbone,
-        image_size=504,
-        drop_path_rate=0.2,
-        gradient_checkpointing=True,
-        out_indices=(23,),
-    )
-)
 train_dataloader['dataset'].update(part=8, subset_file='data/ade/subsets/1of8.json')
-benchmarks['ade20k']['dataloader']['dataset']['dataset']['pipeline'][1].update(scale=(2016, 504))
 optim_wrapper['paramwise_cfg'].update(decay_rate=0.9)
 param_scheduler[0].update(end=201)
 param_scheduler[1].update(end=10001)

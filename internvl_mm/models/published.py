@@ -27,6 +27,7 @@ WITHOUT_EFFECT = (
     'freeze_vit',
     'layerscale_force_fp32',
     'layerscale_no_force_fp32',
+    'output_dtype',
     'pretrain_size',
     'pretrained',
     'unfreeze_pos_embed',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -196,9 +197,7 @@ def test_the_published_builder_knows_its_arguments() -> None:
     assert build_published_adapter(
         {**arguments, 'out_indices': [0, 1, 2, 3], 'with_fpn': False}, weights
     ).groups
-    with pytest.raises(
-        ConfigError, match=r'out_indices=\[0, 1, 2\]: the adapter is built with all four maps'
-    ):
+    with pytest.raises(CheckpointError, match='unexpected: .*norm1.bias'):
         build_published_adapter({**arguments, 'out_indices': [0, 1, 2]}, weights)
     with pytest.raises(ConfigError, match='interaction_indexes is missing'):
         build_published_adapter({**arguments, 'interaction_indexes': None}, weights)
@@ -210,6 +209,23 @@ def test_the_published_builder_knows_its_arguments() -> None:
         build_published_adapter({**arguments, 'use_final_norm': False}, weights)
     with pytest.raises(CheckpointError, match='unexpected: .*ffn'):
         build_published_adapter({**arguments, 'with_cffn': False}, weights)
+
+
+@pytest.mark.parametrize('indices', [[0, 1, 2], [1]])
+def test_any_other_number_of_maps_is_the_three_coarser_ones_as_published(indices: list[int]) -> None:
+    golden = load_file(GOLDEN / 'golden.safetensors')
+    weights = load_file(GOLDEN / 'model.safetensors')
+    weights = {
+        name: tensor for name, tensor in weights.items() if not name.startswith(('up.', 'norm1.', 'spm.fc1.'))
+    }
+    arguments = json.loads((GOLDEN / 'case.json').read_text(encoding='utf-8'))['arguments']
+    # the last group as published slices: its end may lie beyond the blocks
+    arguments.update(out_indices=indices, interaction_indexes=[[0, 1], [2, 9]])
+    with torch.no_grad():
+        maps = build_published_adapter(arguments, weights)(golden['pixel_values']).maps
+    assert len(maps) == 3
+    for index, map_ in enumerate(maps, start=1):
+        torch.testing.assert_close(map_, golden[f'feature_{index}'], atol=2e-5, rtol=0)
 
 
 # whole models

@@ -247,6 +247,11 @@ def test_image_sizes_off_the_patch_grid_are_refused() -> None:
         (dict(patch_size=-14), 'patch_size=-14 is not possible'),
         (dict(num_hidden_layers=2.0), r'num_hidden_layers=2\.0 is not possible'),
         (dict(window_size=0, use_class_token=False), 'window_size=0 is not possible'),
+        (dict(window_size=(2, 0, 2), use_class_token=False), 'window_size=0 is not possible'),
+        (
+            dict(window_size=(2, 2), use_class_token=False),
+            r'window_size=\(2, 2\) has 2 sides, but there are 3 blocks',
+        ),
         (dict(drop_path_rate=1.0), r'drop_path_rate=1\.0 is not possible: it must be from 0 up to'),
     ],
 )

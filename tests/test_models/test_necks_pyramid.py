@@ -187,6 +187,41 @@ def test_the_published_builder_accounts_for_every_tensor_and_argument() -> None:
         build_published_segmentation({**arguments, 'with_fpm': True}, weights)
 
 
+def test_blocks_without_layer_scale_and_indexes_without_block_are_built_as_published() -> None:
+    arguments = dict(img_size=56, embed_dim=48, num_heads=4, mlp_ratio=2, depth=4, out_indices=[-1, 3, 7])
+    weights = {
+        name: tensor for name, tensor in load_file(GOLDEN / 'model.safetensors').items() if name[:2] != 'up'
+    }
+    bare = {name: tensor for name, tensor in weights.items() if '.ls' not in name}
+    ones = {name: torch.ones_like(tensor) if '.ls' in name else tensor for name, tensor in weights.items()}
+    pixels = torch.randn(1, 3, 56, 56)
+    for init in (None, 0):
+        (ours,) = build_published_segmentation({**arguments, 'init_values': init}, bare)(pixels)
+        assert torch.equal(ours, build_published_segmentation(arguments, ones)(pixels)[0])
+    with pytest.raises(CheckpointError, match=r'not in the file: encoder.layers.0.ls1'):
+        build_published_segmentation(arguments, bare)
+
+
+def test_the_published_detection_class_has_windows_and_feeds_all_scales_from_the_last_tap() -> None:
+    arguments = dict(img_size=56, embed_dim=48, num_heads=4, mlp_ratio=2, depth=4, out_indices=[1, 3], with_fpn=True,
+                     window_attn=[True, False, True, True], window_size=[2, None, 3, 4],
+                     output_dtype='float32')  # fmt: skip
+    weights = {
+        name: tensor
+        for name, tensor in load_file(GOLDEN / 'model.safetensors').items()
+        if name != 'cls_token'
+    }
+    model = build_published_segmentation(arguments, weights)
+    backbone, neck = model
+    assert [getattr(layer.attn, 'window_size', None) for layer in backbone.encoder.layers] == [2, None, 3, 4]
+    pixels = torch.randn(1, 3, 70, 84)  # windows that are padded
+    last = backbone(pixels).tokens.transpose(1, 2).unflatten(2, (5, 6))
+    for map_, scale in zip(model(pixels), (neck.up1, neck.up2, neck.up3, neck.up4), strict=True):
+        torch.testing.assert_close(map_, scale(last))
+    plain = build_published_segmentation({**arguments, 'window_attn': False}, weights)
+    assert not any(hasattr(layer.attn, 'window_size') for layer in plain[0].encoder.layers)
+
+
 @pytest.mark.parametrize(
     ('make', 'given', 'message'),
     [

@@ -9,7 +9,14 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
-from mmseg.models import CrossEntropyLoss, EncoderDecoder, FCNHead, SegDataPreProcessor, UPerHead
+from mmseg.models import (
+    CrossEntropyLoss,
+    EncoderDecoder,
+    FCNHead,
+    SegDataPreProcessor,
+    UPerHead,
+    decode_heads,
+)
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
@@ -18,6 +25,7 @@ from internvl_mm.models.heads.linear_seg import LinearSegHead
 from internvl_mm.models.inference import SlideInference
 from internvl_mm.models.necks import MultiScaleNeck
 from internvl_mm.models.tasks import Segmenter
+from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import ConfigError, DataError
 from tests.cases import BACKBONE_CASES, CLASSES, DENSE_HEAD_CASES, WIDTH
 
@@ -141,14 +149,60 @@ def test_the_linear_head_is_the_published_one():
 
 def test_published_sizes_of_upernet():
     with torch.device('meta'), DefaultScope.overwrite_default_scope('mmseg'):
-        from internvl_mm.registry import MODELS
-
         head = MODELS.build(
             dict(UPER, in_channels=[3200] * 4, channels=1536, pool_scales=(1, 2, 3, 6), num_classes=150)
         )
         aux = MODELS.build(dict(AUX, in_channels=3200, channels=1536, num_classes=150))
     millions = [round(sum(each.numel() for each in part.parameters()) / 1e6, 1) for part in (head, aux)]
     assert millions == [312.5, 44.5]
+
+
+HEADS = {  # heads of mmseg that take maps of a ViT, none with a loss of its own given
+    'ANNHead': dict(in_index=[2, 3], project_channels=8, query_scales=(1,), key_pool_scales=(1, 2)),
+    'APCHead': dict(pool_scales=(1, 2)),
+    'ASPPHead': dict(dilations=(1, 2)),
+    'DAHead': dict(pam_channels=8),
+    'DMHead': dict(filter_sizes=(1, 3)),
+    'DNLHead': {},
+    'DepthwiseSeparableASPPHead': dict(dilations=(1, 2), c1_in_channels=0, c1_channels=0),
+    'DepthwiseSeparableFCNHead': {},
+    'EMAHead': dict(ema_channels=8, num_bases=4, num_stages=1),
+    'EncHead': dict(in_index=[1, 2, 3], num_codes=4, norm_cfg=dict(type='BN')),  # it reads the name
+    'FCNHead': {},
+    'FPNHead': dict(in_index=[0, 1, 2, 3], feature_strides=[4, 8, 16, 32]),
+    'GCHead': {},
+    'ISAHead': dict(isa_channels=8),
+    'NLHead': {},
+    'PSPHead': dict(pool_scales=(1, 2)),
+    'SETRMLAHead': dict(in_index=[0, 1, 2, 3], mla_channels=4, channels=16),
+    'SETRUPHead': {},
+    'SegformerHead': dict(in_index=[0, 1, 2, 3]),
+    'SegmenterMaskTransformerHead': dict(num_layers=1, num_heads=2, embed_dims=8),
+    'UPerHead': dict(in_index=[0, 1, 2, 3], pool_scales=(1, 2)),
+}
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_heads_without_a_loss_get_that_of_mmseg_whatever_the_scope_of_the_run(name: str):
+    kind = getattr(decode_heads, name)
+    head = {**dict(type=kind, in_index=3, channels=8, num_classes=CLASSES, norm_cfg=NORM), **HEADS[name]}
+    several = isinstance(head['in_index'], list)
+    alone = dict(head, in_channels=[WIDTH] * len(head['in_index']) if several else WIDTH)
+    # the scope of a run, in which mmseg's names mean nothing
+    with DefaultScope.overwrite_default_scope('internvl_mm'):
+        built = [MODELS.build(alone), Segmenter(backbone=BACKBONE, decode_head=head).decode_head]
+    for each in built:
+        assert isinstance(each, kind) and isinstance(each.loss_decode, CrossEntropyLoss)
+
+
+@pytest.mark.parametrize('kind', DENSE_HEAD_CASES)
+def test_heads_of_ours_are_made_in_the_scope_of_a_run(kind: type):
+    settings = dict(DENSE_HEAD_CASES[kind])
+    settings['in_channels'] = WIDTH if kind is LinearSegHead else [WIDTH] * 4
+    with DefaultScope.overwrite_default_scope('internvl_mm'):
+        assert isinstance(MODELS.build(dict(type=kind, **settings)), kind)
+        if kind is LinearSegHead:
+            assert isinstance(kind(**settings).loss_decode, CrossEntropyLoss)
 
 
 def test_heads_compute_in_fp32_under_half_precision():

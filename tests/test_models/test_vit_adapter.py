@@ -301,6 +301,40 @@ def test_the_last_step_adds_the_tokens_of_the_vit_at_four_scales() -> None:
             assert_close(map_ - plain, scaled, atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    'form', [{}, dict(ORIGINAL, vit_features='final'), LIGHT], ids=['6b', 'original', 'light']
+)
+def test_three_maps_are_the_coarser_of_four(form: dict) -> None:
+    four, three = make(**form).eval(), make(**form, num_maps=3).eval()
+    shared = {name: tensor for name, tensor in four.state_dict().items() if name in three.state_dict()}
+    missing = set(four.state_dict()) - set(shared)
+    assert {name.rpartition('.')[0] for name in missing} == {'spm.fc1', 'up', 'norm1'}
+    three.load_state_dict(shared)
+    pixels = torch.randn(2, 3, 64, 96)
+    features = three(pixels)
+    assert features.strides == (8.0, 16.0, 32.0)
+    for ours, expected in zip(features.maps, four(pixels).maps[1:], strict=True):
+        assert_close(ours, expected)
+    # without the finest map nothing of the adapter is idle
+    with torch.enable_grad():
+        sum((map_ * torch.randn_like(map_)).sum() for map_ in three.train()(pixels).maps).backward()
+    assert all(parameter.grad is not None for parameter in three.parameters())
+
+
+@torch.no_grad()
+def test_blocks_left_out_and_run_twice_are_told_and_run_so() -> None:
+    with pytest.warns(UserWarning, match='block 1 runs 0 times, block 3 runs 2 times; groups usually run'):
+        adapter = make(interactions=((0, 0), (2, 3), (3, 3))).eval()
+    for interaction in adapter.interactions:
+        nn.init.zeros_(interaction.injector.gamma)
+    pixels = torch.randn(1, 3, 32, 32)
+    tokens, grid = adapter.vit.embed(pixels)
+    for block in (0, 2, 3, 3):
+        tokens = adapter.vit.encoder.layers[block](tokens, grid)
+    assert_close(adapter(pixels).tokens, tokens)
+
+
 @pytest.mark.parametrize('size', [(32, 32), (64, 64), (96, 32), (128, 160)])
 def test_any_multiple_of_32_and_the_stored_positions_at_their_own_size(size: tuple[int, int]) -> None:
     adapter = make().eval()
@@ -402,8 +436,14 @@ def test_half_precision_gives_fp32_maps_near_those_of_fp32(form: dict) -> None:
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (dict(interactions=((0, 1), (3, 3))), 'must run through blocks 0 to 3 in order'),
-        (dict(interactions=((0, 4),)), 'must run through blocks 0 to 3 in order'),
+        (dict(interactions=((0, 4),)), 'block of each group, out of blocks 0 to 3'),
+        (dict(interactions=((0, 3), (2, 1))), 'block of each group, out of blocks 0 to 3'),
+        (dict(interactions=()), 'block of each group, out of blocks 0 to 3'),
+        (dict(num_maps=2), r'num_maps=2 of ViTAdapter is not possible: use 4 \(strides 4 to 32\) or 3'),
+        (
+            dict(num_maps=3, vit_features='groups'),
+            'one group to each of 3 maps, but there are 4 interactions',
+        ),
         (dict(interactions=((0, 3),), vit_features='groups'), 'there are 1 interactions'),
         (dict(vit_features='all'), "vit_features='all' is unknown"),
         (dict(norm='group'), "norm='group' of ViTAdapter is unknown"),

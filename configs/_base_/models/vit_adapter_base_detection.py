@@ -3,33 +3,16 @@
 Weights of the ViT: deit_base_patch16_224-b5f2ef4d.pth of DeiT. Source: Chen et al. 2022 (arXiv 2205.08534).
 """
 
-from internvl_mm.models.backbones import InternViT, ViTAdapter
+from mmengine.config import read_base
 
-backbone = dict(
-    type=ViTAdapter,
-    backbone=dict(
-        type=InternViT,
-        hidden_size=768,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        intermediate_size=3072,
-        image_size=224,
-        patch_size=16,
-        norm_type='layer_norm',
-        qk_normalization=False,
-        qkv_bias=True,
-        initializer_factor=1.0,
-        drop_path_rate=0.3,
-        use_class_token=False,
-        window_size=14,
-        window_padding='projected',
-        global_blocks=(2, 5, 8, 11),
-        pretrained='pretrained/deit_base_patch16_224-b5f2ef4d.pth',
-    ),
-    interactions=((0, 2), (3, 5), (6, 8), (9, 11)),
-    deform_num_heads=12,
-    deform_ratio=0.5,
-    norm='batch',
-    eps=1e-6,
+with read_base():
+    from .vit_adapter_original import *
+
+backbone.update(deform_num_heads=12, deform_ratio=0.5, drop_path_rate=0.3)
+backbone['backbone'].update(
+    hidden_size=768,
+    num_attention_heads=12,
+    intermediate_size=3072,
     drop_path_rate=0.3,
+    pretrained='pretrained/deit_base_patch16_224-b5f2ef4d.pth',
 )

@@ -71,7 +71,15 @@ def check_case(folder: Path, tolerance: float) -> CaseResult:
     try:
         with torch.no_grad():
             errors = {name: difference(ours, recorded) for name, ours, recorded in checker(folder)}
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        OSError,
+        SafetensorError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         # A case that breaks must not keep the others from being checked.
         return CaseResult(folder.name, 'FAIL', f'{type(error).__name__}: {error}')
     if not errors:

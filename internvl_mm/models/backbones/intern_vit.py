@@ -202,7 +202,7 @@ class InternViT(BlockBackbone):
         rms_rounding: See :class:`~internvl_mm.models.layers.RMSNorm`.
         attention: Kernel, see :func:`~internvl_mm.models.layers.attend`.
         use_class_token: ``False`` drops it before the blocks; needed by windows.
-        window_size: Side of attention windows in patches; ``None`` for global attention.
+        window_size: Side of attention windows in patches, one number or one per block; ``None`` for global attention.
         global_blocks: Blocks that stay global when windows are used; none in the published 6B detection model.
         window_padding: See :class:`~internvl_mm.models.layers.WindowAttention`.
         out_indices: Blocks whose outputs become ``maps`` (block index k is hidden state k+1).
@@ -237,7 +237,7 @@ class InternViT(BlockBackbone):
         rms_rounding: Rounding = 'pure',
         attention: AttentionKernel = 'sdpa',
         use_class_token: bool = True,
-        window_size: int | None = None,
+        window_size: int | tuple[int, ...] | None = None,
         global_blocks: tuple[int, ...] = (),
         window_padding: WindowPadding = 'tokens',
         out_indices: tuple[int, ...] = (),
@@ -256,9 +256,9 @@ class InternViT(BlockBackbone):
             patch_size=patch_size,
             image_size=image_size,
             num_channels=num_channels,
-            window_size=1 if window_size is None else window_size,
         )
         check_shares(drop_path_rate=drop_path_rate)
+        windows = _window_sides(window_size, num_hidden_layers)
         if window_size is not None and use_class_token:
             raise ConfigError(
                 'window_size needs use_class_token=False: a window has no place for the class token'
@@ -288,13 +288,13 @@ class InternViT(BlockBackbone):
         rates = torch.linspace(0, drop_path_rate, num_hidden_layers, device='cpu').tolist()
         blocks = []
         for index, rate in enumerate(rates):
-            if window_size is None or index in global_blocks:
+            if windows is None or index in global_blocks:
                 mixer = Attention(hidden_size, num_attention_heads, **attention_options)
             else:
                 mixer = WindowAttention(
                     hidden_size,
                     num_attention_heads,
-                    window_size=window_size,
+                    window_size=windows[index],
                     padding=window_padding,
                     **attention_options,
                 )
@@ -388,3 +388,19 @@ class InternViT(BlockBackbone):
         new = resize_position_embedding(old, (side, side)).clone()
         self.embeddings.position_embedding = nn.Parameter(new, requires_grad=old.requires_grad)
         self.image_size = image_size
+
+
+def _window_sides(window_size: int | tuple[int, ...] | None, num_layers: int) -> tuple[int, ...] | None:
+    """One side per block, the sides of global blocks without use."""
+    if window_size is None:
+        return None
+    # A list, because configs that were written and read again have lists for tuples.
+    sides = tuple(window_size) if isinstance(window_size, (tuple, list)) else (window_size,) * num_layers
+    if len(sides) != num_layers:
+        raise ConfigError(
+            f'window_size={window_size} has {len(sides)} sides, but there are {num_layers} blocks: give one number, '
+            'or one per block'
+        )
+    for side in sides:
+        check_counts(window_size=side)
+    return sides

@@ -5,6 +5,8 @@ Source: Chen et al. 2022 (arXiv 2205.08534); the 6B form: InternVL-MMDetSeg ``in
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -42,9 +44,9 @@ _PATCH = 16  # the side path has a map at 1/16, so the ViT must have one, too
 
 @MODELS.register_module()
 class ViTAdapter(BaseBackbone):
-    """A ViT and its adapter as one backbone with four maps; defaults are those of InternViT-6B's.
+    """A ViT and its adapter as one backbone with four or three maps; defaults are those of InternViT-6B's.
 
-    Images may have any size that is a multiple of 32: the ViT resamples its positions. The four ``maps`` replace those
+    Images may have any size that is a multiple of 32: the ViT resamples its positions. The ``maps`` replace those
     of the ViT, ``tokens`` are its last, un-normalised ones.
 
     The published forms differ as follows; ``configs/_base_/models/vit_adapter_*.py`` has them:
@@ -64,17 +66,19 @@ class ViTAdapter(BaseBackbone):
     Args:
         backbone: The ViT, of patch 16. It keeps its own settings: frozen or not, windows, class token (which then only
             takes part in the blocks), recomputation.
-        interactions: First and last block of each group, in order, all blocks.
+        interactions: First and last block of each group, in the order they run. Blocks that no group names are left out
+            and those of two groups run twice, as in the published code; a warning says so.
         conv_inplane: Channels of the convolutional stem.
         deform_num_heads: Heads of deformable attention.
         deform_num_points: Points per head and level.
         deform_ratio: Width of its values as a share of the ViT's.
         ffn_ratio: Hidden width of the extractors' feed-forward part as a share of the ViT's; ``None`` for none.
         extra_extractors: Further extractors at the end of the last group.
-        vit_features: What of the ViT is added to the four maps: the ``'final'`` tokens to all, the output of each of
-            four ``'groups'`` to one, or nothing.
+        vit_features: What of the ViT is added to the maps: the ``'final'`` tokens to all, the output of each of
+            as many ``'groups'`` to one, or nothing.
+        num_maps: 4, of strides 4 to 32, or 3, of strides 8 to 32.
         norm: ``'batch'`` or ``'channel'``, in the stem and at the end.
-        final_norm: Whether the four maps are normalised at the end.
+        final_norm: Whether the maps are normalised at the end.
         eps: Floor of the layer norms in the interactions.
         gamma: Initial scale of what is injected into the ViT.
         drop_path_rate: Constant rate of the extractors; published: the rate of the ViT's last block.
@@ -98,6 +102,7 @@ class ViTAdapter(BaseBackbone):
         ffn_ratio: float | None = 0.25,
         extra_extractors: int = 2,
         vit_features: Literal['final', 'groups'] | None = 'final',
+        num_maps: Literal[3, 4] = 4,
         norm: MapNorm = 'channel',
         final_norm: bool = True,
         eps: float = 1e-5,
@@ -113,9 +118,11 @@ class ViTAdapter(BaseBackbone):
         )
         check_shares(drop_path_rate=drop_path_rate)
         self.vit = _built(backbone)
-        self.width, self.num_layers, self.strides = self.vit.width, self.vit.num_layers, _STRIDES
+        self.width, self.num_layers = self.vit.width, self.vit.num_layers
+        self.strides = _checked_strides(num_maps)
         self.groups = _checked_groups(interactions, self.num_layers)
-        self.vit_features, self.pretrained = _checked_features(vit_features, len(self.groups)), pretrained
+        self.vit_features = _checked_features(vit_features, len(self.groups), num_maps)
+        self.pretrained = pretrained
         # The published drop path of the extractors is one rate for all, unlike the ramp over the ViT's blocks.
         settings = InteractionSettings(
             dim=self.width,
@@ -131,15 +138,17 @@ class ViTAdapter(BaseBackbone):
         last = len(self.groups) - 1
         # For 1/8, 1/16 and 1/32; the map at 1/4 never becomes tokens.
         self.level_embed = nn.Parameter(torch.empty(3, self.width))
-        self.spm = SpatialPrior(self.width, conv_inplane, norm)
+        self.spm = SpatialPrior(self.width, conv_inplane, norm, num_maps)
         self.interactions = nn.ModuleList(
             Interaction(settings, extra_extractors if index == last else 0) for index in range(last + 1)
         )
-        self.up = nn.ConvTranspose2d(self.width, self.width, kernel_size=2, stride=2)
-        for number in range(1, 5):
-            self.add_module(
-                f'norm{number}', build_map_norm(norm, self.width) if final_norm else nn.Identity()
-            )
+        if num_maps == 4:
+            # From 1/8 to 1/4; without the map at 1/4 it would have no use and no gradient.
+            self.up = nn.ConvTranspose2d(self.width, self.width, kernel_size=2, stride=2)
+        # Published names count the stages: three maps have norm2 to norm4.
+        self._norms = [f'norm{number}' for number in range(5 - num_maps, 5)]
+        for name in self._norms:
+            self.add_module(name, build_map_norm(norm, self.width) if final_norm else nn.Identity())
         self._draw_adapter()
         # None must not thaw a ViT that was given frozen.
         if frozen is not None:
@@ -148,7 +157,7 @@ class ViTAdapter(BaseBackbone):
     def _draw_adapter(self) -> None:
         nn.init.normal_(self.level_embed)
         # All but the ViT, which has weights of its own, and the norms, which start at 1 and 0.
-        for module in (self.spm, self.interactions, self.up):
+        for module in (self.spm, self.interactions, *([self.up] if len(self.strides) == 4 else [])):
             draw_convolutions(module)
             for layer in module.modules():
                 if isinstance(layer, nn.Linear):
@@ -186,10 +195,10 @@ class ViTAdapter(BaseBackbone):
             )
         tokens, grid = self.vit.embed(pixel_values)
         # The map at 1/4 takes no part in the interactions, where it would quadruple the number of tokens.
-        prior, *coarser = self.spm(pixel_values.to(self.spm.fc1.weight.dtype))
+        *finest, c2, c3, c4 = self.spm(pixel_values.to(self.spm.fc2.weight.dtype))
         levels = self.level_embed[:, :, None, None]
         # [B, M, D]: 4N cells at 1/8, N at 1/16 and N/4 at 1/32, told apart by their level's embedding.
-        c = to_tokens([map_ + level for map_, level in zip(coarser, levels, strict=True)])
+        c = to_tokens([map_ + level for map_, level in zip((c2, c3, c4), levels, strict=True)])
         # A class token has no place on the grid: it joins the blocks only.
         prefix, x = tokens.split([int(self.vit.use_class_token), grid[0] * grid[1]], dim=1)
         outputs = []
@@ -202,17 +211,17 @@ class ViTAdapter(BaseBackbone):
         return VisionFeatures(
             tokens=tokens,
             grid=grid,
-            maps=self._maps(prior, c, outputs, grid),
+            maps=self._maps(finest, c, outputs, grid),
             strides=self.strides,
             has_class_token=self.vit.use_class_token,
         )
 
-    def _maps(self, prior: Tensor, c: Tensor, outputs: list[Tensor], grid: Grid) -> tuple[Tensor, ...]:
-        """The four maps in fp32, from the finest of the side path, the others as tokens, and the ViT's by group."""
+    def _maps(self, finest: list[Tensor], c: Tensor, outputs: list[Tensor], grid: Grid) -> tuple[Tensor, ...]:
+        """The maps in fp32, from the finest of the side path, if any, the others as tokens, and the ViT's by group."""
         # [B, D, ...] at 1/8, 1/16 and 1/32.
         c2, c3, c4 = to_maps(c, pyramid_grids(grid))
         # The finest map never saw the ViT; it gets the next one at twice the cells.
-        maps = [self.up(c2) + prior, c2, c3, c4]
+        maps = [*(self.up(c2) + prior for prior in finest), c2, c3, c4]
         if self.vit_features is not None:
             chosen = outputs if self.vit_features == 'groups' else outputs[-1:] * len(maps)
             for index, tokens in enumerate(chosen):
@@ -220,7 +229,7 @@ class ViTAdapter(BaseBackbone):
                 size = maps[index].shape[2:]
                 # The map at 1/16 has the ViT's own size.
                 maps[index] = maps[index] + F.interpolate(added, size, mode='bilinear', align_corners=False)
-        norms = (self.norm1, self.norm2, self.norm3, self.norm4)
+        norms = [getattr(self, name) for name in self._norms]
         return tuple(_normalised(norm, map_) for norm, map_ in zip(norms, maps, strict=True))
 
     def layer_id(self, name: str) -> int:
@@ -262,22 +271,40 @@ def _built(backbone: nn.Module | dict) -> BlockBackbone:
 
 def _checked_groups(interactions: tuple[tuple[int, int], ...], num_layers: int) -> list[range]:
     groups = [range(first, last + 1) for first, last in interactions]
-    # Published code would leave out blocks that no group names, without a word.
-    if [block for group in groups for block in group] != list(range(num_layers)) or not all(groups):
+    if not groups or not all(group and 0 <= group[0] and group[-1] < num_layers for group in groups):
         raise ConfigError(
-            f'interactions={interactions} of ViTAdapter: groups of (first, last) block must run through blocks 0 to '
-            f'{num_layers - 1} in order, each block once'
+            f'interactions={interactions} of ViTAdapter: give the (first, last) block of each group, out of blocks 0 '
+            f'to {num_layers - 1}'
+        )
+    runs = Counter(block for group in groups for block in group)
+    odd = [f'block {block} runs {runs[block]} times' for block in range(num_layers) if runs[block] != 1]
+    if odd:
+        # Published code does so without a word. A block that never runs gets no gradient, which data-parallel training
+        # waits for.
+        warnings.warn(
+            f'interactions={interactions} of ViTAdapter: {", ".join(odd)}; groups usually run through blocks 0 to '
+            f'{num_layers - 1}, each once',
+            stacklevel=3,
         )
     return groups
 
 
+def _checked_strides(num_maps: int) -> tuple[float, ...]:
+    if num_maps not in (3, 4):
+        raise ConfigError(
+            f'num_maps={num_maps} of ViTAdapter is not possible: use 4 (strides 4 to 32) or 3 (8 to 32)'
+        )
+    return _STRIDES[-num_maps:]
+
+
 def _checked_features(
-    vit_features: Literal['final', 'groups'] | None, groups: int
+    vit_features: Literal['final', 'groups'] | None, groups: int, num_maps: int
 ) -> Literal['final', 'groups'] | None:
     if vit_features not in ('final', 'groups', None):
         raise ConfigError(f"vit_features={vit_features!r} is unknown: use 'final', 'groups' or None")
-    if vit_features == 'groups' and groups != len(_STRIDES):
+    if vit_features == 'groups' and groups != num_maps:
         raise ConfigError(
-            f"vit_features='groups' adds one group to each of 4 maps, but there are {groups} interactions: use 'final'"
+            f"vit_features='groups' adds one group to each of {num_maps} maps, but there are {groups} interactions: "
+            "use 'final'"
         )
     return vit_features

@@ -82,9 +82,10 @@ class SpatialPrior(nn.Module):
         dim: Width D of the result.
         inplane: Channels of the stem; later stages have 2 and 4 times as many.
         norm: See :func:`build_map_norm`.
+        num_maps: 4 from 1/4, or 3 from 1/8: then the stem only feeds the coarser stages.
     """
 
-    def __init__(self, dim: int, inplane: int, norm: MapNorm):
+    def __init__(self, dim: int, inplane: int, norm: MapNorm, num_maps: int = 4):
         super().__init__()
 
         def stage(in_dim: int, out_dim: int, stride: int = 2) -> list[nn.Module]:
@@ -102,16 +103,20 @@ class SpatialPrior(nn.Module):
         self.conv2 = nn.Sequential(*stage(inplane, 2 * inplane))
         self.conv3 = nn.Sequential(*stage(2 * inplane, 4 * inplane))
         self.conv4 = nn.Sequential(*stage(4 * inplane, 4 * inplane))
-        for number, width in enumerate((inplane, 2 * inplane, 4 * inplane, 4 * inplane), start=1):
-            self.add_module(f'fc{number}', nn.Conv2d(width, dim, 1))
+        # Numbered by stage, so that three maps have fc2 to fc4: a layer without use would get no gradient.
+        widths = (inplane, 2 * inplane, 4 * inplane, 4 * inplane)
+        for number in range(5 - num_maps, 5):
+            self.add_module(f'fc{number}', nn.Conv2d(widths[number - 1], dim, 1))
+        self.num_maps = num_maps
 
     def forward(self, pixel_values: Tensor) -> list[Tensor]:
-        """Maps ``[B, D, ...]`` at 1/4, 1/8, 1/16 and 1/32 of ``[B, 3, H, W]``."""
+        """Maps ``[B, D, ...]`` at 1/4 (of four), 1/8, 1/16 and 1/32 of ``[B, 3, H, W]``."""
         c1 = self.stem(pixel_values)  # [B, inplane, H/4, W/4]: one stride of 2, one of the pooling
         c2 = self.conv2(c1)
         c3 = self.conv3(c2)
         c4 = self.conv4(c3)
-        return [self.fc1(c1), self.fc2(c2), self.fc3(c3), self.fc4(c4)]
+        finest = [self.fc1(c1)] if self.num_maps == 4 else []
+        return [*finest, self.fc2(c2), self.fc3(c3), self.fc4(c4)]
 
 
 @dataclass(frozen=True)

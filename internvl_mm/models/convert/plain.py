@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from .names import find_vision
+from .names import VisionWeights, find_vision
 
 _SCALES = {'gamma1': 'ls1.gamma', 'gamma2': 'ls2.gamma'}
 # After the blocks of a classifier: final norm, classifier, and DeiT's second one.
@@ -62,3 +63,18 @@ def complete_plain_vit(weights: Mapping[str, Tensor], path: str | Path) -> Mappi
         'current',
     )
     return completed
+
+
+def complete_layer_scale(found: VisionWeights) -> VisionWeights:
+    """Give blocks made without layer scale (published ``init_values`` of 0 or ``None``) one of ones: the same sums.
+
+    Args:
+        found: A ViT, whose blocks may or may not have layer scales.
+    """
+    tensors = dict(found.tensors)
+    for index in range(found.depth):
+        block = f'encoder.layers.{index}.'
+        # [D], in the dtype of the block's norm, as a stored scale would be.
+        for name in (f'{block}ls1', f'{block}ls2'):
+            tensors.setdefault(name, torch.ones_like(tensors[f'{block}norm1.weight']))
+    return replace(found, tensors=tensors)

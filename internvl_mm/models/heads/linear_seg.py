@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.losses import CrossEntropyLoss
 from torch import Tensor, nn
 
 from internvl_mm.registry import MODELS
@@ -28,13 +29,15 @@ class LinearSegHead(BaseDecodeHead):
     """
 
     def __init__(self, in_channels: int, *, num_classes: int, in_index: int = -1, **options: Any):
+        # The class, because mmseg's default is a name that a run looks up elsewhere.
+        defaults = dict(dropout_ratio=0, loss_decode=dict(type=CrossEntropyLoss))
         # Twice: conv_seg reads `channels`, and no convolution changes the width in between.
         super().__init__(
             in_channels,
             in_channels,
             num_classes=num_classes,
             in_index=in_index,
-            **{'dropout_ratio': 0, **options},
+            **{**defaults, **options},
         )
         self.norm = nn.BatchNorm2d(in_channels)  # eps 1e-5, unlike the 1e-6 of classification
 

@@ -37,7 +37,7 @@ def _check_maps(neck: PyramidNeck, maps: tuple[Tensor, ...], counts: tuple[int, 
             f'{name} takes {" or ".join(map(str, counts))} maps, but the backbone gives {len(maps)}: '
             'set out_indices of the backbone to that many blocks'
         )
-    if maps[0].shape[1] != dim:
+    if maps and maps[0].shape[1] != dim:
         raise ConfigError(
             f'{name} has dim={dim} but the maps of the backbone are {maps[0].shape[1]} wide: set dim to that'
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.convert import to_hf
+from internvl_mm.models.convert.plain import complete_layer_scale
 from internvl_mm.models.convert.probes import HEAD_NAMES, POOL_NAMES, check_same, rename
 from internvl_mm.models.heads import LinearClsHead
 from internvl_mm.models.necks import AttentionPooling, ClipProjector, ClsPatchConcat, PoolingNeck
@@ -57,6 +58,8 @@ def build_published_probe(arguments: Mapping[str, Any], weights: Mapping[str, Te
         ),
     )
     found = to_hf(weights)
+    if not probe['init_values']:
+        found = complete_layer_scale(found)
     state = {f'backbone.{name}': tensor for name, tensor in found.tensors.items()}
     for name in found.others:
         # The original 224px file carries the projector for every kind of probe.

@@ -149,7 +149,7 @@ def _build_head(head: Part, channels: int, strides: Sequence[float]) -> Any:
         head.setdefault('in_channels', channels if isinstance(index, int) else [channels] * len(index))
         if 'in_index' not in head:
             head.setdefault('strides', list(strides))
-        # Heads of mmseg build their losses by names of mmseg.
+        # Also for heads that a config names: their library is told by no class.
         with DefaultScope.overwrite_default_scope('mmseg'):
             head = MODELS.build(head)
     _check_maps(head, channels, len(strides))
