@@ -71,9 +71,9 @@ def _full_disk(error: OSError) -> str:
 
 
 def _lost_worker(error: RuntimeError) -> str:
-    """torch's words, which name the process and its signal, and what to do."""
+    """What torch says, which name the process and its signal, and what to do."""
     return (
         f'{str(error).strip().rstrip(".")}: a process that reads data is gone, most often because the machine ran out '
-        'of memory. Lower train_dataloader.num_workers, its prefetch_factor or the batch size (a full /dev/shm shows as '
-        'a bus error); a training goes on from its last checkpoint with --resume'
+        'of memory. Lower train_dataloader.num_workers, its prefetch_factor or the batch size (a full /dev/shm '
+        'shows as a bus error); a training goes on from its last checkpoint with --resume'
     )

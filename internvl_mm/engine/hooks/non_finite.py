@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from internvl_mm.evaluation.report import NON_FINITE
 from internvl_mm.registry import HOOKS
+from internvl_mm.structures import describe
 from internvl_mm.utils.errors import ConfigError, UserError
 
 from ._deepspeed import overflowed, skip_bad_steps
-from ._runner import describe, statistics_of, task_of
+from ._runner import statistics_of, task_of
 from .checkpoint import CheckpointHook
 
 _MEND = (
@@ -128,7 +129,9 @@ class NonFiniteHook(Hook):
         anyone = mine.to(torch.int32)
         all_reduce(anyone, 'max')
         if anyone.item() and self._bad is None:
-            spoiled = sorted({name for share in all_gather_object(spoiled_parameters(task)) for name in share})
+            spoiled = sorted(
+                {name for share in all_gather_object(spoiled_parameters(task)) for name in share}
+            )
             self._record(
                 runner,
                 'parameter' if spoiled else 'loss',
@@ -187,7 +190,8 @@ class NonFiniteHook(Hook):
         raise NonFiniteLossError(
             f'the {record["what"]} is not finite at iteration {record["iteration"]}{again}{where} ({parts}). The batch '
             f'of {len(record["samples"])} samples (first: {first.get("dataset")}[{first.get("index")}], '
-            f'{first.get("path") or "no file"}) is listed in {Path(runner.log_dir) / NON_FINITE}. {_WAY_OUT[record["what"]]}'
+            f'{first.get("path") or "no file"}) is listed in {Path(runner.log_dir) / NON_FINITE}. '
+            + _WAY_OUT[record['what']]
         )
 
 
