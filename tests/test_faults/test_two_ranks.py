@@ -23,7 +23,7 @@ from tests.test_engine.two_processes import free_port
 from tests.test_faults.two_ranks import NODE_STEPS
 
 MODULE = 'tests.test_faults.two_ranks'
-PATIENCE = 300  # s; seconds on a quiet machine
+PATIENCE = 600  # s; seconds on a quiet machine, minutes beside others
 
 
 def start(repo: Path, words: list[str], **environment: object) -> subprocess.Popen:

@@ -71,7 +71,7 @@ def nan(folder: Path) -> None:
 
 def hang(folder: Path) -> None:
     """Process 1 stands still in step 3, and process 0 waits for it."""
-    hooks = [dict(type=HangWatchHook, timeout=4)]
+    hooks = [dict(type=HangWatchHook, timeout=8)]
     run(config(folder, STRATEGIES['ddp'], custom_hooks=hooks), Pause(600, step=3, rank=1))
 
 

@@ -3,7 +3,7 @@
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/ablations/chat_pretrain_intern_vit_tiny_digits_lora.py \
     --cfg-options load_from=work_dirs/chat_pretrain_intern_vit_tiny_digits
 Hardware: 1 CPU core, fp32; minutes.
-Expected: not run at this length; shorter runs are measured in docs/results/ablations.md.
+Expected: not run; the question it belongs to is in docs/results/ablations.md.
 """
 
 from mmengine.config import read_base

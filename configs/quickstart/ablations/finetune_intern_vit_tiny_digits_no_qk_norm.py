@@ -2,7 +2,7 @@
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/ablations/finetune_intern_vit_tiny_digits_no_qk_norm.py
 Hardware: 1 CPU core, fp32; minutes.
-Expected: not run at this length; shorter runs are measured in docs/results/ablations.md.
+Expected: not run; the question it belongs to is in docs/results/ablations.md.
 """
 
 from mmengine.config import read_base

@@ -13,6 +13,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from PIL import Image
@@ -118,17 +120,14 @@ def io_errors(calls: int) -> Iterator[None]:
     """Let every sync after the first ``calls`` fail, which is where a dying disk shows."""
     sync, left = os.fsync, [calls]
 
-    def fail(handle: int) -> None:
+    def fail(handle: Any) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         sync(handle)
 
-    os.fsync = fail
-    try:
+    with patch.object(os, 'fsync', fail):
         yield
-    finally:
-        os.fsync = sync
 
 
 @contextlib.contextmanager
