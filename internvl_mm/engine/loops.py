@@ -20,9 +20,11 @@ from internvl_mm.evaluation.figures import write_figures
 from internvl_mm.evaluation.prompts import DatasetPrompts
 from internvl_mm.evaluation.report import ResultRow, interval_text
 from internvl_mm.preprocess.class_prompts import ClassPrompts
-from internvl_mm.registry import LOOPS, TRANSFORMS
+from internvl_mm.registry import LOOPS, STEPS, TRANSFORMS
 from internvl_mm.utils.console import print_table, progress_bar
 from internvl_mm.utils.errors import ConfigError, DataError
+
+from .steps import PlainStep
 
 RESULTS = 'results.json'
 TABLE = ('benchmark', 'metric', 'value', '95 % interval', 'n')
@@ -56,12 +58,20 @@ class EpochTrainLoop(MMEpochLoop):
         max_epochs: Epochs to train.
         val_begin: First epoch after which to evaluate.
         val_interval: Epochs between evaluations.
+        step: What is done with a batch: a :class:`PlainStep` when left out.
     """
 
     def __init__(
-        self, runner: Any, dataloader: Any, max_epochs: int, val_begin: int = 1, val_interval: int = 1
+        self,
+        runner: Any,
+        dataloader: Any,
+        max_epochs: int,
+        val_begin: int = 1,
+        val_interval: int = 1,
+        step: PlainStep | dict | None = None,
     ):
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval)
+        self.step = _built(step)
         if isinstance(self.dataloader.sampler, StreamSampler):
             raise ConfigError(
                 'train_dataloader.sampler=StreamSampler never ends, but EpochTrainLoop waits for the end of an epoch: '
@@ -81,6 +91,10 @@ class EpochTrainLoop(MMEpochLoop):
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """One step."""
+        _run_step(self, idx, data_batch)
+
 
 @LOOPS.register_module()
 class IterTrainLoop(MMIterLoop):
@@ -92,12 +106,20 @@ class IterTrainLoop(MMIterLoop):
         max_iters: Iterations to train.
         val_begin: First iteration after which to evaluate.
         val_interval: Iterations between evaluations.
+        step: What is done with a batch: a :class:`PlainStep` when left out.
     """
 
     def __init__(
-        self, runner: Any, dataloader: Any, max_iters: int, val_begin: int = 1, val_interval: int = 1000
+        self,
+        runner: Any,
+        dataloader: Any,
+        max_iters: int,
+        val_begin: int = 1,
+        val_interval: int = 1000,
+        step: PlainStep | dict | None = None,
     ):
         super().__init__(runner, dataloader, max_iters, val_begin, val_interval)
+        self.step = _built(step)
         if isinstance(self.dataloader.sampler, EpochSampler):
             raise ConfigError(
                 'train_dataloader.sampler=EpochSampler ends after an epoch, but IterTrainLoop does not count epochs: '
@@ -115,7 +137,20 @@ class IterTrainLoop(MMIterLoop):
         if self._first:
             self.runner.restore_rng()
             self._first = False
-        super().run_iter(data_batch)
+        _run_step(self, self._iter, data_batch)
+
+
+def _built(step: PlainStep | dict | None) -> PlainStep:
+    return STEPS.build(step) if isinstance(step, dict) else step or PlainStep()
+
+
+def _run_step(loop: Any, number: int, batch: Any) -> None:
+    """As mmengine's loops do it, with the loop's own step in the middle."""
+    hook = loop.runner.call_hook
+    hook('before_train_iter', batch_idx=number, data_batch=batch)
+    outputs = loop.step(loop.runner.model, batch, loop.runner.optim_wrapper)
+    hook('after_train_iter', batch_idx=number, data_batch=batch, outputs=outputs)
+    loop._iter += 1
 
 
 @LOOPS.register_module()

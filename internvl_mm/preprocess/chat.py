@@ -47,9 +47,16 @@ class ChatEncoder:
     def check_config(cls, **options: Any) -> list[str]:
         """What is wrong with the settings that are passed on."""
         taken = {*inspect.signature(cls).parameters, *inspect.signature(ChatTextEncoder).parameters}
-        return [
+        problems = [
             f'{name} is no setting of it.{did_you_mean(name, taken)}' for name in options if name not in taken
         ]
+        tokenizer = options.get('tokenizer')
+        # Any object may be a tokenizer, so that the signature says nothing about a config without its type.
+        if isinstance(tokenizer, dict) and 'type' not in tokenizer:
+            problems.append(
+                f'tokenizer has {", ".join(map(str, tokenizer)) or "nothing"}, but no type to build it by'
+            )
+        return problems
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from .chat import IGNORE, ChatBatch, ChatRecord, ChatSample, EncodedChat, QuestionSample
 from .outputs import VisionFeatures
-from .samples import BadSample, ImageSample, stack_field
+from .samples import BadSample, ImageSample, describe, name_samples, stack_field
 
 __all__ = [
     'IGNORE',
@@ -14,5 +14,7 @@ __all__ = [
     'ImageSample',
     'QuestionSample',
     'VisionFeatures',
+    'describe',
+    'name_samples',
     'stack_field',
 ]

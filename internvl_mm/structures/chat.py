@@ -124,6 +124,25 @@ class ChatBatch:
         # With minlength, samples at the end without any label have their 0.
         return torch.bincount(learned, minlength=len(self))
 
+    def part(self, first: int, last: int) -> ChatBatch:
+        """Samples ``first`` to ``last`` (not included), as a batch of the same kind."""
+        start, end = int(self.num_tiles[:first].sum()), int(self.num_tiles[:last].sum())
+        if self.cu_seqlens is None:
+            cut, bounds = (slice(first, last), slice(None)), None
+        else:
+            bounds = self.cu_seqlens[first : last + 1] - self.cu_seqlens[first]
+            cut = (slice(None), slice(int(self.cu_seqlens[first]), int(self.cu_seqlens[last])))
+        ids = self.sample_ids[cut]
+        return ChatBatch(
+            tiles=self.tiles[start:end],
+            num_tiles=self.num_tiles[first:last],
+            input_ids=self.input_ids[cut],
+            labels=self.labels[cut],
+            position_ids=self.position_ids[cut],
+            sample_ids=torch.where(ids < 0, ids, ids - first),  # -1 stays: padding
+            cu_seqlens=bounds,
+        )
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> ChatBatch:
         """The same on a device."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,6 +62,20 @@ def _is_plain(value: Any) -> bool:
 def stack_field(samples: list[ImageSample], field: str) -> Tensor:
     """Stack one data field of many samples along a new first dimension."""
     return torch.stack([getattr(sample, field) for sample in samples])
+
+
+def describe(samples: Sequence[Any]) -> list[dict[str, Any]]:
+    """Data set, index and file of each sample of any type, ready for JSON; ``None`` for what it does not know."""
+    return [{key: getattr(sample, key, None) for key in ('dataset', 'index', 'path')} for sample in samples]
+
+
+def name_samples(samples: Sequence[Any], limit: int) -> str:
+    """Samples as an error names them: ``digits[3] (3.png), digits[7] (no file) and 2 more``."""
+    names = [
+        f'{facts["dataset"]}[{facts["index"]}] ({facts["path"] or "no file"})'
+        for facts in describe(samples[:limit])
+    ]
+    return ', '.join(names) + (f' and {len(samples) - limit} more' if len(samples) > limit else '')
 
 
 @dataclass(frozen=True)

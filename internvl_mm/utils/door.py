@@ -10,6 +10,7 @@ from .disk import free_space, is_full
 from .errors import UserError
 
 MISTAKE = 2
+RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: the same command, with --resume, may get through
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
@@ -20,8 +21,8 @@ def run_door(job: Callable[[], object]) -> int:
         job: The command, its arguments bound; a number it returns is its exit status.
 
     Returns:
-        The command's own status (0 without one) when it finished, 2 after a :class:`UserError` or on a full disk, 130
-        after Ctrl-C.
+        The command's own status (0 without one) when it finished, 2 after a :class:`UserError` or on a full disk, 75
+        when a data worker died, 130 after Ctrl-C.
     """
     try:
         status = job()
@@ -32,6 +33,12 @@ def run_door(job: Callable[[], object]) -> int:
         if not is_full(error):
             raise
         return _mistake(_full_disk(error))
+    except RuntimeError as error:
+        # torch has no class of its own for it.
+        if not str(error).startswith('DataLoader '):
+            raise
+        error_console.print(_lost_worker(error), style='red', markup=False, highlight=False, soft_wrap=True)
+        return RESUMABLE
     except KeyboardInterrupt:
         error_console.print('interrupted', style='yellow')
         return INTERRUPTED
@@ -60,4 +67,13 @@ def _full_disk(error: OSError) -> str:
     return (
         f'{what}: the disk is full{room}. Free space, or write elsewhere (--work-dir); what was finished is kept, and '
         'a training goes on from its last checkpoint with --resume'
+    )
+
+
+def _lost_worker(error: RuntimeError) -> str:
+    """What torch says, which name the process and its signal, and what to do."""
+    return (
+        f'{str(error).strip().rstrip(".")}: a process that reads data is gone, most often because the machine ran out '
+        'of memory. Lower train_dataloader.num_workers, its prefetch_factor or the batch size (a full /dev/shm '
+        'shows as a bus error); a training goes on from its last checkpoint with --resume'
     )

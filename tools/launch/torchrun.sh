@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Start a door on the devices of one machine, or as one of several machines.
 #   tools/launch/torchrun.sh 8 train configs/classification/….py [options of the door]
-#   NNODES=2 NODE_RANK=0 MASTER_ADDR=host0 tools/launch/torchrun.sh 8 train …      (on host0; NODE_RANK=1 on the other)
+#   NNODES=2 MASTER_ADDR=host0 MAX_RESTARTS=3 tools/launch/torchrun.sh 8 train CONFIG --resume     (the same on each machine)
+# With MAX_RESTARTS, machines that lost one of them wait for it and go on from the last checkpoint (docs/multi_node.md);
+# host0 keeps the meeting point and must stay.
 set -euo pipefail
 processes=${1:?processes per machine}
 door=${2:?door: train or test}
 shift 2
-exec torchrun --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" --nproc-per-node="$processes" \
-    --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${MASTER_PORT:-29500}" \
+exec torchrun --nnodes="${NNODES:-1}" --nproc-per-node="$processes" --max-restarts="${MAX_RESTARTS:-0}" \
+    --rdzv-backend=c10d --rdzv-id="${RUN_ID:-internvl_mm}" \
+    --rdzv-endpoint="${MASTER_ADDR:-127.0.0.1}:${MASTER_PORT:-29500}" \
     "$(dirname "$0")/../$door.py" "$@" --launcher pytorch

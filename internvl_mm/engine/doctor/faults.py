@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 import random
+import resource
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from PIL import Image
@@ -107,6 +113,58 @@ def damaged_checkpoints(folder: Path) -> str:
         check_files(state)
     assert refused == FLIPS, f'{FLIPS - refused} of {FLIPS} damaged states were accepted'
     return f'{FLIPS} of {FLIPS} damaged states refused'
+
+
+@contextlib.contextmanager
+def io_errors(calls: int) -> Iterator[None]:
+    """Let every sync after the first ``calls`` fail, which is where a dying disk shows."""
+    sync, left = os.fsync, [calls]
+
+    def fail(handle: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(handle)
+
+    with patch.object(os, 'fsync', fail):
+        yield
+
+
+@contextlib.contextmanager
+def short_writes(size: int) -> Iterator[None]:
+    """Let the system cut every file of this process at ``size`` bytes: a real short write, then an error."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores the signal that comes along.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+def fails_to_save(folder: Path, fault: contextlib.AbstractContextManager) -> None:
+    """Save under a fault: it must be told, and the state before must stay the latest and whole."""
+    before = latest_state(folder)
+    try:
+        with fault:
+            number = save(folder, 2)
+    except CheckpointError:
+        number = None
+    assert number is None, f'{number} was saved on a disk that fails'
+    assert latest_state(folder) == before, 'another state is the latest now'
+    check_files(before)
+
+
+def failing_disk(folder: Path) -> str:
+    """Input/output errors and short writes while saving are told, and nothing before them is lost."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        files = len(list(save(Path(scratch), 1).iterdir()))
+        # One more than the files of a state: the folder is synced, too.
+        for calls in range(files + 1):
+            fails_to_save(Path(scratch), io_errors(calls))
+        for size in (0, 100, 4000):
+            fails_to_save(Path(scratch), short_writes(size))
+    return 'input/output error and file too large, at any file: refused, the state before is whole'
 
 
 def damaged_images(folder: Path) -> str:

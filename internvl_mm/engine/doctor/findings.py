@@ -10,7 +10,7 @@ from typing import Literal
 
 from internvl_mm.utils.errors import UserError
 
-from . import faults, hardware, installation
+from . import faults, hardware, installation, runs
 
 Verdict = Literal['ok', 'note', 'wrong']
 
@@ -44,8 +44,15 @@ CHECKS: dict[str, Callable[[Path], str]] = {
     'two processes': hardware.two_processes,
     'disk': hardware.disk,
     'killed while saving': faults.killed_while_saving,
+    'failing disk': faults.failing_disk,
     'damaged checkpoints': faults.damaged_checkpoints,
     'damaged images': faults.damaged_images,
+    'bad samples': runs.bad_samples,
+    'NaN': runs.not_a_number,
+    'out of memory': runs.out_of_memory,
+    'stop signal': runs.stop_signal,
+    'dead data worker': runs.dead_worker,
+    'hang': runs.hang,
 }
 
 

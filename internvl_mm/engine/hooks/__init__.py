@@ -5,6 +5,7 @@ from .bad_samples import BadSampleHook
 from .checkpoint import CheckpointHook
 from .ema import EMAHook
 from .frozen_check import FrozenCheckHook
+from .hang_watch import HangWatchHook
 from .non_finite import NonFiniteHook, NonFiniteLossError
 from .progress import ProgressHook
 from .report import ReportHook
@@ -20,6 +21,7 @@ __all__ = [
     'CheckpointHook',
     'EMAHook',
     'FrozenCheckHook',
+    'HangWatchHook',
     'NonFiniteHook',
     'NonFiniteLossError',
     'ProgressHook',

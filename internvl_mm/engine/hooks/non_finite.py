@@ -15,9 +15,23 @@ from torch import Tensor, nn
 
 from internvl_mm.evaluation.report import NON_FINITE
 from internvl_mm.registry import HOOKS
+from internvl_mm.structures import describe
 from internvl_mm.utils.errors import ConfigError, UserError
 
-from ._runner import describe, statistics_of, task_of
+from ._deepspeed import overflowed, skip_bad_steps
+from ._runner import statistics_of, task_of
+from .checkpoint import CheckpointHook
+
+_MEND = (
+    'The weights are those before this step: lower optim_wrapper.optimizer.lr, set optim_wrapper.clip_grad, use '
+    "strategy.precision='fp32', or look at these samples"
+)
+_WAY_OUT = dict(
+    loss=_MEND,
+    gradient=_MEND,
+    parameter='The weights themselves are spoiled and nothing was saved: go on from the last checkpoint with --resume; '
+    'if it happens again without a change of settings, suspect the memory of the device',
+)
 
 
 class NonFiniteLossError(UserError):
@@ -30,7 +44,10 @@ class NonFiniteHook(Hook):
 
     The losses are looked at between forward and backward, the gradients right before the optimiser uses them. A skipped
     step leaves parameters, running statistics and the optimiser as they were; its batch is a line of
-    ``non_finite.jsonl`` in the run folder. DeepSpeed steps by itself: there the first one stops the run.
+    ``non_finite.jsonl`` in the run folder. The stop saves a training state first. Where a parameter itself is not
+    finite, no later step can be right: the run stops at once and saves nothing.
+
+    DeepSpeed scales losses by itself in fp16: there the first bad loss stops the run.
 
     Args:
         patience: Steps in a row until the run stops; 1 stops at the first.
@@ -57,10 +74,12 @@ class NonFiniteHook(Hook):
         """Listen to the task's forward and to the optimiser's step."""
         self._handles = [task_of(runner).register_forward_hook(partial(self._check_losses, runner))]
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
-        # DeepSpeed's optimisers are of their own kind.
-        self._can_skip = isinstance(optimizer, torch.optim.Optimizer)
-        if self._can_skip:
+        if isinstance(optimizer, torch.optim.Optimizer):
+            self._can_skip = True
             self._handles.append(optimizer.register_step_pre_hook(partial(self._check_gradients, runner)))
+        else:
+            # DeepSpeed's optimisers are of their own kind, and step without asking torch's hooks.
+            self._can_skip = skip_bad_steps(optimizer, also=lambda: self._bad is not None)
 
     def before_train_iter(self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None) -> None:
         """Remember which samples are about to be used, and what the forward pass changes besides gradients."""
@@ -77,6 +96,8 @@ class NonFiniteHook(Hook):
         stepped = getattr(runner.optim_wrapper, 'should_update', None)
         if stepped is not None and not stepped():
             return  # gradients are still being gathered
+        if self._bad is None and self._can_skip and overflowed(runner.optim_wrapper.optimizer):
+            self._record(runner, 'gradient', samples=self._samples)
         if self._bad is None:
             self._in_a_row = 0
             return
@@ -86,6 +107,7 @@ class NonFiniteHook(Hook):
         for name, value in self._statistics.items():
             buffers[name].copy_(value)
         if self._in_a_row >= self.patience:
+            self._save(runner)
             self._stop(runner, record)
         runner.logger.warning(
             f'iteration {record["iteration"]} skipped: the {record["what"]} is not finite; its batch is in {NON_FINITE}'
@@ -107,8 +129,17 @@ class NonFiniteHook(Hook):
         anyone = mine.to(torch.int32)
         all_reduce(anyone, 'max')
         if anyone.item() and self._bad is None:
-            self._record(runner, 'loss', samples=self._samples if mine.item() else [])
-            if not self._can_skip:
+            spoiled = sorted(
+                {name for share in all_gather_object(spoiled_parameters(task)) for name in share}
+            )
+            self._record(
+                runner,
+                'parameter' if spoiled else 'loss',
+                samples=self._samples if mine.item() else [],
+                parameters=spoiled,
+            )
+            # Skipping mends no weights; and the next state that is saved would hold them.
+            if spoiled or not self._can_skip:
                 self._stop(runner, self._bad)
 
     def _check_gradients(
@@ -143,6 +174,12 @@ class NonFiniteHook(Hook):
             with open(Path(runner.log_dir) / NON_FINITE, 'a', encoding='utf-8') as file:
                 file.write(json.dumps(self._bad, ensure_ascii=False) + '\n')
 
+    def _save(self, runner: FlexibleRunner) -> None:
+        """The weights are sound: the run can go on from here with the next batch."""
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                hook.save_now(runner)
+
     def _stop(self, runner: FlexibleRunner, record: dict[str, Any] | None) -> None:
         assert record is not None
         runner.call_hook('after_stop')  # the exception skips after_run; ReportHook shows what happened
@@ -153,10 +190,19 @@ class NonFiniteHook(Hook):
         raise NonFiniteLossError(
             f'the {record["what"]} is not finite at iteration {record["iteration"]}{again}{where} ({parts}). The batch '
             f'of {len(record["samples"])} samples (first: {first.get("dataset")}[{first.get("index")}], '
-            f'{first.get("path") or "no file"}) is listed in {Path(runner.log_dir) / NON_FINITE}. The weights are '
-            'those before this step: lower optim_wrapper.optimizer.lr, set optim_wrapper.clip_grad, use '
-            "strategy.precision='fp32', or look at these samples"
+            f'{first.get("path") or "no file"}) is listed in {Path(runner.log_dir) / NON_FINITE}. '
+            + _WAY_OUT[record['what']]
         )
+
+
+def spoiled_parameters(task: nn.Module) -> list[str]:
+    """Names of parameters with a value that is not finite, on this process."""
+    # ds_tensor: this process's share of a parameter of ZeRO-3, whose whole is empty between uses.
+    return [
+        name
+        for name, parameter in task.named_parameters()
+        if not torch.isfinite(getattr(parameter, 'ds_tensor', parameter)).all()
+    ]
 
 
 def _mean(value: Tensor | list[Tensor]) -> Tensor:

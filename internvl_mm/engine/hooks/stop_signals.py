@@ -17,12 +17,13 @@ from internvl_mm.utils.console import console
 
 from .checkpoint import CheckpointHook
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGUSR1 is what Slurm's --signal sends some time before the end of a job (tools/launch/slurm_batch.sh).
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @HOOKS.register_module()
 class StopSignalHook(Hook):
-    """On SIGTERM or SIGINT, saves a training state after the running step and exits with 128 + the signal.
+    """On SIGTERM, SIGINT or SIGUSR1, saves a training state after the running step and exits with 128 + the signal.
 
     All processes stop after the same step, whichever was told. A second signal ends the process at once.
 
@@ -53,7 +54,7 @@ class StopSignalHook(Hook):
         """Save and exit, if a signal came to any process.
 
         Raises:
-            SystemExit: With status 143 (SIGTERM) or 130 (SIGINT).
+            SystemExit: With status 143 (SIGTERM), 130 (SIGINT) or 138 (SIGUSR1).
         """
         if not self.every_n_train_iters(runner, self.check_interval):
             return

@@ -6,8 +6,10 @@ sweepers (Optuna); each point is still a run of ``tools/train.py`` of its own.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,12 @@ from internvl_mm.utils.errors import ConfigError
 
 from .points import Point, appended, expand
 from .run import PointState, run_point
+from .search import search
 from .table import metrics_of
+
+SEARCH = 'hydra/sweeper=optuna'  # our own part: the plugin of this name knows Optuna 2 alone
+# Hydra's launchers beside the basic one, and what each comes with.
+LAUNCHERS = dict(joblib='hydra-joblib-launcher', submitit='hydra-submitit-launcher', ray='hydra-ray-launcher')
 
 
 @dataclass
@@ -36,7 +43,8 @@ class SweepSettings:
     Attributes:
         file: A file with the settings of one point per line.
         sample: Draw so many points of the grid at random.
-        seed: Of the draw.
+        trials: Points of a search (``hydra/sweeper=optuna``).
+        seed: Of the draw or the search.
         retries: How often a failed point is tried again.
         metric: Which number decides what is best, ``<benchmark>/<metric>``; the first of the results by default.
         less: Smaller is better.
@@ -45,6 +53,7 @@ class SweepSettings:
 
     file: str | None = None
     sample: int | None = None
+    trials: int = 20
     seed: int = 0
     retries: int = 1
     metric: str | None = None
@@ -87,7 +96,10 @@ def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> Non
     """
     _declare(root, train)
     words = appended(arguments)
+    searching = SEARCH in words
+    words = [word for word in words if word != SEARCH]
     own = [word for word in words if word.startswith(('sweep.', 'hydra.', 'hydra/'))]
+    check_plugins(own)
     try:
         with initialize(version_base='1.3', config_path=None):
             config = compose('sweep', own, return_hydra_config=True)
@@ -96,8 +108,11 @@ def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> Non
                 task_function=task,
                 config=config,
             )
+            if searching:
+                _search(words, parts, config.sweep)
+                return
             if any(word.startswith('hydra/sweeper=') for word in own):
-                # It chooses points as it goes; each is checked before it runs.
+                # Of a plugin: it chooses points as it goes; each is checked before it runs.
                 Plugins.instance().instantiate_sweeper(**parts).sweep(words)
                 return
             points = checked(words, config.sweep)
@@ -109,6 +124,44 @@ def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> Non
     for result in results:
         # Asking for the value raises what a point raised, as Ctrl-C or a mistake.
         _ = result.return_value
+
+
+def _search(words: Sequence[str], parts: dict[str, Any], settings: DictConfig) -> None:
+    """Points one after the other, each started by the launcher."""
+    numbers = itertools.count()
+
+    def run(point: list[str]) -> float | None:
+        # Names and types before anything starts; the values lie within the ranges that were given.
+        Point.parse(point).check()
+        launcher = Plugins.instance().instantiate_launcher(**parts)
+        (result,) = launcher.launch([point], initial_job_idx=next(numbers))
+        return result.return_value
+
+    given = [word for word in words if not word.startswith(('sweep.', 'hydra.', 'hydra/'))]
+    search(given, run, trials=settings.trials, seed=settings.seed, less=settings.less)
+
+
+def check_plugins(words: Sequence[str]) -> None:
+    """Say which package a launcher comes with, where it is not installed.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    for word in words:
+        name = word.removeprefix('hydra/launcher=').partition('_')[0]
+        package = LAUNCHERS.get(name) if word.startswith('hydra/launcher=') else None
+        if package is not None and not _is_installed(package):
+            raise ConfigError(
+                f'{word} needs {package}: pip install {package}, or leave it out to run one point after the other'
+            )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def checked(words: Sequence[str], settings: DictConfig) -> list[list[str]]:

@@ -124,6 +124,8 @@ class QueryGlue(BaseConnector):
     Source: Chen et al. 2023 (arXiv 2312.14238), section 4.4; 96 queries and 576 patches make 672 tokens.
     """
 
+    fills = {'query_former': ('in_dim',)}  # what a config may leave out
+
     def __init__(
         self, in_dim: int, out_dim: int, *, grid: int, query_former: dict | nn.Module, depth: int = 2
     ):

@@ -55,6 +55,19 @@ class BaseTask(BaseModel):
             DataError: They do not fit, for example in the number of classes.
         """
 
+    def halves(self, inputs: Any, data_samples: list[Any]) -> list[tuple[float, dict[str, Any]]] | None:
+        """A training batch in two, each with its share (of 1) in the loss of the whole.
+
+        Args:
+            inputs: Of :meth:`loss`, after the data preprocessor.
+            data_samples: Of :meth:`loss`.
+
+        Returns:
+            ``[(share, dict(inputs=..., data_samples=...)), ...]``; ``None`` where the loss is no weighted mean over
+            samples, as in contrast, or there is but one sample.
+        """
+        return None
+
     def set_precision(self, dtype: torch.dtype) -> None:
         """Choose the compute dtype; ``torch.float32`` turns autocast off."""
         self.autocast_dtype = None if dtype == torch.float32 else dtype

@@ -270,6 +270,23 @@ class ChatTuning(BaseTask):
         learned = (targets != IGNORE).sum().float()
         return dict(loss=total / norm, tokens=learned)
 
+    def halves(self, inputs: ChatBatch, data_samples: list[Any]) -> list[tuple[float, dict[str, Any]]] | None:
+        """See :class:`BaseTask`; packed rows are cut between samples."""
+        middle = len(inputs) // 2
+        if not middle:
+            return None
+        parts = [(0, middle), (middle, len(inputs))]
+        batches = [inputs.part(first, last) for first, last in parts]
+        # The share of a part is that of its weights in the norm of the loss.
+        weights = [
+            float((token_weights(batch, self.reduction) * (next_tokens(batch) != IGNORE)).sum())
+            for batch in batches
+        ]
+        return [
+            (weight / sum(weights), dict(inputs=batch, data_samples=data_samples[first:last]))
+            for weight, batch, (first, last) in zip(weights, batches, parts, strict=True)
+        ]
+
     def _check_labels(self, batch: ChatBatch, data_samples: list[Any]) -> None:
         empty = (batch.label_counts == 0).nonzero().flatten().tolist()
         if empty:

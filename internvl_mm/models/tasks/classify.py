@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from internvl_mm.models.losses import ClassificationLoss
 from internvl_mm.registry import MODELS
@@ -74,6 +77,21 @@ class ImageClassifier(BaseTask):
         main_class = target.argmax(dim=-1) if target.is_floating_point() else target
         top1 = 100.0 * (logits.detach().argmax(dim=-1) == main_class).float().mean()
         return dict(loss=self.criterion(logits, target), top1=top1)
+
+    def halves(
+        self, inputs: Tensor, data_samples: list[ImageSample]
+    ) -> list[tuple[float, dict[str, Any]]] | None:
+        """See :class:`BaseTask`; batch norms that train couple the images of a batch."""
+        middle = len(inputs) // 2
+        norms = (module for module in self.modules() if isinstance(module, _BatchNorm))
+        if not middle or any(norm.training for norm in norms):
+            return None
+        parts = slice(None, middle), slice(middle, None)
+        # Criterions are means over images, so that a share is a share of the images.
+        return [
+            (len(inputs[part]) / len(inputs), dict(inputs=inputs[part], data_samples=data_samples[part]))
+            for part in parts
+        ]
 
     def predict(self, inputs: Tensor, data_samples: list[ImageSample]) -> list[ImageSample]:
         """Fill ``pred_logits`` (fp32) into the samples."""

@@ -11,6 +11,7 @@ import pytest
 from internvl_mm.engine.sweep import collect
 from internvl_mm.engine.sweep.launch import launch
 from internvl_mm.engine.sweep.report import report
+from internvl_mm.engine.sweep.search import search
 from internvl_mm.engine.sweep.table import best
 from internvl_mm.utils.errors import ConfigError
 
@@ -84,3 +85,44 @@ def test_a_metric_that_is_not_measured(tmp_path: Path) -> None:
         ConfigError, match='sweep.metric=digits/top2 is not measured; measured are: digits/top1'
     ):
         run(tmp_path, 'optim.lr=1', 'sweep.metric=digits/top2')
+
+
+def test_a_search_goes_where_results_are_better(tmp_path: Path, monkeypatch) -> None:
+    words = ['hydra/sweeper=optuna', 'optim.lr=interval(1,9)', 'seed=0,1', 'sweep.trials=6', 'sweep.seed=1']
+    assert run(tmp_path, *words) == 0
+    rows = collect(tmp_path)
+    assert len(rows) == 6 and all(1 <= float(row.state.values['optim.lr']) <= 9 for row in rows)
+    # The same again: nothing is run a second time.
+    assert run(tmp_path, *words) == 0
+    assert [row.state.tries for row in collect(tmp_path)] == [1] * 6
+    with pytest.raises(ConfigError, match='has nothing to choose'):
+        run(tmp_path, 'hydra/sweeper=optuna', 'optim.lr=1')
+    monkeypatch.setitem(sys.modules, 'optuna', None)
+    with pytest.raises(ConfigError, match=r"needs Optuna: pip install 'internvl_mm\[sweeps\]'"):
+        run(tmp_path, *words)
+
+
+def test_a_search_finds_the_best_and_forgives_failures() -> None:
+    def lopsided(point: list[str]) -> float | None:
+        rate = float(point[-1].partition('=')[2])
+        return None if rate > 0.5 else -abs(rate - 0.01)
+
+    words = ['config=leaf', '+rate=tag(log,interval(1e-4,1))']
+    best_value = search(words, lopsided, trials=40)
+    assert best_value > -0.002
+    assert search(words, lambda point: None, trials=2) is None
+    assert search(words, lambda point: 1 / float(point[-1].partition('=')[2]), trials=20, less=True) < 2
+
+
+def test_points_at_the_same_time(tmp_path: Path) -> None:
+    words = ['hydra/launcher=joblib', 'hydra.launcher.n_jobs=2', 'optim.lr=1,2']
+    assert run(tmp_path, *words) == 0
+    assert [row.metrics['digits/top1'] for row in collect(tmp_path)] == [10, 20]
+
+
+def test_a_launcher_that_is_not_installed_is_named(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr('internvl_mm.engine.sweep.launch._is_installed', lambda package: False)
+    with pytest.raises(ConfigError, match='hydra/launcher=ray needs hydra-ray-launcher: pip install'):
+        run(tmp_path, 'hydra/launcher=ray', 'optim.lr=1')
+    with pytest.raises(ConfigError, match='hydra/launcher=submitit_slurm needs hydra-submitit-launcher'):
+        run(tmp_path, 'hydra/launcher=submitit_slurm', 'optim.lr=1')

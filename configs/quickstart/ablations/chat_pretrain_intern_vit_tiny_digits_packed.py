@@ -1,0 +1,23 @@
+"""Packing on: written conversations of DigitScenes, packed into rows of 1,024 tokens.
+
+Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/ablations/chat_pretrain_intern_vit_tiny_digits_packed.py \
+    --cfg-options model.chat.vision.pretrained=work_dirs/finetune_intern_vit_tiny_digits
+Hardware: 1 CPU core, fp32; minutes.
+Expected: not run; the question it belongs to is in docs/results/ablations.md.
+"""
+
+from mmengine.config import read_base
+
+from internvl_mm.data.collate_chat import collate_packed
+from internvl_mm.data.datasets import ChatMixture, PackedChatDataset
+
+with read_base():
+    from ..chat_pretrain_intern_vit_tiny_digits import *
+
+_talks = dict(
+    type=ChatMixture,
+    meta='data/digit_scenes/chat/meta_train.json',
+    encoder=train_dataloader['dataset']['encoder'],
+)
+train_dataloader.update(batch_size=1, collate_fn=dict(type=collate_packed))
+train_dataloader['dataset'] = dict(type=PackedChatDataset, max_tokens=1024, max_tiles=32, dataset=_talks)

@@ -1,0 +1,13 @@
+"""Layer scales start at 0.1, as of the published 6B, instead of 1.
+
+Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/ablations/finetune_intern_vit_tiny_digits_layer_scale_0_1.py
+Hardware: 1 CPU core, fp32; minutes.
+Expected: not run; the question it belongs to is in docs/results/ablations.md.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..finetune_intern_vit_tiny_digits import *
+
+model['backbone'].update(initializer_factor=0.1)
