@@ -64,5 +64,7 @@ PARAM_SCHEDULERS = _child('parameter scheduler', MM_PARAM_SCHEDULERS, 'engine')
 LOG_PROCESSORS = _child('log_processor', MM_LOG_PROCESSORS, 'engine')
 VISUALIZERS = _child('visualizer', MM_VISUALIZERS, 'engine')
 VISBACKENDS = _child('vis_backend', MM_VISBACKENDS, 'engine')
+# training state -> files on the disk, at once or in the background
+SAVERS = Registry('saver', scope=SCOPE, locations=[f'{SCOPE}.engine'])
 # cached features of frozen backbones -> numbers
 PROBES = Registry('probe', scope=SCOPE, locations=[f'{SCOPE}.engine'])

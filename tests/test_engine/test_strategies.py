@@ -15,15 +15,15 @@ from safetensors.torch import load_file
 
 from internvl_mm.engine.hooks import EMAHook
 from internvl_mm.engine.runner import Runner
-from internvl_mm.engine.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
+from internvl_mm.engine.strategies import DeepSpeedStrategy, SingleDeviceStrategy
 from internvl_mm.engine.strategies.launch import choose_backend, join_group
 from internvl_mm.engine.strategies.sync_bn import CollectiveBatchNorm
-from internvl_mm.utils.errors import CheckpointError, ConfigError
+from internvl_mm.utils.errors import ConfigError
 from internvl_mm.utils.precision import Choice
 from tests.test_engine.tiny import tiny_config
-from tests.test_engine.two_processes import BATCH_NORM, launch, main
+from tests.test_engine.two_processes import BATCH_NORM, config_for, launch, main, train
 
-SHARED = ['ddp', 'zero1', 'zero2', 'zero3', 'zero3_offload']
+SHARED = ['ddp', 'zero1', 'zero2', 'zero3', 'zero3_offload', 'fsdp2']
 # Run by one process, run by two, iterations.
 PAIRS = [*(('single', name, 6) for name in SHARED), (BATCH_NORM, BATCH_NORM, 10)]
 # Batch norm removes a constant shift of the features, so that these have no gradient but rounding errors, which AdamW
@@ -36,7 +36,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> dict[int, Path
     """Results by the number of processes: the shipped fine-tuning with every shipped strategy, over gloo."""
     folders = {processes: tmp_path_factory.mktemp(f'{processes}_processes') for processes in (1, 2)}
     main(folders[1], ['single', BATCH_NORM])
-    launch(folders[2], [*SHARED, BATCH_NORM], processes=2, repo=repo)
+    # Two processes also go on from where the one stopped.
+    (grows_from,) = (folders[1] / 'single' / 'split').glob('*/checkpoints/iter_000004')
+    launch(folders[2], [*SHARED, BATCH_NORM], processes=2, repo=repo, grows_from=grows_from)
     return folders
 
 
@@ -75,10 +77,22 @@ def test_every_strategy_resumes_exactly(runs: dict[int, Path], processes: int, n
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_is_refused(runs: dict[int, Path], work_dir: Path) -> None:
-    config = tiny_config(work_dir, strategy=dict(type=DDPStrategy), resume=str(runs[2] / 'ddp' / 'split'))
-    with pytest.raises(CheckpointError, match='written by 2 processes and this run has 1.*Start 2 processes'):
-        Runner.from_cfg(config).train()
+@pytest.mark.parametrize('name', SHARED)
+def test_one_process_goes_on_where_two_stopped(runs: dict[int, Path], tmp_path: Path, name: str) -> None:
+    expected, single = result(runs[1], 'single'), load_file(runs[1] / 'single.safetensors')
+    (state,) = (runs[2] / name / 'split').glob('*/checkpoints/iter_000004')
+    losses, runner = train(config_for('single', tmp_path, processes=1, resume=str(state)))
+    # The order of samples went on, and so did the moments of the optimiser, whichever way they had been cut.
+    assert losses == pytest.approx(expected['losses'][4:], abs=1e-4)
+    for key, tensor in runner.strategy.model_state_dict().items():
+        torch.testing.assert_close(tensor, single[key], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_one_stopped(runs: dict[int, Path]) -> None:
+    expected = result(runs[1], 'single')
+    for name in SHARED:
+        assert result(runs[2], name)['grown'] == pytest.approx(expected['losses'][4:], abs=1e-4)
 
 
 def test_one_process_is_told_apart_from_many(work_dir: Path) -> None:

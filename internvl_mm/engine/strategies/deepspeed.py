@@ -17,13 +17,17 @@ from mmengine.logging import MessageHub
 from mmengine.optim import BaseOptimWrapper
 from torch import Tensor, nn
 
+from internvl_mm.engine.partition import Segment
 from internvl_mm.registry import STRATEGIES
-from internvl_mm.utils.errors import CheckpointError, ConfigError
+from internvl_mm.utils.errors import ConfigError
 from internvl_mm.utils.precision import Precision
 
 from .base import StrategyMixin
 from .launch import choose_backend
 from .sync_bn import synchronise_batch_norms
+
+# What DeepSpeed's engine counts: updates, samples, batches.
+_COUNTERS = ('global_steps', 'global_samples', 'micro_steps')
 
 
 def _whole(parameter: nn.Parameter, **options: Any) -> contextlib.AbstractContextManager:
@@ -248,7 +252,37 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         finally:
             outer._clear_fp32_optimizer_param_groups()
 
-    def optim_state_dict(self) -> dict[str, Any]:
+    def _segments(self, inner: torch.optim.Optimizer) -> list[Segment]:
+        names = {id(parameter): name for name, parameter in self.task.named_parameters()}
+        places = {id(t): index for index, t in enumerate(p for g in inner.param_groups for p in g['params'])}
+        outer, segments = self.engine.optimizer, []
+        if self.zero_stage == 3:
+            # A flat tensor per sub-group: this process's part of each of its parameters, all of the same size.
+            for parameters, flat in zip(outer.fp16_groups, outer.fp32_partitioned_groups_flat):
+                offset = 0
+                for parameter in parameters:
+                    share = parameter.ds_tensor.ds_numel
+                    start = share * self.rank
+                    length = min(share, parameter.ds_numel - start)  # the last parts are padded
+                    if length > 0:
+                        segments.append(
+                            Segment(places[id(flat)], offset, names[id(parameter)], start, length)
+                        )
+                    offset += share
+            return segments
+        # All parameters of a group one after the other, cut into equal parts.
+        for index, (group, size) in enumerate(zip(outer.round_robin_bit16_groups, outer.partition_size)):
+            begin, offset = int(size) * self.rank, 0
+            for parameter in group:
+                first, last = max(offset, begin), min(offset + parameter.numel(), begin + int(size))
+                if first < last:
+                    segments.append(
+                        Segment(index, first - begin, names[id(parameter)], first - offset, last - first)
+                    )
+                offset += parameter.numel()
+        return segments
+
+    def _shared_optimizer_state(self) -> dict[str, Any]:
         """What all processes share: the layout of the partition."""
         return dict(zero_stage=self.zero_stage)
 
@@ -258,26 +292,21 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
             return state
         with self._inner_optimizer() as inner:
             # Parameters are fp32 everywhere, so the partition's copies are in the model file already.
-            shard = dict(optimizer=inner.state_dict())
-        counters = {
-            name: getattr(self.engine, name) for name in ('global_steps', 'global_samples', 'micro_steps')
-        }
+            shard = dict(
+                optimizer=inner.state_dict(), segments=[list(segment) for segment in self._segments(inner)]
+            )
+        counters = {name: getattr(self.engine, name) for name in _COUNTERS}
         scaler = getattr(self.engine.optimizer, 'torch_autocast_gradscaler', None)
         return dict(
             state, shard=dict(shard, counters=counters, scaler=scaler.state_dict() if scaler else None)
         )
 
-    def _load_optimizer(self, checkpoint: dict[str, Any], state: Path) -> None:
-        shared, shard = checkpoint.pop('optimizer', None), checkpoint.pop('shard', None)
-        if shared is None or shard is None:
-            raise CheckpointError(
-                f'{state} holds weights only: resume from an iter_* state, or start from it with load_from'
-            )
-        if shared['zero_stage'] != self.zero_stage:
-            raise CheckpointError(
-                f'{state} was written with zero_stage={shared["zero_stage"]} and this run has {self.zero_stage}: '
-                'resume with the same stage, or start from its weights with load_from'
-            )
+    def _fits(self, meta: dict[str, Any], saved: dict[str, Any]) -> bool:
+        return saved.get('zero_stage') == self.zero_stage and meta['world_size'] == self.world_size
+
+    def _load_own_optimizer(self, saved: dict[str, Any], shard: dict[str, Any] | None) -> None:
+        if shard is None:
+            raise KeyError(f'no shard of process {self.rank}')
         with self._inner_optimizer() as inner:
             inner.load_state_dict(shard['optimizer'])
         # DeepSpeed decides by micro_steps when an accumulation is complete.
@@ -285,3 +314,12 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
             setattr(self.engine, name, value)
         if shard['scaler'] is not None:
             self.engine.optimizer.torch_autocast_gradscaler.load_state_dict(shard['scaler'])
+
+    def _load_converted_optimizer(self, state: Path, meta: dict[str, Any]) -> None:
+        super()._load_converted_optimizer(state, meta)
+        # As after so many batches of its own.
+        batches = meta['iter']
+        updates = batches // self._accumulative_counts
+        counts = (updates, updates * self.engine.train_batch_size(), batches)
+        for name, value in zip(_COUNTERS, counts):
+            setattr(self.engine, name, value)
