@@ -17,7 +17,6 @@ from torch.utils.data import Sampler
 from internvl_mm.registry import DATA_SAMPLERS
 from internvl_mm.utils.errors import ConfigError
 
-
 _PIECE = 4096  # positions of an order that become Python numbers at a time
 
 

@@ -127,15 +127,16 @@ def image_towers(task: nn.Module, cfg: Config, batch: int) -> list[Tower]:
     vision = task.backbone
     size = cfg.model.backbone.image_size
     height, width = (size, size) if isinstance(size, int) else size
-    return [_vision_tower(vision, batch, height * width // vision.patch_size**2)]
+    return [_vision_tower(vision, batch, (height // vision.patch_size, width // vision.patch_size))]
 
 
-def _vision_tower(vision: nn.Module, images: int, patches: int) -> Tower:
+def _vision_tower(vision: nn.Module, images: int, grid: tuple[int, int]) -> Tower:
     blocks = list(vision.encoder.layers)
-    inputs = torch.randn(images, patches + 1, blocks[0].mlp.fc1.in_features, requires_grad=True)
+    # Patches and the class token.
+    inputs = torch.randn(images, grid[0] * grid[1] + 1, blocks[0].mlp.fc1.in_features, requires_grad=True)
     return Tower(
         blocks=len(blocks),
-        block_bytes=measure_block(blocks[0], inputs),
+        block_bytes=measure_block(blocks[0], inputs, lambda x: blocks[0](x, grid)),
         input_bytes=4 * inputs.numel(),
         recomputed=vision.encoder.gradient_checkpointing,
         trains=any(parameter.requires_grad for parameter in vision.parameters()),
@@ -145,11 +146,8 @@ def _vision_tower(vision: nn.Module, images: int, patches: int) -> Tower:
 def chat_towers(task: ChatTuning, cfg: Config, batch: int) -> list[Tower]:
     """Vision tower and language model of a chat model at the longest row its data can give."""
     tokens, tiles = _row_limits(cfg)
-    vision = _vision_tower(
-        task.chat.vision_model,
-        batch * tiles,
-        (task.chat.image_size // task.chat.vision_model.patch_size) ** 2,
-    )
+    side = task.chat.image_size // task.chat.vision_model.patch_size
+    vision = _vision_tower(task.chat.vision_model, batch * tiles, (side, side))
     language = task.chat.language_model.model
     states = torch.randn(batch, tokens, task.width, requires_grad=True)
     positions = torch.arange(tokens)[None].expand(batch, -1)

@@ -428,8 +428,12 @@ class Runner(FlexibleRunner):
 
 def _with_class(strategy: dict | None) -> dict | None:
     """A strategy's config with its class in place of a dotted name, by which mmengine would not know it."""
-    if isinstance(strategy, dict) and isinstance(strategy.get('type'), str):
-        return dict(strategy, type=STRATEGIES.get(strategy['type']) or strategy['type'])
+    if not isinstance(strategy, dict):
+        return strategy
+    # A copy: mmengine writes the run's folder into it, which a second run of the same config would inherit.
+    strategy = dict(strategy)
+    if isinstance(strategy.get('type'), str):
+        strategy['type'] = STRATEGIES.get(strategy['type']) or strategy['type']
     return strategy
 
 
