@@ -150,8 +150,8 @@ def chat_towers(task: ChatTuning, cfg: Config, batch: int) -> list[Tower]:
     vision = _vision_tower(task.chat.vision_model, batch * tiles, (side, side))
     language = task.chat.language_model.model
     states = torch.randn(batch, tokens, task.width, requires_grad=True)
-    positions = torch.arange(tokens)[None].expand(batch, -1)
-    angles = language.rotary_emb(states, positions)
+    # Cosines and sines; what scaled positions compute them from depends on values, of which there are none.
+    angles = tuple(torch.randn(1, tokens, 2 * len(language.rotary_emb.inv_freq)) for _ in range(2))
     layer = language.layers[0]
     layer.gradient_checkpointing = False  # count what one keeps while it is computed again
     kept = measure_block(

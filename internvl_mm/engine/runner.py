@@ -21,6 +21,7 @@ from internvl_mm.utils.states import find_state
 from .checkpoint import derive_rng, read_meta, set_rng
 from .environment import write_environment
 from .loops import BenchmarkLoop, EpochTrainLoop
+from .no_pickles import forbid_pickles
 from .resuming import check_order, choose_state, order_facts, seed_of, sources_of
 from .savers import Saver
 from .settings import config_hash, named
@@ -118,6 +119,7 @@ class Runner(FlexibleRunner):
         compile: bool | dict = False,
         cfg: Config | dict | None = None,
     ):
+        forbid_pickles()
         check_writable(work_dir, setting='work_dir', way_out='choose another with --work-dir')
         # Before processes meet: afterwards the run folders of this start would be found, too.
         resume = choose_state(work_dir, resume)

@@ -10,16 +10,18 @@ from typing import Any, Literal
 
 import deepspeed
 import torch
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from mmengine._strategy import BaseStrategy
 from mmengine._strategy.deepspeed import DeepSpeedOptimWrapper, MMDeepSpeedEngineWrapper
 from mmengine.device import get_device
 from mmengine.logging import MessageHub
 from mmengine.optim import BaseOptimWrapper
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from internvl_mm.engine.partition import Segment
 from internvl_mm.registry import STRATEGIES
-from internvl_mm.utils.errors import ConfigError
+from internvl_mm.utils.errors import ConfigError, did_you_mean
 from internvl_mm.utils.precision import Precision
 
 from .base import StrategyMixin
@@ -33,6 +35,20 @@ _COUNTERS = ('global_steps', 'global_samples', 'micro_steps')
 def _whole(parameter: nn.Parameter, **options: Any) -> contextlib.AbstractContextManager:
     """Gather one parameter of ZeRO-3. Of several at once DeepSpeed waits for the last only, which is a race on gloo."""
     return deepspeed.zero.GatheredParameters([parameter], **options)
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    # DeepSpeed would find them as well, but only after the model was built.
+    fields = DeepSpeedZeroConfig.model_fields
+    for name in options:
+        if name not in fields or name == 'stage':
+            hint = did_you_mean(name, fields)
+            raise ConfigError(f'strategy.options.{name} is no setting of zero_optimization.{hint}')
+    try:
+        DeepSpeedZeroConfig(**options)
+    except ValidationError as error:
+        raise ConfigError(f'strategy.options={options}: DeepSpeed refuses them: {error}') from error
+    return options
 
 
 class ZeroOptimWrapper(DeepSpeedOptimWrapper):
@@ -66,9 +82,14 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         offload: Keep the optimiser states, in stage 3 also the parameters, in main memory.
         precision: ``'auto'``, ``'fp32'``, ``'bf16'`` or ``'fp16'``.
         sync_batch_norm: Batch norms see the global batch.
+        options: More settings of DeepSpeed's ``zero_optimization``, under its own names, such as
+            ``zero_hpz_partition_size``.
         train_micro_batch_size_per_gpu: Batch size of a process; the runner gives it.
 
-    Source: Rajbhandari et al. 2020, "ZeRO" (arXiv 1910.02054).
+    Raises:
+        ConfigError: An unknown stage, or options DeepSpeed does not know.
+
+    Source: Rajbhandari et al. 2020, "ZeRO" (arXiv 1910.02054); Wang et al. 2023, "ZeRO++" (arXiv 2306.10209).
     """
 
     def __init__(
@@ -78,6 +99,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         offload: bool = False,
         precision: Precision = 'auto',
         sync_batch_norm: bool = True,
+        options: dict[str, Any] | None = None,
         train_micro_batch_size_per_gpu: int = 1,
         **kwargs: Any,
     ):
@@ -88,6 +110,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         super().__init__(precision=precision, **kwargs)
         self.zero_stage = zero_stage
         self._offload = offload
+        self._options = _known(options or {})
         self._sync_batch_norm = sync_batch_norm
         self._batch_size = train_micro_batch_size_per_gpu
         self._clip_norm = 0.0
@@ -160,7 +183,8 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         return MMDeepSpeedEngineWrapper(model=engine)
 
     def _config(self, stage: int) -> dict[str, Any]:
-        zero: dict[str, Any] = dict(stage=stage)
+        # Without stages (evaluation) there is nothing the options could be about.
+        zero: dict[str, Any] = dict(self._options if stage else {}, stage=stage)
         if self._offload and stage:
             zero['offload_optimizer'] = dict(device='cpu')
             if stage == 3:
