@@ -32,8 +32,8 @@ def plan(args: argparse.Namespace) -> None:
         UserError: A mistake in a config or the options.
     """
     from internvl_mm.engine.config import load_config
-    from internvl_mm.engine.memory_plan import plan_rows, read_sizes
-    from internvl_mm.utils.console import print_table
+    from internvl_mm.engine.memory_plan import FORMULAS, plan_rows, read_sizes
+    from internvl_mm.utils.console import console, print_table
 
     columns = ('strategy', 'GPUs', 'weights', 'gradients', 'optimiser', 'activations', 'GiB per GPU', 'host')
     for name in args.configs:
@@ -41,6 +41,7 @@ def plan(args: argparse.Namespace) -> None:
         # A tenth stays free for workspaces and the allocator.
         fitted = [(*row, 'yes' if row[6] <= 0.9 * args.memory else '') for row in rows]
         print_table(name, (*columns, f'fits {args.memory:g}'), fitted)
+    console.print(FORMULAS, highlight=False)
 
 
 if __name__ == '__main__':

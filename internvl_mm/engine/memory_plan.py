@@ -27,9 +27,8 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd.graph import saved_tensors_hooks
 
-from internvl_mm.engine.dry_run import Memory, estimate_memory, state_per_value
+from internvl_mm.engine.dry_run import Memory, SavedBytes, estimate_memory, state_per_value
 from internvl_mm.models.losses.chunked_cross_entropy import CHUNK
 from internvl_mm.models.tasks.chat_tuning import ChatTuning
 from internvl_mm.registry import MODELS
@@ -37,6 +36,11 @@ from internvl_mm.utils.errors import ConfigError
 from internvl_mm.utils.parameters import find_blocks, numel
 
 GIB = 2**30
+FORMULAS = (
+    'bytes per GPU of n, with P parameters of which T train: weights 4·P, gradients 4·T, AdamW 8·T, each / n where it '
+    'is shared; activations: counted for one block, x blocks (recomputed: one block and 4 bytes per value of each '
+    "block's input); buffers of exchange and one chunk of logits are counted as activations"
+)
 _BUCKET, _LIVE = 5e8, 1e9  # values; reduce_bucket_size, stage3_max_live_parameters of DeepSpeed
 # Name of a strategy file → what it shares and whether it offloads.
 STRATEGIES: dict[str, dict[str, Any]] = dict(
@@ -77,40 +81,11 @@ class Tower:
         return self.blocks * self.block_bytes
 
 
-class SavedBytes:
-    """Counts what autograd keeps inside a ``with`` block: every storage once, those of a module's parameters not.
-
-    Attributes:
-        total: Bytes.
-    """
-
-    def __init__(self, module: nn.Module):
-        self.total = 0
-        self._keep: list[Any] = []  # so that no address is used twice
-        self._seen = {p.untyped_storage()._cdata for p in module.parameters()}
-        self._hooks = saved_tensors_hooks(self._record, lambda tensor: tensor)
-
-    def _record(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        # Fake storages have no address; _cdata is the storage itself.
-        if storage._cdata not in self._seen:
-            self._seen.add(storage._cdata)
-            self._keep.append(storage)
-            self.total += storage.nbytes()
-        return tensor
-
-    def __enter__(self) -> SavedBytes:
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._hooks.__exit__(*error)
-
-
 def measure_block(block: nn.Module, inputs: Tensor, call: Callable[[Tensor], Any] | None = None) -> int:
     """Bytes autograd keeps of a block for one input ``[B, N, D]``."""
     with SavedBytes(block) as saved:
-        (call or block)(inputs)
+        outputs = (call or block)(inputs)  # holds on to what is counted
+    del outputs
     return saved.total
 
 

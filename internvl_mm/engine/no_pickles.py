@@ -37,7 +37,9 @@ class _WriteOnly(PickleHandler):
             DataError: Always.
         """
         raise DataError(
-            f"'{getattr(file, 'name', file)}' is a pickle, which runs code when it is read: store annotations as JSON"
+            # mmengine hands over bytes without their name.
+            f'{getattr(file, "name", "a file of the data set")} is a pickle, which runs code when it is read: store '
+            'annotations as JSON'
         )
 
     def load_from_path(self, filepath: Any, **kwargs: Any) -> NoReturn:

@@ -8,7 +8,8 @@ from mmengine.config import Config
 from torch.optim import AdamW
 
 from internvl_mm.engine.config import load_config
-from internvl_mm.engine.memory_plan import SavedBytes, plan_rows, read_sizes
+from internvl_mm.engine.dry_run import SavedBytes
+from internvl_mm.engine.memory_plan import plan_rows, read_sizes
 from internvl_mm.registry import MODELS
 from internvl_mm.structures import ImageSample
 from internvl_mm.utils.errors import ConfigError
