@@ -164,7 +164,7 @@ def bare(steps: int, folder: str) -> tuple[float, float]:
 
 def run(quick: bool = False) -> list[Row]:
     """Runs in turns."""
-    rounds, steps = (2, 15) if quick else (9, STEPS)
+    rounds, steps = (2, 15) if quick else (7, STEPS)
     contestants = dict(ours=ours, bare=bare, stock=stock)
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):

@@ -13,11 +13,12 @@ from internvl_mm.data.collate_chat import collate_packed
 from internvl_mm.data.datasets import PackedChatDataset
 from internvl_mm.data.datasets.digit_chat import DigitChatDataset
 from internvl_mm.registry import DATASETS
-from tests.test_engine.tiny import SaveAt, tiny_config
+from tests.test_engine.tiny import SaveAt
 from tests.test_engine.tiny_chat_run import chat_config
 from tests.test_engine.tiny_detection import detection_config, write_rectangles
 
-TASKS = ('classification', 'detection', 'contrastive', 'generative', 'chat', 'chat_packed')
+# Classification: test_resume, test_strategies; segmentation: test_segmentation_runs.
+TASKS = ('detection', 'contrastive', 'generative', 'chat', 'chat_packed')
 HALF, WHOLE = 2, 4  # iterations
 TOKENS = 120  # more than any conversation about digits has
 
@@ -43,9 +44,7 @@ def task_config(task: str, work_dir: Path, *, processes: int = 1, **changes: Any
         strategy=dict(type=kind, find_unused_parameters=True) if processes > 1 else dict(type=kind),
         val_benchmarks=[],
     )
-    if task == 'classification':
-        config = Config(tiny_config(work_dir))
-    elif task == 'detection':
+    if task == 'detection':
         work_dir.mkdir(parents=True, exist_ok=True)
         # By each process its own: the same pictures, and nobody reads half a file.
         data = work_dir / f'data{os.environ.get("RANK", 0)}'

@@ -17,5 +17,5 @@ def test_one_process(task: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes(tmp_path: Path, repo: Path) -> None:
-    # Segmentation by two processes: test_segmentation_runs; ZeRO 1 to 3: test_strategies, test_chat_strategies.
+    # By DDP; ZeRO 1 to 3 and FSDP2: test_strategies, test_segmentation_runs, test_chat_strategies.
     launch(tmp_path, list(TASKS), processes=2, repo=repo, module='task_runs')

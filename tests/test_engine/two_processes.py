@@ -130,7 +130,7 @@ def main(folder: Path, names: list[str]) -> None:
         second, resumed = train(config_for(name, split, processes=processes, resume=True))
         again = resumed.strategy.model_state_dict()
         grown = []
-        if os.environ.get('GROWS_FROM') and name != BATCH_NORM:
+        if os.environ.get('GROWS_FROM') and name in ('ddp', 'zero2', 'zero3', 'fsdp2'):
             grown, _ = train(
                 config_for(
                     name, folder / name / 'grown', processes=processes, resume=os.environ['GROWS_FROM']
