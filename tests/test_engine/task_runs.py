@@ -53,9 +53,11 @@ def task_config(task: str, work_dir: Path, *, processes: int = 1, **changes: Any
     elif task.startswith('chat'):
         config = chat_config(work_dir, processes=processes)
         if task == 'chat_packed':
-            chats = dict(config.train_dataloader.dataset, type=SizedChats)
+            chats = dict(config.train_dataloader.dataset.to_dict(), type=SizedChats)
             packs = dict(type=PackedChatDataset, dataset=chats, max_tokens=2 * TOKENS, max_tiles=4)
-            config.train_dataloader.update(dataset=packs, batch_size=1, collate_fn=dict(type=collate_packed))
+            # Replaced, not merged: update would keep the other data set's settings.
+            parts = dict(dataset=packs, batch_size=1, collate_fn=dict(type=collate_packed))
+            config.train_dataloader = dict(config.train_dataloader.to_dict(), **parts)
     else:
         config = _pairs(task)
     config.merge_from_dict(changes)
