@@ -88,3 +88,12 @@ def test_models_without_blocks_are_refused() -> None:
     cfg.model = dict(type='torch.nn.Linear', in_features=1, out_features=1)
     with pytest.raises(ConfigError, match='Linear cannot be planned.*--dry-run'):
         read_sizes(cfg)
+
+
+def test_the_door_prints_a_table_and_how_it_was_computed(capsys: pytest.CaptureFixture) -> None:
+    from tools.plan import main
+
+    assert main(['classification/finetune_intern_vit_300m_448px_in1k_448.py', '--gpus', '2', '4']) == 0
+    told = capsys.readouterr().out
+    assert 'zero3' in told and 'weights 4·P' in told
+    assert main(['no_such_config.py']) == 2
