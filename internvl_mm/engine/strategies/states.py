@@ -320,7 +320,7 @@ class StateMixin(BaseStrategy):
 
     def _fits(self, meta: dict[str, Any], saved: dict[str, Any]) -> bool:
         """Whether a saved optimiser is cut as this one is; whole parameters are, on any number of processes."""
-        return 'param_groups' in saved
+        return not {'zero_stage', 'layout'} & set(saved)
 
     def _load_own_optimizer(self, saved: dict[str, Any], shard: dict[str, Any] | None) -> None:
         saved.pop('segments', None)
