@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.hooks import CheckpointHook as StockCheckpointHook
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
@@ -128,7 +129,7 @@ def stock(steps: int, folder: str) -> tuple[float, float]:
         optim_wrapper=optimiser(),
         train_cfg=dict(type=IterBasedTrainLoop, max_iters=steps),
         default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=10 * steps, save_last=False)
+            checkpoint=dict(type=StockCheckpointHook, by_epoch=False, interval=10 * steps, save_last=False)
         ),
         randomness=dict(seed=0),
         default_scope='internvl_mm',
