@@ -26,14 +26,14 @@ class Segment(NamedTuple):
     """Values of one parameter within one tensor of an optimiser.
 
     Attributes:
-        index: Of the tensor, as the optimiser's state dict counts.
+        place: Of the tensor, as the optimiser's state dict counts.
         offset: Where in the flattened tensor they begin.
         name: The parameter.
         start: Where in the flattened parameter they begin.
         length: How many.
     """
 
-    index: int
+    place: int
     offset: int
     name: str
     start: int
@@ -58,7 +58,7 @@ def join_states(shards: Iterable[Mapping[str, Any]], sizes: Mapping[str, int]) -
                     f'the optimiser state has {segment.name}, which is not in the model: resume with the same model'
                 )
             kept = whole.setdefault(segment.name, {})
-            for key, value in shard['optimizer']['state'].get(segment.index, {}).items():
+            for key, value in shard['optimizer']['state'].get(segment.place, {}).items():
                 # Step counts are single numbers; everything else has one value per value of the parameter.
                 if not (isinstance(value, Tensor) and value.ndim):
                     kept[key] = value
@@ -82,12 +82,12 @@ def cut_states(
     states: dict[int, dict[str, Any]] = {}
     for segment in segments:
         for key, value in whole.get(segment.name, {}).items():
-            kept = states.setdefault(segment.index, {})
+            kept = states.setdefault(segment.place, {})
             if not (isinstance(value, Tensor) and value.ndim):
                 kept[key] = value.clone() if isinstance(value, Tensor) else value
                 continue
             # Zeros where ZeRO pads.
-            target = kept.setdefault(key, torch.zeros(shapes[segment.index], dtype=value.dtype))
+            target = kept.setdefault(key, torch.zeros(shapes[segment.place], dtype=value.dtype))
             piece = value[segment.start : segment.start + segment.length]
             target.view(-1)[segment.offset : segment.offset + segment.length] = piece
     return states
