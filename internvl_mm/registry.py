@@ -95,5 +95,7 @@ VISUALIZERS = _child('visualizer', MM_VISUALIZERS, 'engine')
 VISBACKENDS = _child('vis_backend', MM_VISBACKENDS, 'engine')
 # batch -> new weights, and what happens when it does not fit into memory
 STEPS = Registry('step', scope=SCOPE, locations=[f'{SCOPE}.engine'])
+# training state -> files on the disk, at once or in the background
+SAVERS = Registry('saver', scope=SCOPE, locations=[f'{SCOPE}.engine'])
 # cached features of frozen backbones -> numbers
 PROBES = Registry('probe', scope=SCOPE, locations=[f'{SCOPE}.engine'])

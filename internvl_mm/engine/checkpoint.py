@@ -13,6 +13,7 @@ Beside the folders, the file ``latest`` names the newest one.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.dist import all_gather_object, get_rank
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -34,7 +35,7 @@ from internvl_mm.utils.errors import CheckpointError
 from internvl_mm.utils.hashing import hash_file, hash_tensors
 from internvl_mm.utils.states import LATEST, MANIFEST, find_states, newest_states, state_position
 
-from .trees import load_tensors, load_tree, save_tensors, save_tree
+from .trees import Files, load_tensors, load_tree, render_tree, write_files
 
 MODEL = 'model.safetensors'
 _SHOWN = 6  # names listed in an error
@@ -45,7 +46,28 @@ _OWN_TREES = frozenset({'meta', 'optimizer', 'param_schedulers', 'message_hub'})
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def save_state(folder: str | Path, shared: dict[str, Any], own: dict[str, Any]) -> Path:
+def render_state(shared: dict[str, Any], own: dict[str, Any]) -> Files:
+    """The files this process contributes to a training state; live tensors are referred to, not copied.
+
+    Args:
+        shared: What the first process writes, file name to tree; ``'model'`` is a flat dict of tensors.
+        own: What each process writes under ``name.rank<r>``.
+    """
+    rank = get_rank()
+    files: Files = {}
+    # Whole tensors are the same everywhere: one process writes them.
+    trees = {**(shared if rank == 0 else {}), **{f'{name}.rank{rank}': own[name] for name in own}}
+    for name, tree in trees.items():
+        if name == 'model':
+            files[MODEL] = tree
+        else:
+            files |= render_tree(name, tree)
+    return files
+
+
+def write_state(
+    folder: str | Path, files: Files, *, group: Any = None, copied: Callable[[], None] = lambda: None
+) -> Path:
     """Write a training state; called by every process of the run, which must see the same file system.
 
     Everything is written to a temporary folder beside the target, synced, listed in a manifest, and renamed. Whatever
@@ -53,8 +75,9 @@ def save_state(folder: str | Path, shared: dict[str, Any], own: dict[str, Any]) 
 
     Args:
         folder: The state's folder; an older one of this name is replaced.
-        shared: What the first process writes, file name to tree; ``'model'`` is a flat dict of tensors.
-        own: What each process writes under ``name.rank<r>``.
+        files: From :func:`render_state`.
+        group: Process group of a thread that must not meet the training's.
+        copied: Called once the tensors of this process are no longer needed, also after an error.
 
     Raises:
         CheckpointError: Disk full, not writable; on every process, whichever failed.
@@ -62,19 +85,24 @@ def save_state(folder: str | Path, shared: dict[str, Any], own: dict[str, Any]) 
     # Beside the target, so that the rename stays on one file system; the dot hides it from find_states.
     folder = Path(folder)
     rank, scratch = get_rank(), folder.with_name(f'.{folder.name}.unfinished')
+    together = functools.partial(_together, folder, group)
     try:
         # Three meetings: nobody writes before the folder is there, nor renames it before all have written.
-        _together(folder, lambda: _make_scratch(scratch) if rank == 0 else None)
-        _together(
-            folder,
-            # Whole tensors are the same everywhere: one process writes them.
-            lambda: _write(scratch, shared if rank == 0 else {}, {f'{n}.rank{rank}': own[n] for n in own}),
-        )
-        _together(folder, lambda: _finish(scratch, folder) if rank == 0 else None)
+        try:
+            together(lambda: _make_scratch(scratch) if rank == 0 else None)
+            together(lambda: write_files(scratch, files))
+        finally:
+            copied()
+        together(lambda: _finish(scratch, folder) if rank == 0 else None)
     finally:
         if rank == 0:
             shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def save_state(folder: str | Path, shared: dict[str, Any], own: dict[str, Any]) -> Path:
+    """:func:`render_state` and :func:`write_state` in one."""
+    return write_state(folder, render_state(shared, own))
 
 
 def point_latest(folder: Path, *, name: str = LATEST) -> None:
@@ -112,7 +140,7 @@ def prune(parent: Path, *, keep_last: int, protected: Iterable[str] = ()) -> lis
     return doomed
 
 
-def _together(target: Path, action: Callable[[], None]) -> None:
+def _together(target: Path, group: Any, action: Callable[[], None]) -> None:
     """Run an action on every process; an error on any of them is raised on all, so that none waits for ever."""
     problem: CheckpointError | None = None
     try:
@@ -120,7 +148,7 @@ def _together(target: Path, action: Callable[[], None]) -> None:
     except (OSError, SafetensorError) as error:
         problem = _cannot_write(target, error)
     # Also the point where processes wait for one another.
-    messages = [message for message in all_gather_object(problem and str(problem)) if message]
+    messages = [message for message in all_gather_object(problem and str(problem), group) if message]
     if messages:
         raise problem or CheckpointError(messages[0])
 
@@ -140,14 +168,6 @@ def _cannot_write(target: Path, error: Exception) -> CheckpointError:
 def _make_scratch(scratch: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed while it wrote
     scratch.mkdir(parents=True)
-
-
-def _write(scratch: Path, shared: dict[str, Any], own: dict[str, Any]) -> None:
-    for name, tree in {**shared, **own}.items():
-        if name == 'model':
-            save_tensors(scratch / MODEL, tree)
-        else:
-            save_tree(scratch, name, tree)
 
 
 def _finish(scratch: Path, folder: Path) -> None:
@@ -241,16 +261,12 @@ def read_meta(state: Path) -> dict[str, Any]:
 def load_state(state: Path) -> dict[str, Any]:
     """Read everything of a state that this process needs, file name to tree; ``'model'`` is a dict of tensors.
 
+    A process that the run which wrote it did not have finds no parts of its own.
+
     Raises:
-        CheckpointError: A damaged file, or a state of another number of processes.
+        CheckpointError: A damaged file.
     """
-    rank, meta = get_rank(), read_meta(state)
-    if meta['world_size'] != get_world_size():
-        raise CheckpointError(
-            f'{state} was written by {meta["world_size"]} processes and this run has {get_world_size()}: random states '
-            f'and optimiser shards belong to a process. Start {meta["world_size"]} processes to resume, or begin a new '
-            'run from its weights with load_from'
-        )
+    rank = get_rank()
     # Hashing reads every byte; once is enough.
     if rank == 0:
         check_files(state)
@@ -349,3 +365,16 @@ def set_rng(state: dict[str, Any]) -> None:
     torch.set_rng_state(state['torch'])
     if 'cuda' in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state['cuda'])
+
+
+def derive_rng(*key: int) -> dict[str, Any]:
+    """A state for :func:`set_rng` as a function of a key: for processes that have none to go on with."""
+    before = get_rng()
+    # One word of 32 bits for each generator; SeedSequence mixes the key, so that neighbours share nothing.
+    words = np.random.SeedSequence(key).generate_state(3).tolist()
+    random.seed(words[0])
+    np.random.seed(words[1])
+    torch.manual_seed(words[2])
+    derived = get_rng()
+    set_rng(before)
+    return derived

@@ -63,6 +63,34 @@ class _Enough(Exception):
     """The probe has seen its iteration."""
 
 
+class SavedBytes:
+    """Counts what autograd keeps inside a ``with`` block: every storage once, those of a module's parameters not.
+
+    Attributes:
+        total: Bytes.
+    """
+
+    def __init__(self, module: nn.Module):
+        self.total = 0
+        # Storages by identity, however many views of them are kept; fake tensors have no addresses.
+        self._seen = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
+        self._hooks = saved_tensors_hooks(self._record, lambda tensor: tensor)
+
+    def _record(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._seen:
+            self._seen.add(storage._cdata)
+            self.total += storage.nbytes()
+        return tensor
+
+    def __enter__(self) -> SavedBytes:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._hooks.__exit__(*error)
+
+
 class Probe(Hook):
     """Watches the first training iteration, then ends the run.
 
@@ -78,29 +106,18 @@ class Probe(Hook):
     def __init__(self) -> None:
         self.activations, self.images, self.flops = 0, 0, 0
         self.sizes: dict[str, int] = {}
-        self._seen: set[int] = set()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Start to record what autograd keeps."""
-        # storages are counted once, however many views of them are kept; those of the model itself not at all
-        self._seen = {
-            parameter.untyped_storage().data_ptr() for parameter in runner.strategy.task.parameters()
-        }
-        self._recording = saved_tensors_hooks(self._record, lambda tensor: tensor)
-        self._recording.__enter__()
-
-    def _record(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.activations += storage.nbytes()
-        return tensor
+        self._saved = SavedBytes(runner.strategy.task)
+        self._saved.__enter__()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Stop recording, count the operations of one image, and end the run."""
-        self._recording.__exit__(None, None, None)
+        self._saved.__exit__(None, None, None)
+        self.activations = self._saved.total
         self.images = len(data_batch['inputs'])
         if not hasattr(data_batch['inputs'], '__getitem__'):
             raise _Enough  # conversations differ too much in length for one to stand for all

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,14 +14,16 @@ from mmengine.runner import BaseLoop, FlexibleRunner
 from torch.utils.data import DataLoader
 
 from internvl_mm.registry import RUNNERS, STRATEGIES
-from internvl_mm.utils.console import console
 from internvl_mm.utils.disk import check_writable
-from internvl_mm.utils.errors import CheckpointError, ConfigError, did_you_mean
+from internvl_mm.utils.errors import ConfigError, did_you_mean
 from internvl_mm.utils.states import find_state
 
-from .checkpoint import read_meta, set_rng, sound_state
+from .checkpoint import derive_rng, read_meta, set_rng
 from .environment import write_environment
-from .loops import BenchmarkLoop
+from .loops import BenchmarkLoop, EpochTrainLoop
+from .no_pickles import forbid_pickles
+from .resuming import check_order, choose_state, order_facts, seed_of, sources_of
+from .savers import Saver
 from .settings import config_hash, named
 from .trees import encode
 
@@ -68,7 +71,7 @@ class Runner(FlexibleRunner):
         default_hooks: Hooks by role; ``None`` removes one of mmengine's.
         custom_hooks: More hooks.
         data_preprocessor: Given to the model, when its config has none.
-        load_from: Weights to start from.
+        load_from: Weights to start from; a resumed run takes from there what its state leaves out.
         resume: ``True``: go on from the latest training state of ``work_dir`` if there is one; a path: from that one.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
         env_cfg: Arguments of mmengine's environment set-up; ``dist_cfg=dict(backend='auto')``.
@@ -118,9 +121,10 @@ class Runner(FlexibleRunner):
         compile: bool | dict = False,
         cfg: Config | dict | None = None,
     ):
+        forbid_pickles()
         check_writable(work_dir, setting='work_dir', way_out='choose another with --work-dir')
         # Before processes meet: afterwards the run folders of this start would be found, too.
-        resume = self._resume_from(work_dir, resume, load_from)
+        resume = choose_state(work_dir, resume)
         # Held back until the first batch: building and hooks draw numbers, too.
         self._pending_rng: dict[str, Any] | None = None
         self._benchmarks = dict(benchmarks or {})
@@ -146,7 +150,7 @@ class Runner(FlexibleRunner):
             log_level=log_level,
             visualizer=visualizer,
             default_scope=default_scope,
-            randomness=_seeded(randomness, resume),
+            randomness=seed_of(randomness, resume),
             compile=compile,
             cfg=cfg,
         )
@@ -298,19 +302,6 @@ class Runner(FlexibleRunner):
 
     # ---- training states ----
 
-    @staticmethod
-    def _resume_from(work_dir: str, resume: bool | str, load_from: str | None) -> str | None:
-        if not resume:
-            return None
-        if isinstance(resume, str) and resume != 'auto':
-            return str(sound_state(resume) or find_state(resume))
-        if load_from:
-            return str(find_state(load_from))
-        state = sound_state(work_dir)
-        if state is None:
-            console.print(f'nothing to resume in {work_dir}: starting from the beginning')
-        return None if state is None else str(state)
-
     def save_checkpoint(
         self,
         out_dir: str,
@@ -322,6 +313,8 @@ class Runner(FlexibleRunner):
         by_epoch: bool = True,
         backend_args: dict | None = None,
         trainable_only: bool = False,
+        saver: Saver | None = None,
+        done: Callable[[Path], None] | None = None,
     ) -> None:
         """Write a training state; called by every process, from hooks.
 
@@ -335,14 +328,21 @@ class Runner(FlexibleRunner):
             by_epoch: Called after an epoch, else after an iteration; counts what is done when ``meta`` does not.
             backend_args: Not used.
             trainable_only: Leave frozen parameters out.
+            saver: How the files get to the disk; at once when left out.
+            done: Called by the first process once the state is on the disk.
 
         Raises:
             CheckpointError: It cannot be written.
         """
         # In the hooks that save, the loop has not yet counted what it just did.
-        done = dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch))
-        facts = dict(done, **(meta or {}), experiment_name=self.experiment_name, config=self.cfg.pretty_text)
-        extra = dict(meta=dict(facts, config_hash=self.config_hash), message_hub=self._plain_messages())
+        counts = dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch))
+        facts = dict(
+            counts, **(meta or {}), experiment_name=self.experiment_name, config=self.cfg.pretty_text
+        )
+        facts.update(
+            config_hash=self.config_hash, order=self._order(), frozen_from=sources_of(self.cfg.to_dict())
+        )
+        extra = dict(meta=facts, message_hub=self._plain_messages())
         self.strategy.save_checkpoint(
             str(Path(out_dir) / filename),
             save_optimizer=save_optimizer,
@@ -350,7 +350,13 @@ class Runner(FlexibleRunner):
             extra_ckpt=extra,
             callback=lambda checkpoint: self.call_hook('before_save_checkpoint', checkpoint=checkpoint),
             trainable_only=trainable_only,
+            saver=saver,
+            done=done,
         )
+
+    def _order(self) -> dict[str, Any]:
+        by_epoch = isinstance(self.train_loop, EpochTrainLoop)
+        return order_facts(self.train_dataloader, world_size=self.world_size, by_epoch=by_epoch)
 
     def _plain_messages(self) -> dict[str, Any]:
         """The message hub's state without what only a pickle could hold, which is logged."""
@@ -381,8 +387,10 @@ class Runner(FlexibleRunner):
         Raises:
             CheckpointError: It cannot be resumed from.
         """
+        state = find_state(filename)
+        check_order(read_meta(state), self._order(), str(state))
         checkpoint = self.strategy.resume(
-            filename,
+            str(state),
             resume_optimizer=resume_optimizer,
             resume_param_scheduler=resume_param_scheduler,
             callback=lambda found: self.call_hook('after_load_checkpoint', checkpoint=found),
@@ -390,7 +398,13 @@ class Runner(FlexibleRunner):
         meta = checkpoint['meta']
         self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
         self.message_hub.load_state_dict(checkpoint['message_hub'])
-        self._pending_rng = checkpoint['rng']
+        self._pending_rng = checkpoint.get('rng')
+        if meta['world_size'] != self.world_size:
+            self.logger.warning(
+                f'{meta["world_size"]} processes wrote this state and {self.world_size} go on: the order of samples '
+                'and what each looks like stay, dropout and other draws inside the model begin new sequences'
+            )
+            self._pending_rng = derive_rng(self.seed, meta['iter'], self.rank)
         self.logger.info(f'resumed after epoch {meta["epoch"]}, iteration {meta["iter"]}')
 
     def restore_rng(self) -> None:
@@ -418,28 +432,13 @@ class Runner(FlexibleRunner):
 
 def _with_class(strategy: dict | None) -> dict | None:
     """A strategy's config with its class in place of a dotted name, by which mmengine would not know it."""
-    if isinstance(strategy, dict) and isinstance(strategy.get('type'), str):
-        return dict(strategy, type=STRATEGIES.get(strategy['type']) or strategy['type'])
+    if not isinstance(strategy, dict):
+        return strategy
+    # A copy: mmengine writes the run's folder into it, which a second run of the same config would inherit.
+    strategy = dict(strategy)
+    if isinstance(strategy.get('type'), str):
+        strategy['type'] = STRATEGIES.get(strategy['type']) or strategy['type']
     return strategy
-
-
-def _seeded(randomness: dict | None, resume: str | None) -> dict[str, Any]:
-    """The seed of the run: of the state it resumes from, of the config, or drawn by mmengine.
-
-    Raises:
-        CheckpointError: The config's is another than the state's, so that the order of samples would change.
-    """
-    randomness = dict(randomness or {})
-    if resume is not None:
-        seed = read_meta(Path(resume))['seed']
-        if randomness.get('seed', seed) not in (seed, None):
-            raise CheckpointError(
-                f'{resume} was written with seed {seed} and the config has randomness.seed={randomness["seed"]}, '
-                f'so the order of samples would change: set randomness.seed={seed}, '
-                'or start from its weights with load_from'
-            )
-        randomness['seed'] = seed
-    return dict(dict(seed=None), **randomness)
 
 
 def build_runner(cfg: Config, *, job: Literal['train', 'test'] = 'train') -> Runner:

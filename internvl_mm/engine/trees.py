@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,62 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from internvl_mm.utils.errors import CheckpointError
 
 # JSON objects with this one key stand for what JSON cannot say; real keys that begin so are written as '$items'.
 _MARK = '$'
+_STAGE = 64 << 20  # bytes of a device's tensor that are on the host at a time
+# Names of the format: https://github.com/huggingface/safetensors (README, "Format").
+_FORMAT_NAMES = {
+    torch.float64: 'F64',
+    torch.float32: 'F32',
+    torch.float16: 'F16',
+    torch.bfloat16: 'BF16',
+    torch.float8_e4m3fn: 'F8_E4M3',
+    torch.float8_e5m2: 'F8_E5M2',
+    torch.complex64: 'C64',
+    torch.int64: 'I64',
+    torch.int32: 'I32',
+    torch.int16: 'I16',
+    torch.int8: 'I8',
+    torch.uint64: 'U64',
+    torch.uint32: 'U32',
+    torch.uint16: 'U16',
+    torch.uint8: 'U8',
+    torch.bool: 'BOOL',
+}
+
+# What a state consists of: file name to JSON text, or to the tensors of a safetensors file.
+Files = dict[str, str | dict[str, Tensor]]
+
+
+def render_tree(name: str, tree: Any) -> Files:
+    """The files of a nested state, ready to be written; tensors stay where they are and are not copied.
+
+    Args:
+        name: File name without suffix.
+        tree: See :func:`save_tree`.
+
+    Raises:
+        TypeError: See :func:`save_tree`.
+    """
+    tensors: dict[str, Tensor] = {}
+    files: Files = {f'{name}.json': json.dumps(encode(tree, name, tensors))}
+    if tensors:
+        files[f'{name}.safetensors'] = tensors
+    return files
+
+
+def write_files(folder: Path, files: Files) -> None:
+    """Write what :func:`render_tree` gave, without syncing."""
+    for name, content in files.items():
+        if isinstance(content, str):
+            (folder / name).write_text(content, 'utf-8')
+        else:
+            save_tensors(folder / name, content)
 
 
 def save_tree(folder: Path, name: str, tree: Any) -> None:
@@ -31,11 +81,7 @@ def save_tree(folder: Path, name: str, tree: Any) -> None:
     Raises:
         TypeError: The tree holds something else; only a pickle could keep it, and pickles run code when they are read.
     """
-    tensors: dict[str, Tensor] = {}
-    plain = encode(tree, name, tensors)
-    if tensors:
-        save_tensors(folder / f'{name}.safetensors', tensors)
-    (folder / f'{name}.json').write_text(json.dumps(plain), 'utf-8')
+    write_files(folder, render_tree(name, tree))
 
 
 def load_tree(folder: Path, name: str) -> Any:
@@ -56,16 +102,47 @@ def load_tree(folder: Path, name: str) -> Any:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write named tensors; those that share memory (tied weights) are written once each."""
-    seen: set[int] = set()
-    separate = {}
-    for name, tensor in tensors.items():
-        # safetensors writes plain memory: no strides, no shared storage.
-        tensor = tensor.detach().cpu().contiguous()
-        memory = tensor.untyped_storage().data_ptr()
-        separate[name] = tensor.clone() if memory in seen else tensor
-        seen.add(memory)
-    save_file(separate, path)
+    """Write named tensors as a safetensors file; those that share memory (tied weights) are written once each.
+
+    Tensors go to the file one after the other, those of a device in pieces of 64 MiB, so that no copy of the whole is
+    made; the library's own writer wants all of them on the host at once. Python's lock is free while bytes are written.
+
+    Raises:
+        TypeError: A dtype the format has no name for.
+    """
+    # Wide types first: every tensor then begins at a multiple of its element size, as readers by memory map need.
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {}
+    end = 0  # bytes after the header
+    for name in names:
+        tensor = tensors[name]
+        if tensor.dtype not in _FORMAT_NAMES:
+            raise TypeError(f'{name} is {tensor.dtype}, for which safetensors has no name: convert it first')
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = dict(
+            dtype=_FORMAT_NAMES[tensor.dtype], shape=list(tensor.shape), data_offsets=[start, end]
+        )
+    text = json.dumps(header, separators=(',', ':')).encode()
+    text += b' ' * (-len(text) % 8)  # the tensors begin at a multiple of 8
+    # Unbuffered: the bytes are large already, another buffer would be another copy.
+    with open(path, 'wb', buffering=0) as file:
+        _write_all(file, memoryview(len(text).to_bytes(8, 'little') + text))
+        for name in names:
+            _write_tensor(file, tensors[name])
+
+
+def _write_tensor(file: io.RawIOBase, tensor: Tensor) -> None:
+    # As bytes: numpy has no bf16. A tensor with strides is copied, alone.
+    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    step = len(flat) if flat.device.type == 'cpu' else _STAGE
+    for start in range(0, len(flat), max(step, 1)):
+        _write_all(file, memoryview(flat[start : start + step].cpu().numpy()))
+
+
+def _write_all(file: io.RawIOBase, data: memoryview) -> None:
+    # One call writes at most 2 GiB on Linux, and less when it likes to.
+    while len(data):
+        data = data[file.write(data) :]
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from safetensors.torch import load_file, save_file
 
 from internvl_mm.engine import checkpoint
 from internvl_mm.engine.checkpoint import (
     check_files,
     check_fit,
+    derive_rng,
     get_rng,
     load_state,
     point_latest,
@@ -24,7 +25,7 @@ from internvl_mm.engine.checkpoint import (
     save_state,
     set_rng,
 )
-from internvl_mm.engine.trees import load_tree, save_tree
+from internvl_mm.engine.trees import load_tree, save_tensors, save_tree
 from internvl_mm.utils.errors import CheckpointError
 from internvl_mm.utils.states import find_state, find_states, latest_state
 
@@ -153,7 +154,7 @@ def test_errors_of_the_safetensors_writer_are_understood(
             'Error while serializing: I/O error: No space left on device (os error 28)'
         )
 
-    monkeypatch.setattr(checkpoint, 'save_tensors', full)
+    monkeypatch.setattr(checkpoint, 'write_files', full)
     with pytest.raises(CheckpointError, match='the disk is full'):
         write(tmp_path)
 
@@ -186,11 +187,40 @@ def test_damaged_states_are_refused(tmp_path: Path, damage: Any, message: str) -
         load_state(folder)
 
 
-def test_a_state_of_more_processes_is_refused(tmp_path: Path) -> None:
+def test_a_new_process_finds_no_random_state_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write(tmp_path)
-    (folder / 'meta.json').write_text(json.dumps(dict(world_size=2)))
-    with pytest.raises(CheckpointError, match='written by 2 processes and this run has 1'):
-        load_state(folder)
+    assert 'rng' in load_state(folder)
+    monkeypatch.setattr(checkpoint, 'get_rank', lambda: 1)
+    found = load_state(folder)
+    assert 'rng' not in found and 'model' in found
+    before = torch.get_rng_state()
+    states = [derive_rng(0, 5, rank)['torch'] for rank in (0, 1, 1)]
+    assert torch.equal(torch.get_rng_state(), before)  # deriving draws nothing
+    assert torch.equal(states[1], states[2]) and not torch.equal(states[0], states[1])
+
+
+def test_tensors_are_written_as_the_library_writes_them(tmp_path: Path) -> None:
+    tensors = {
+        'wide': torch.randn(3, 5),
+        'half': torch.randn(7).bfloat16(),
+        'flags': torch.tensor([True, False, True]),
+        'number': torch.tensor(3, dtype=torch.int64),
+        'empty': torch.zeros(0, 4),
+        'strided': torch.arange(12.0).view(3, 4).T,
+    }
+    save_tensors(tmp_path / 'ours.safetensors', tensors)
+    found = load_file(tmp_path / 'ours.safetensors')
+    torch.testing.assert_close(found, tensors, rtol=0, atol=0)
+    plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(plain, tmp_path / 'theirs.safetensors')
+    assert (tmp_path / 'ours.safetensors').stat().st_size == (tmp_path / 'theirs.safetensors').stat().st_size
+    tied = torch.ones(2)
+    save_tensors(tmp_path / 'tied.safetensors', dict(a=tied, b=tied))
+    assert load_file(tmp_path / 'tied.safetensors').keys() == {'a', 'b'}
+    with pytest.raises(TypeError, match='for which safetensors has no name'):
+        save_tensors(tmp_path / 'odd.safetensors', dict(a=torch.zeros(1, dtype=torch.complex128)))
 
 
 # ---- finding and keeping ----

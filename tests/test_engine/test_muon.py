@@ -36,7 +36,8 @@ def build(kind: type, **paramwise: object) -> tuple[Tower, OptimWrapper]:
 
 
 @pytest.mark.parametrize(
-    ('kind', 'paramwise'), [(MuonLayerDecay, dict(decay_rate=0.5)), (MuonPartRates, dict(lr_mult={'table': 0.1}))]
+    ('kind', 'paramwise'),
+    [(MuonLayerDecay, dict(decay_rate=0.5)), (MuonPartRates, dict(lr_mult={'table': 0.1}))],
 )
 def test_tables_of_a_vocabulary_go_to_adamw(kind: type, paramwise: dict) -> None:
     model, wrapper = build(kind, **paramwise)

@@ -13,17 +13,20 @@ from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from safetensors.torch import load_file
 
+from internvl_mm.engine.config import load_config
 from internvl_mm.engine.hooks import EMAHook
 from internvl_mm.engine.runner import Runner
-from internvl_mm.engine.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
+from internvl_mm.engine.strategies import DeepSpeedStrategy, FSDPStrategy, SingleDeviceStrategy
 from internvl_mm.engine.strategies.launch import choose_backend, join_group
 from internvl_mm.engine.strategies.sync_bn import CollectiveBatchNorm
-from internvl_mm.utils.errors import CheckpointError, ConfigError
+from internvl_mm.utils.errors import ConfigError
 from internvl_mm.utils.precision import Choice
-from tests.test_engine.tiny import tiny_config
-from tests.test_engine.two_processes import BATCH_NORM, launch, main
+from tests.test_engine.tiny import tiny_config, tiny_model
+from tests.test_engine.two_processes import BATCH_NORM, config_for, launch, main, train
 
-SHARED = ['ddp', 'zero1', 'zero2', 'zero3', 'zero3_offload']
+SHARED = ['ddp', 'zero1', 'zero2', 'zero3', 'zero3_offload', 'fsdp2']
+# One of each way to cut an optimiser: not at all, flat by group, flat by parameter, by rows.
+CUTS = ['ddp', 'zero2', 'zero3', 'fsdp2']
 # Run by one process, run by two, iterations.
 PAIRS = [*(('single', name, 6) for name in SHARED), (BATCH_NORM, BATCH_NORM, 10)]
 # Batch norm removes a constant shift of the features, so that these have no gradient but rounding errors, which AdamW
@@ -36,7 +39,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> dict[int, Path
     """Results by the number of processes: the shipped fine-tuning with every shipped strategy, over gloo."""
     folders = {processes: tmp_path_factory.mktemp(f'{processes}_processes') for processes in (1, 2)}
     main(folders[1], ['single', BATCH_NORM])
-    launch(folders[2], [*SHARED, BATCH_NORM], processes=2, repo=repo)
+    # Two processes also go on from where the one stopped.
+    (grows_from,) = (folders[1] / 'single' / 'split').glob('*/checkpoints/iter_000004')
+    launch(folders[2], [*SHARED, BATCH_NORM], processes=2, repo=repo, grows_from=grows_from)
     return folders
 
 
@@ -75,10 +80,22 @@ def test_every_strategy_resumes_exactly(runs: dict[int, Path], processes: int, n
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_is_refused(runs: dict[int, Path], work_dir: Path) -> None:
-    config = tiny_config(work_dir, strategy=dict(type=DDPStrategy), resume=str(runs[2] / 'ddp' / 'split'))
-    with pytest.raises(CheckpointError, match='written by 2 processes and this run has 1.*Start 2 processes'):
-        Runner.from_cfg(config).train()
+@pytest.mark.parametrize('name', CUTS)
+def test_one_process_goes_on_where_two_stopped(runs: dict[int, Path], tmp_path: Path, name: str) -> None:
+    expected, single = result(runs[1], 'single'), load_file(runs[1] / 'single.safetensors')
+    (state,) = (runs[2] / name / 'split').glob('*/checkpoints/iter_000004')
+    losses, runner = train(config_for('single', tmp_path, processes=1, resume=str(state)))
+    # The order of samples went on, and so did the moments of the optimiser, whichever way they had been cut.
+    assert losses == pytest.approx(expected['losses'][4:], abs=1e-4)
+    for key, tensor in runner.strategy.model_state_dict().items():
+        torch.testing.assert_close(tensor, single[key], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_one_stopped(runs: dict[int, Path]) -> None:
+    expected = result(runs[1], 'single')
+    for name in CUTS:
+        assert result(runs[2], name)['grown'] == pytest.approx(expected['losses'][4:], abs=1e-4)
 
 
 def test_one_process_is_told_apart_from_many(work_dir: Path) -> None:
@@ -178,3 +195,57 @@ def test_a_named_precision_reaches_the_task(work_dir: Path) -> None:
     runner.train()
     assert runner.strategy.task.autocast_dtype == torch.bfloat16
     assert {parameter.dtype for parameter in runner.strategy.task.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize('name', ['zero3_hierarchical', 'zeropp', 'zero3_offload'])
+def test_deepspeed_accepts_the_shipped_settings(work_dir: Path, name: str) -> None:
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    strategy = load_config(f'_base_/strategies/{name}.py').strategy.to_dict()
+    runner = Runner.from_cfg(tiny_config(work_dir, strategy=strategy))
+    runner.strategy.precision = Choice(torch.float32, 'as here')
+    settings = runner.strategy._config(3)['zero_optimization']
+    built = DeepSpeedZeroConfig(**settings)
+    assert built.stage == 3
+    assert all(getattr(built, key) == value for key, value in strategy.get('options', {}).items())
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(zero_hpz_partition_sise=8), 'zero_hpz_partition_sise is no setting .*zero_hpz_partition_size'),
+        (dict(stage=2), 'options.stage is no setting'),
+        (dict(zero_hpz_partition_size='eight'), 'DeepSpeed refuses them'),
+    ],
+)
+def test_options_of_deepspeed_are_checked(work_dir: Path, options: dict, message: str) -> None:
+    strategy = dict(type=DeepSpeedStrategy, zero_stage=3, options=options)
+    with pytest.raises(ConfigError, match=message):
+        Runner.from_cfg(tiny_config(work_dir, strategy=strategy))
+
+
+def test_fsdp_refuses_what_has_no_rows(work_dir: Path) -> None:
+    class Scalar(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(1.0))
+
+    strategy = FSDPStrategy(work_dir=str(work_dir), log_kwargs=dict(log_level='ERROR'))
+    with pytest.raises(ConfigError, match='by rows, and scale have none: use .*zero2'):
+        strategy._wrap_model(Scalar())
+
+
+def test_accumulated_gradients_are_those_of_the_big_batch(work_dir: Path) -> None:
+    found = {}
+    for name, batch, counts in (('big', 4, 1), ('accumulated', 2, 2)):
+        # No batch norm and no random layers: those see the small batch.
+        model = tiny_model(drop_path=0.0)
+        model['head'].update(norm='layer')
+        config = tiny_config(work_dir / name, model=model, optimizer='sgd')
+        config['train_dataloader']['batch_size'] = batch
+        config['param_scheduler'] = []
+        config['optim_wrapper'] = dict(config['optim_wrapper'], accumulative_counts=counts)
+        runner = Runner.from_cfg(config)
+        runner.train()
+        found[name] = runner.strategy.model_state_dict()
+    torch.testing.assert_close(found['accumulated'], found['big'], atol=1e-5, rtol=1e-4)

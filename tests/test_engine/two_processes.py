@@ -36,7 +36,13 @@ def free_port() -> int:
 
 
 def launch(
-    folder: Path, names: list[str], *, processes: int, repo: Path, module: str = 'two_processes'
+    folder: Path,
+    names: list[str],
+    *,
+    processes: int,
+    repo: Path,
+    module: str = 'two_processes',
+    grows_from: Path | str = '',
 ) -> None:
     """Run strategies one after the other; each leaves ``<name>.json`` and ``<name>.safetensors``."""
     port = free_port()
@@ -49,7 +55,11 @@ def launch(
             subprocess.Popen(
                 [sys.executable, '-m', f'tests.test_engine.{module}', str(folder), *names],
                 cwd=repo,
-                env=dict(os.environ, **{name: str(value) for name, value in who.items()}),
+                env=dict(
+                    os.environ,
+                    GROWS_FROM=str(grows_from),
+                    **{name: str(value) for name, value in who.items()},
+                ),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -119,6 +129,13 @@ def main(folder: Path, names: list[str]) -> None:
         first, _ = train(config_for(name, split, processes=processes), SaveAt(4))
         second, resumed = train(config_for(name, split, processes=processes, resume=True))
         again = resumed.strategy.model_state_dict()
+        grown = []
+        if os.environ.get('GROWS_FROM') and name in ('ddp', 'zero2', 'zero3', 'fsdp2'):
+            grown, _ = train(
+                config_for(
+                    name, folder / name / 'grown', processes=processes, resume=os.environ['GROWS_FROM']
+                )
+            )
         if get_rank() == 0:
             save_file(
                 {key: tensor.contiguous() for key, tensor in tensors.items()}, folder / f'{name}.safetensors'
@@ -127,7 +144,7 @@ def main(folder: Path, names: list[str]) -> None:
                 {key: tensor.contiguous() for key, tensor in again.items()},
                 folder / f'{name}_again.safetensors',
             )
-            result = dict(losses=losses, resumed=first + second, metrics=metrics)
+            result = dict(losses=losses, resumed=first + second, metrics=metrics, grown=grown)
             (folder / f'{name}.json').write_text(json.dumps(result))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from internvl_mm.data.datasets.guarded import GuardedDataset
-from internvl_mm.data.packing import plan_packs
+from internvl_mm.data.pack_cache import find_plan
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import DATASETS
 from internvl_mm.structures import BadSample, ChatSample
@@ -30,6 +30,8 @@ class PackedChatDataset(GuardedDataset):
         max_tokens: Most tokens of a pack.
         max_tiles: Most tiles of a pack, which bounds the memory of the vision model.
         seed: Of the plan.
+        plan_folder: Keep the plan there: the next start, as after an interruption, reads it instead of planning, which
+            takes about 13 s per million samples.
 
     Attributes:
         plan: The :class:`PackPlan`.
@@ -39,13 +41,21 @@ class PackedChatDataset(GuardedDataset):
     """
 
     def __init__(
-        self, dataset: Dataset | dict, *, max_tokens: int = 16_384, max_tiles: int = 48, seed: int = 0
+        self,
+        dataset: Dataset | dict,
+        *,
+        max_tokens: int = 16_384,
+        max_tiles: int = 48,
+        seed: int = 0,
+        plan_folder: str | None = None,
     ):
         inner: Any = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         super().__init__(name=inner.name, on_error=inner.on_error)
         self.dataset, self.seed = inner, seed
         self.max_tokens, self.max_tiles = max_tokens, max_tiles
-        self.plan = plan_packs(inner.sizes(), max_tokens=max_tokens, max_tiles=max_tiles, seed=seed)
+        self.plan = find_plan(
+            inner.sizes(), max_tokens=max_tokens, max_tiles=max_tiles, seed=seed, folder=plan_folder
+        )
         self._report_left_out()
         console.print(
             f'{self.name}: {len(inner):,} samples in {len(self):,} packs, {self.plan.token_fill:.1%} of tokens and '

@@ -6,12 +6,13 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from internvl_mm.engine.checkpoint import point_latest, prune
 from internvl_mm.engine.runner import Runner
-from internvl_mm.registry import HOOKS
+from internvl_mm.engine.savers import BackgroundSaver, Saver
+from internvl_mm.registry import HOOKS, SAVERS
 from internvl_mm.utils.errors import ConfigError, did_you_mean
 
 BEST = 'best'  # pointer file beside the states, and name in the message hub
@@ -30,9 +31,11 @@ class CheckpointHook(Hook):
         save_best: Metric that decides which state is the best, e.g. ``'digits/top1'`` or ``'digits/ema/top1'``.
         rule: Whether a ``'greater'`` or a ``'less'`` value of it is better.
         trainable_only: Leave frozen parameters out of the states.
+        saver: How states get to the disk; :class:`BackgroundSaver` when left out.
 
     Raises:
         ConfigError: ``save_best`` is not among what is evaluated during training.
+        CheckpointError: A state cannot be written; of one in the background at the next save or the end.
     """
 
     priority = 'VERY_LOW'  # a state holds what other hooks did in the same step
@@ -46,6 +49,7 @@ class CheckpointHook(Hook):
         save_best: str | None = None,
         rule: Literal['greater', 'less'] = 'greater',
         trainable_only: bool = False,
+        saver: Saver | dict | None = None,
     ):
         if interval < 1 or keep_last < 1:
             raise ConfigError(
@@ -56,10 +60,14 @@ class CheckpointHook(Hook):
         self.interval, self.by_epoch = interval, by_epoch
         self.keep_last, self.trainable_only = keep_last, trainable_only
         self.save_best, self.rule = save_best, rule
+        self.saver: Saver = SAVERS.build(saver) if isinstance(saver, dict) else saver or BackgroundSaver()
         self._last = ''  # name of the newest state
+        self._guard: Any = None
 
     def before_train(self, runner: Runner) -> None:
-        """Find a misspelt benchmark before hours of training."""
+        """Find a misspelt benchmark before hours of training; from now on no step overtakes a saver."""
+        # Of every optimiser, also those inside DeepSpeed: nothing else changes weights during training.
+        self._guard = register_optimizer_step_pre_hook(lambda *_: self.saver.settle())
         if self.save_best is None:
             return
         # Names of metrics are known only after an evaluation; that of the benchmark already now.
@@ -82,6 +90,10 @@ class CheckpointHook(Hook):
         """Save every so many epochs."""
         if self.by_epoch and self.every_n_epochs(runner, self.interval):
             self._save(runner, epoch=runner.epoch + 1, iteration=runner.iter)
+
+    def before_val(self, runner: Runner) -> None:
+        """Let nobody who evaluates other weights (averages) write into those that are being saved."""
+        self.saver.settle()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Save a new best state; an evaluation without training changes nothing."""
@@ -106,29 +118,38 @@ class CheckpointHook(Hook):
         """Save in the middle of training, right after a step, unless the step was saved anyway."""
         if self._last != _name(runner.iter + 1):
             self._save(runner, epoch=runner.epoch, iteration=runner.iter + 1)
+        # Whoever asks is about to end the process.
+        self.saver.finish()
 
     def after_train(self, runner: Runner) -> None:
-        """Save the end of training."""
+        """Save the end of training, and wait until everything is on the disk."""
         # The interval may have ended right here.
         if self._last != _name(runner.iter):
             self._save(runner, epoch=runner.epoch, iteration=runner.iter)
+        self.saver.finish()
+        self._guard.remove()
 
     def _save(self, runner: Runner, *, epoch: int, iteration: int) -> None:
         name = self._last = _name(iteration)
+        best = runner.message_hub.runtime_info.get(BEST)
+        # The best state of a resumed run may lie in the folder of the run before. Looked up now: when the saver is
+        # done, training may have found another.
+        ours = [best['state']] if best and best['run'] == _run(runner) else []
+
+        def tidy(state: Path) -> None:
+            # Before anything is deleted: a pointer to a state that is gone helps nobody.
+            if ours == [name]:
+                point_latest(state, name=BEST)
+            prune(state.parent, keep_last=self.keep_last, protected=ours)
+
         runner.save_checkpoint(
             str(runner.checkpoint_dir),
             name,
             meta=dict(epoch=epoch, iter=iteration),
             trainable_only=self.trainable_only,
+            saver=self.saver,
+            done=tidy,
         )
-        if is_main_process():
-            best = runner.message_hub.runtime_info.get(BEST)
-            # The best state of a resumed run may lie in the folder of the run before.
-            ours = [best['state']] if best and best['run'] == _run(runner) else []
-            # Before anything is deleted: a pointer to a state that is gone helps nobody.
-            if ours == [name]:
-                point_latest(runner.checkpoint_dir / name, name=BEST)
-            prune(runner.checkpoint_dir, keep_last=self.keep_last, protected=ours)
 
 
 def _name(iteration: int) -> str:

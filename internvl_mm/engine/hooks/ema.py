@@ -15,6 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from internvl_mm.engine.loops import BenchmarkLoop
 from internvl_mm.registry import HOOKS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
+from internvl_mm.utils.parameters import local_part
 
 from ._runner import statistics_of, task_of
 
@@ -35,7 +36,7 @@ class EMAHook(Hook):
         decay: Weight of the past.
 
     Raises:
-        ConfigError: ``decay`` is not within 0 and 1, or parameters are partitioned (ZeRO-3).
+        ConfigError: ``decay`` is not within 0 and 1, or parameters are partitioned (ZeRO-3, FSDP).
         CheckpointError: A resumed training state has no average, or one of other tensors.
 
     Source: timm's ModelEma with decay 0.998, as in the published linear probes.
@@ -127,9 +128,9 @@ class EMAHook(Hook):
 def averaged_tensors(task: nn.Module) -> dict[str, Tensor]:
     """Trainable parameters and float buffers of a task that belong into checkpoints."""
     parameters = {name: p for name, p in task.named_parameters() if p.requires_grad}
-    if any(hasattr(parameter, 'ds_tensor') for parameter in parameters.values()):
+    if any(local_part(parameter) is not parameter for parameter in parameters.values()):
         raise ConfigError(
-            'EMAHook needs whole parameters and ZeRO-3 partitions them: use zero2, or drop EMAHook'
+            'EMAHook needs whole parameters and ZeRO-3 and FSDP partition them: use zero2, or drop EMAHook'
         )
     return parameters | statistics_of(task)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from internvl_mm.registry import HOOKS
 from internvl_mm.utils.errors import ConfigError
-from internvl_mm.utils.parameters import numel
+from internvl_mm.utils.parameters import local_part, numel
 
 from ._runner import task_of
 
@@ -82,8 +82,7 @@ def _bit_sums(task: nn.Module) -> dict[str, int]:
     sums: dict[str, Tensor] = {}
     for name, parameter in task.named_parameters():
         if not parameter.requires_grad:
-            # ZeRO-3 keeps this process's slice here; the parameter itself is empty between uses.
-            data = getattr(parameter, 'ds_tensor', parameter).detach().contiguous()
+            data = local_part(parameter).detach().contiguous()
             # int64 may wrap around, which changes nothing: equal bits give equal sums.
             sums[name] = data.view(-1).view(_INTEGERS[data.element_size()]).sum(dtype=torch.int64)
     # one transfer from the device instead of one per parameter

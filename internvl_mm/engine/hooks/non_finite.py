@@ -12,6 +12,7 @@ from mmengine.dist import all_gather_object, all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import FlexibleRunner
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from internvl_mm.evaluation.report import NON_FINITE
 from internvl_mm.registry import HOOKS
@@ -149,6 +150,8 @@ class NonFiniteHook(Hook):
         if self._bad is None and parameters:
             # One fused norm and one transfer per step; which parameter it was is looked up only when it happened.
             norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+            # FSDP's is a sum that its processes have not yet exchanged.
+            norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
             if not torch.isfinite(norm).item():
                 # DDP has averaged: every process sees the same and skips, too.
                 named = task_of(runner).named_parameters()

@@ -1,6 +1,6 @@
 """Where and in which precision a run happens.
 
-``DeepSpeedStrategy`` takes seconds to import and is so only when asked for.
+``DeepSpeedStrategy`` and ``FSDPStrategy`` take seconds to import and are so only when asked for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from .ddp import DDPStrategy
 from .single_device import SingleDeviceStrategy
 
-__all__ = ['DDPStrategy', 'DeepSpeedStrategy', 'SingleDeviceStrategy']
+__all__ = ['DDPStrategy', 'DeepSpeedStrategy', 'FSDPStrategy', 'SingleDeviceStrategy']
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from .deepspeed import DeepSpeedStrategy
 
         return DeepSpeedStrategy
+    if name == 'FSDPStrategy':
+        from .fsdp import FSDPStrategy
+
+        return FSDPStrategy
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -10,25 +10,45 @@ from typing import Any, Literal
 
 import deepspeed
 import torch
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from mmengine._strategy import BaseStrategy
 from mmengine._strategy.deepspeed import DeepSpeedOptimWrapper, MMDeepSpeedEngineWrapper
 from mmengine.device import get_device
 from mmengine.logging import MessageHub
 from mmengine.optim import BaseOptimWrapper
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from internvl_mm.engine.partition import Segment
 from internvl_mm.registry import STRATEGIES
-from internvl_mm.utils.errors import CheckpointError, ConfigError
+from internvl_mm.utils.errors import ConfigError, did_you_mean
 from internvl_mm.utils.precision import Precision
 
 from .base import StrategyMixin
 from .launch import choose_backend
 from .sync_bn import synchronise_batch_norms
 
+# What DeepSpeed's engine counts: updates, samples, batches.
+_COUNTERS = ('global_steps', 'global_samples', 'micro_steps')
+
 
 def _whole(parameter: nn.Parameter, **options: Any) -> contextlib.AbstractContextManager:
     """Gather one parameter of ZeRO-3. Of several at once DeepSpeed waits for the last only, which is a race on gloo."""
     return deepspeed.zero.GatheredParameters([parameter], **options)
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    # DeepSpeed would find them as well, but only after the model was built.
+    fields = DeepSpeedZeroConfig.model_fields
+    for name in options:
+        if name not in fields or name == 'stage':
+            hint = did_you_mean(name, fields)
+            raise ConfigError(f'strategy.options.{name} is no setting of zero_optimization.{hint}')
+    try:
+        DeepSpeedZeroConfig(**options)
+    except ValidationError as error:
+        raise ConfigError(f'strategy.options={options}: DeepSpeed refuses them: {error}') from error
+    return options
 
 
 class ZeroOptimWrapper(DeepSpeedOptimWrapper):
@@ -62,9 +82,14 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         offload: Keep the optimiser states, in stage 3 also the parameters, in main memory.
         precision: ``'auto'``, ``'fp32'``, ``'bf16'`` or ``'fp16'``.
         sync_batch_norm: Batch norms see the global batch.
+        options: More settings of DeepSpeed's ``zero_optimization``, under its own names, such as
+            ``zero_hpz_partition_size``.
         train_micro_batch_size_per_gpu: Batch size of a process; the runner gives it.
 
-    Source: Rajbhandari et al. 2020, "ZeRO" (arXiv 1910.02054).
+    Raises:
+        ConfigError: An unknown stage, or options DeepSpeed does not know.
+
+    Source: Rajbhandari et al. 2020, "ZeRO" (arXiv 1910.02054); Wang et al. 2023, "ZeRO++" (arXiv 2306.10209).
     """
 
     def __init__(
@@ -74,6 +99,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         offload: bool = False,
         precision: Precision = 'auto',
         sync_batch_norm: bool = True,
+        options: dict[str, Any] | None = None,
         train_micro_batch_size_per_gpu: int = 1,
         **kwargs: Any,
     ):
@@ -84,6 +110,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         super().__init__(precision=precision, **kwargs)
         self.zero_stage = zero_stage
         self._offload = offload
+        self._options = _known(options or {})
         self._sync_batch_norm = sync_batch_norm
         self._batch_size = train_micro_batch_size_per_gpu
         self._clip_norm = 0.0
@@ -156,7 +183,8 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         return MMDeepSpeedEngineWrapper(model=engine)
 
     def _config(self, stage: int) -> dict[str, Any]:
-        zero: dict[str, Any] = dict(stage=stage)
+        # Without stages (evaluation) there is nothing the options could be about.
+        zero: dict[str, Any] = dict(self._options if stage else {}, stage=stage)
         if self._offload and stage:
             zero['offload_optimizer'] = dict(device='cpu')
             if stage == 3:
@@ -248,7 +276,37 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         finally:
             outer._clear_fp32_optimizer_param_groups()
 
-    def optim_state_dict(self) -> dict[str, Any]:
+    def _segments(self, inner: torch.optim.Optimizer) -> list[Segment]:
+        names = {id(parameter): name for name, parameter in self.task.named_parameters()}
+        places = {id(t): index for index, t in enumerate(p for g in inner.param_groups for p in g['params'])}
+        outer, segments = self.engine.optimizer, []
+        if self.zero_stage == 3:
+            # A flat tensor per sub-group: this process's part of each of its parameters, all of the same size.
+            for parameters, flat in zip(outer.fp16_groups, outer.fp32_partitioned_groups_flat):
+                offset = 0
+                for parameter in parameters:
+                    share = parameter.ds_tensor.ds_numel
+                    start = share * self.rank
+                    length = min(share, parameter.ds_numel - start)  # the last parts are padded
+                    if length > 0:
+                        segments.append(
+                            Segment(places[id(flat)], offset, names[id(parameter)], start, length)
+                        )
+                    offset += share
+            return segments
+        # All parameters of a group one after the other, cut into equal parts.
+        for index, (group, size) in enumerate(zip(outer.round_robin_bit16_groups, outer.partition_size)):
+            begin, offset = int(size) * self.rank, 0
+            for parameter in group:
+                first, last = max(offset, begin), min(offset + parameter.numel(), begin + int(size))
+                if first < last:
+                    segments.append(
+                        Segment(index, first - begin, names[id(parameter)], first - offset, last - first)
+                    )
+                offset += parameter.numel()
+        return segments
+
+    def _shared_optimizer_state(self) -> dict[str, Any]:
         """What all processes share: the layout of the partition."""
         return dict(zero_stage=self.zero_stage)
 
@@ -258,26 +316,21 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
             return state
         with self._inner_optimizer() as inner:
             # Parameters are fp32 everywhere, so the partition's copies are in the model file already.
-            shard = dict(optimizer=inner.state_dict())
-        counters = {
-            name: getattr(self.engine, name) for name in ('global_steps', 'global_samples', 'micro_steps')
-        }
+            shard = dict(
+                optimizer=inner.state_dict(), segments=[list(segment) for segment in self._segments(inner)]
+            )
+        counters = {name: getattr(self.engine, name) for name in _COUNTERS}
         scaler = getattr(self.engine.optimizer, 'torch_autocast_gradscaler', None)
         return dict(
             state, shard=dict(shard, counters=counters, scaler=scaler.state_dict() if scaler else None)
         )
 
-    def _load_optimizer(self, checkpoint: dict[str, Any], state: Path) -> None:
-        shared, shard = checkpoint.pop('optimizer', None), checkpoint.pop('shard', None)
-        if shared is None or shard is None:
-            raise CheckpointError(
-                f'{state} holds weights only: resume from an iter_* state, or start from it with load_from'
-            )
-        if shared['zero_stage'] != self.zero_stage:
-            raise CheckpointError(
-                f'{state} was written with zero_stage={shared["zero_stage"]} and this run has {self.zero_stage}: '
-                'resume with the same stage, or start from its weights with load_from'
-            )
+    def _fits(self, meta: dict[str, Any], saved: dict[str, Any]) -> bool:
+        return saved.get('zero_stage') == self.zero_stage and meta['world_size'] == self.world_size
+
+    def _load_own_optimizer(self, saved: dict[str, Any], shard: dict[str, Any] | None) -> None:
+        if shard is None:
+            raise KeyError(f'no shard of process {self.rank}')
         with self._inner_optimizer() as inner:
             inner.load_state_dict(shard['optimizer'])
         # DeepSpeed decides by micro_steps when an accumulation is complete.
@@ -285,3 +338,12 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
             setattr(self.engine, name, value)
         if shard['scaler'] is not None:
             self.engine.optimizer.torch_autocast_gradscaler.load_state_dict(shard['scaler'])
+
+    def _load_converted_optimizer(self, state: Path, meta: dict[str, Any]) -> None:
+        super()._load_converted_optimizer(state, meta)
+        # As after so many batches of its own.
+        batches = meta['iter']
+        updates = batches // self._accumulative_counts
+        counts = (updates, updates * self.engine.train_batch_size(), batches)
+        for name, value in zip(_COUNTERS, counts):
+            setattr(self.engine, name, value)

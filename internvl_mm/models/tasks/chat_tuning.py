@@ -137,8 +137,11 @@ class ChatTuning(BaseTask):
         self._check_tokenizer()  # before weights are read, which may take minutes
         self.chat.init_weights()
         # A second call loads weights again, but adapters are in already.
-        if self._adapted:
-            return
+        if not self._adapted:
+            self.adapt()
+
+    def adapt(self) -> None:
+        """Freeze, put adapters in and choose what is recomputed, as the settings of the parts say; once."""
         language = self.chat.language_model
         blocks = dict(
             vision_model=list(self.chat.vision_model.encoder.layers),

@@ -91,7 +91,7 @@ def test_decay_out_of_range(decay):
 def test_partitioned_parameters():
     task = tiny_task()
     task.head.linear.weight.ds_tensor = torch.zeros(1)
-    with pytest.raises(ConfigError, match='ZeRO-3 partitions them: use zero2'):
+    with pytest.raises(ConfigError, match='ZeRO-3 and FSDP partition them: use zero2'):
         averaged_tensors(task)
 
 

@@ -1,0 +1,101 @@
+"""Which state a run goes on from, and whether it can go on in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from internvl_mm.utils.console import console
+from internvl_mm.utils.errors import CheckpointError
+from internvl_mm.utils.states import find_state
+
+from .checkpoint import read_meta, sound_state
+
+
+def choose_state(work_dir: str, resume: bool | str) -> str | None:
+    """The training state to resume from, ``None`` to start from the beginning.
+
+    Args:
+        work_dir: Where ``True`` and ``'auto'`` look.
+        resume: Of the runner.
+
+    Raises:
+        CheckpointError: The path that was given holds no state, or only damaged ones.
+    """
+    if not resume:
+        return None
+    if isinstance(resume, str) and resume != 'auto':
+        return str(sound_state(resume) or find_state(resume))
+    state = sound_state(work_dir)
+    if state is None:
+        console.print(f'nothing to resume in {work_dir}: starting from the beginning')
+    return None if state is None else str(state)
+
+
+def seed_of(randomness: dict | None, resume: str | None) -> dict[str, Any]:
+    """The seed of the run: of the state it resumes from, of the config, or drawn by mmengine.
+
+    Raises:
+        CheckpointError: The config's is another than the state's, so that the order of samples would change.
+    """
+    randomness = dict(randomness or {})
+    if resume is not None:
+        seed = read_meta(Path(resume))['seed']
+        if randomness.get('seed', seed) not in (seed, None):
+            raise CheckpointError(
+                f'{resume} was written with seed {seed} and the config has randomness.seed={randomness["seed"]}, '
+                f'so the order of samples would change: set randomness.seed={seed}, '
+                'or start from its weights with load_from'
+            )
+        randomness['seed'] = seed
+    return dict(dict(seed=None), **randomness)
+
+
+def order_facts(loader: Any, *, world_size: int, by_epoch: bool) -> dict[str, Any]:
+    """What decides which samples a step takes, for a state's meta.
+
+    Args:
+        loader: Training data.
+        world_size: Processes.
+        by_epoch: Whether the loop counts epochs, whose lengths then matter.
+    """
+    # Samplers deal a global order out in turns, so that the k-th step takes positions k·G to (k+1)·G of it.
+    facts: dict[str, Any] = dict(samples=len(loader.dataset))
+    if loader.batch_size is not None:
+        facts['global_batch'] = loader.batch_size * world_size
+    if by_epoch:
+        facts['steps_per_epoch'] = len(loader)
+    return facts
+
+
+def check_order(meta: Mapping[str, Any], own: Mapping[str, Any], state: str) -> None:
+    """Compare :func:`order_facts` of a state with the run's.
+
+    Raises:
+        CheckpointError: The run would go on at another place of the order; says what to set.
+    """
+    saved = meta.get('order', {})
+    ways_out = dict(
+        samples='give it the same data',
+        global_batch='set train_dataloader.batch_size = the saved global batch / number of processes',
+        steps_per_epoch='set train_dataloader.drop_last=True, which makes epochs equally long on any number of '
+        'processes, from the beginning of training',
+    )
+    for fact, way_out in ways_out.items():
+        if fact in saved and fact in own and saved[fact] != own[fact]:
+            raise CheckpointError(
+                f'{state} was written with {fact}={saved[fact]} and this run has {own[fact]}, so that it would go on '
+                f'at another place of the order of samples: {way_out}, or start from its weights with load_from'
+            )
+
+
+def sources_of(settings: Any, place: str = '') -> dict[str, str]:
+    """Settings that name weights (``load_from``, ``pretrained…``) and their values, by dotted name."""
+    found: dict[str, str] = {}
+    for name, value in settings.items() if isinstance(settings, Mapping) else ():
+        where = f'{place}.{name}' if place else str(name)
+        if isinstance(value, str) and (name == 'load_from' or str(name).startswith('pretrained')):
+            found[where] = value
+        found |= sources_of(value, where)
+    return found

@@ -1,0 +1,99 @@
+"""Plans against what a real model of middle size keeps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch.optim import AdamW
+
+from internvl_mm.engine.config import load_config
+from internvl_mm.engine.dry_run import SavedBytes
+from internvl_mm.engine.memory_plan import plan_rows, read_sizes
+from internvl_mm.registry import MODELS
+from internvl_mm.structures import ImageSample
+from internvl_mm.utils.errors import ConfigError
+from tests.test_engine.tiny import tiny_config, tiny_model
+
+IMAGES, WIDTH, DEPTH = 8, 128, 6
+
+
+def config(**backbone: object) -> Config:
+    model = tiny_model(width=WIDTH, depth=DEPTH, drop_path=0.0)
+    model['backbone'].update(image_size=112, **backbone)
+    settings = tiny_config('unused', model=model)
+    settings['train_dataloader']['batch_size'] = IMAGES
+    return Config(settings)
+
+
+def trained(cfg: Config) -> tuple[torch.nn.Module, int, AdamW]:
+    """The real model after one step, and the bytes autograd kept for it."""
+    task = MODELS.build(cfg.model)
+    optimizer = AdamW(task.parameters())
+    samples = [ImageSample.labelled(i % 3, dataset='tiny', index=i) for i in range(IMAGES)]
+    images = [torch.randint(256, (3, 112, 112), dtype=torch.uint8) for _ in range(IMAGES)]
+    batch = task.data_preprocessor(dict(inputs=images, data_samples=samples), True)
+    with SavedBytes(task) as saved:
+        losses = task(**batch, mode='loss')
+    losses['loss'].backward()
+    optimizer.step()
+    return task, saved.total, optimizer
+
+
+def test_predictions_are_within_a_tenth_of_what_is_measured() -> None:
+    cfg = config()
+    task, activations, optimizer = trained(cfg)
+    plan = read_sizes(cfg, precision=None).memory('ddp', 1)
+    assert plan.weights == sum(p.nbytes for p in task.parameters())
+    assert plan.gradients == sum(p.grad.nbytes for p in task.parameters())
+    moments = [t for kept in optimizer.state.values() for t in kept.values() if t.ndim]
+    assert plan.optimizer == sum(t.nbytes for t in moments)
+    assert plan.activations == pytest.approx(activations, rel=0.1)
+
+
+def test_recomputation_keeps_inputs_and_one_block() -> None:
+    whole, less = (read_sizes(config(gradient_checkpointing=on), precision=None) for on in (False, True))
+    (tower,) = less.towers
+    assert tower.input_bytes == IMAGES * 65 * WIDTH * 4  # 64 patches and the class token
+    assert less.activations == DEPTH * tower.input_bytes + tower.block_bytes
+    assert whole.activations == DEPTH * tower.block_bytes
+
+
+def test_strategies_share_what_they_say() -> None:
+    sizes = read_sizes(config())
+    rows = {(row[0], row[1]): row[2:] for row in plan_rows(sizes, [1, 4])}
+    weights, gradients, optimizer = rows['ddp', 1][:3]
+    assert rows['ddp', 4][:3] == (weights, gradients, optimizer)
+    assert rows['zero1', 4][:3] == (weights, gradients, optimizer / 4)
+    assert rows['zero2', 4][:3] == (weights, gradients / 4, optimizer / 4)
+    assert rows['zero3', 4][:3] == rows['fsdp2', 4][:3] == (weights / 4, gradients / 4, optimizer / 4)
+    assert rows['zero3_offload', 4][0] == rows['zero3_offload', 4][2] == 0
+    assert rows['zero3_offload', 4][-1] == pytest.approx(weights + optimizer)  # one host of 4 GPUs
+
+
+def test_chat_models_are_planned_at_their_longest_row() -> None:
+    cfg = load_config('chat/finetune_internvl2_1b.py')
+    sizes = read_sizes(cfg)
+    vision, text = sizes.towers
+    assert not vision.trains and vision.activations == 0  # frozen
+    assert (text.blocks, text.recomputed) == (24, True)
+    batch = cfg.train_dataloader.batch_size
+    assert text.input_bytes == 4 * batch * 4096 * 896
+    # 0.49 B of the language model, 0.30 B of the vision tower, 4 bytes each.
+    assert sizes.memory('ddp', 1).weights / 4 == pytest.approx(0.94e9, rel=0.02)
+
+
+def test_models_without_blocks_are_refused() -> None:
+    cfg = config()
+    cfg.model = dict(type='torch.nn.Linear', in_features=1, out_features=1)
+    with pytest.raises(ConfigError, match='Linear cannot be planned.*--dry-run'):
+        read_sizes(cfg)
+
+
+def test_the_door_prints_a_table_and_how_it_was_computed(capsys: pytest.CaptureFixture) -> None:
+    from tools.plan import main
+
+    assert main(['classification/finetune_intern_vit_300m_448px_in1k_448.py', '--gpus', '2', '4']) == 0
+    told = capsys.readouterr().out
+    assert 'zero3' in told and 'weights 4·P' in told
+    assert main(['no_such_config.py']) == 2

@@ -1,0 +1,100 @@
+"""States written in the background: the same bytes, a bounded wait, and no error lost."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from internvl_mm.engine import savers
+from internvl_mm.engine.checkpoint import check_files, render_state
+from internvl_mm.engine.hooks import CheckpointHook, EMAHook
+from internvl_mm.engine.runner import Runner
+from internvl_mm.engine.savers import BackgroundSaver, Saver
+from internvl_mm.engine.trees import load_tree
+from internvl_mm.utils.errors import CheckpointError
+from tests.test_engine.tiny import tiny_config
+
+
+def files() -> dict[str, Any]:
+    return render_state(dict(model=dict(a=torch.ones(3)), meta=dict(iter=1)), {})
+
+
+def test_states_hold_the_bytes_of_their_step(work_dir: Path) -> None:
+    written = {}
+    for kind in (Saver, BackgroundSaver):
+        hook = dict(type=CheckpointHook, interval=1, keep_last=10, saver=dict(type=kind))
+        config = tiny_config(work_dir / kind.__name__, custom_hooks=[dict(type=EMAHook), hook])
+        # Evaluations put averages into the weights, which must not get into a state that is being written.
+        config.update(val_benchmarks=['tiny'])
+        runner = Runner.from_cfg(config)
+        runner.train()
+        states = sorted(runner.checkpoint_dir.glob('iter_*'))
+        assert len(states) == 10
+        for state in states:
+            check_files(state)
+        written[kind] = {
+            f'{file.parent.name}/{file.name}': file.read_bytes()
+            for state in states
+            for file in state.glob('*.safetensors')
+            if not file.name.startswith('message_hub')  # times
+        }
+        assert (runner.checkpoint_dir / 'latest').read_text() == 'iter_000010\n'
+        meta = load_tree(states[0], 'meta')
+        assert meta['order'] == dict(samples=20, global_batch=4, steps_per_epoch=5)
+    assert written[Saver] == written[BackgroundSaver]
+
+
+def test_training_goes_on_while_the_disk_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, done = threading.Event(), []
+
+    def slow(folder: Path, files: Any, *, group: Any, copied: Any) -> None:
+        copied()
+        assert disk.wait(10)
+
+    monkeypatch.setattr(savers, 'write_state', slow)
+    saver = BackgroundSaver()
+    saver.settle()  # nothing is on its way
+    saver.save(tmp_path / 'iter_1', files(), done.append)
+    saver.settle()  # the system has the bytes, the disk has not
+    assert done == []
+    disk.set()
+    saver.finish()
+    assert done == [tmp_path / 'iter_1']
+
+
+def test_a_step_waits_until_the_weights_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = threading.Event()
+
+    def slow(folder: Path, files: Any, *, group: Any, copied: Any) -> None:
+        assert taken.wait(10)
+        copied()
+
+    monkeypatch.setattr(savers, 'write_state', slow)
+    saver = BackgroundSaver()
+    saver.save(tmp_path / 'iter_1', files(), lambda path: None)
+    step = threading.Thread(target=saver.settle)
+    step.start()
+    step.join(0.1)
+    assert step.is_alive()
+    taken.set()
+    step.join(10)
+    assert not step.is_alive()
+    saver.finish()
+
+
+def test_errors_of_the_background_are_raised_later(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / 'file').write_text('')
+    saver = BackgroundSaver()
+    saver.save(tmp_path / 'file' / 'iter_1', files(), lambda path: None)
+    saver.settle()  # an error lets the training go on, too
+    with pytest.raises(CheckpointError, match='was not written'):
+        saver.save(tmp_path / 'iter_2', files(), lambda path: None)
+    assert 'was not written' in capsys.readouterr().out
+    saver.save(tmp_path / 'file' / 'iter_3', files(), lambda path: None)
+    with pytest.raises(CheckpointError, match='iter_3 was not written'):
+        saver.finish()
+    saver.finish()  # told once
