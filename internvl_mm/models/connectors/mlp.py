@@ -124,6 +124,9 @@ class QueryGlue(BaseConnector):
     Source: Chen et al. 2023 (arXiv 2312.14238), section 4.4; 96 queries and 576 patches make 672 tokens.
     """
 
+    # The QLLaMA was trained on the output of the whole tower, whichever state the patches are taken from.
+    reads_last = True
+
     def __init__(
         self, in_dim: int, out_dim: int, *, grid: int, query_former: dict | nn.Module, depth: int = 2
     ):
@@ -139,7 +142,7 @@ class QueryGlue(BaseConnector):
         self.patch_mlp = nn.Sequential(*llava_mlp(in_dim, out_dim, depth))
         self.tokens_per_tile, self.out_dim = former.num_queries + grid * grid, out_dim
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map ``[B, 1+N, C]`` to ``[B, Q+N, H]``, queries first."""
-        queries = self.query_mlp(self.query_former(tokens))
+    def forward(self, tokens: Tensor, last: Tensor | None = None) -> Tensor:
+        """Map ``[B, 1+N, C]`` to ``[B, Q+N, H]``, queries first; these look at ``last`` when it is another state."""
+        queries = self.query_mlp(self.query_former(tokens if last is None else last))
         return torch.cat([queries, self.patch_mlp(tokens[:, 1:])], dim=1)

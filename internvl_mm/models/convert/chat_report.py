@@ -156,7 +156,8 @@ def _write_native(model: InternVLChatModel, source: Path, target: Path) -> tuple
     tokenizer = AutoTokenizer.from_pretrained(source)
     native = to_native(model, tokenizer.convert_tokens_to_ids(IMG_CONTEXT))
     native.save_pretrained(target)
-    if isinstance(tokenizer, InternLM2Tokenizer):
+    # Llama's own is read by transformers as it is.
+    if type(tokenizer) is InternLM2Tokenizer:
         tokenizer = as_fast_tokenizer(tokenizer)
     # Saved and read once more: only loading turns these names into attributes.
     tokenizer.save_pretrained(target)
