@@ -1,4 +1,4 @@
-"""Pretraining of InternVL-Chat-V1-5: vision and projector, language model frozen; published with 100 steps of warm-up.
+"""Pretraining of InternVL-Chat-V1-5: vision and projector, language model frozen.
 
 Command: torchrun --nproc-per-node 8 tools/train.py configs/chat/pretrain_internvl_chat_v1_5.py --launcher pytorch
 Hardware: 256 GPUs of 80 GB, global batch 2048 (4 per GPU).
@@ -14,7 +14,7 @@ with read_base():
     from .._base_.models.chat.internvl_chat_v1_5 import model as _chat
     from .._base_.models.chat_tuning import *
     from .._base_.runtime import *
-    from .._base_.schedules.chat_1e import *
+    from .._base_.schedules.chat_pretrain_1e import *
     from .._base_.strategies.zero3 import *
 
 model.update(chat=_chat, tokenizer='pretrained/internlm2-chat-20b', add_tokens=True)

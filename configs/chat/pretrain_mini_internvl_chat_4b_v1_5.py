@@ -1,4 +1,4 @@
-"""Pretraining of Mini-InternVL-Chat-4B-V1-5: projector, language model frozen; published with 100 steps of warm-up.
+"""Pretraining of Mini-InternVL-Chat-4B-V1-5: projector, language model frozen.
 
 Command: torchrun --nproc-per-node 8 tools/train.py configs/chat/pretrain_mini_internvl_chat_4b_v1_5.py --launcher pytorch
 Hardware: 128 GPUs of 80 GB, global batch 2048 (8 per GPU).
@@ -14,7 +14,7 @@ with read_base():
     from .._base_.models.chat.mini_internvl_chat_4b_v1_5 import model as _chat
     from .._base_.models.chat_tuning import *
     from .._base_.runtime import *
-    from .._base_.schedules.chat_1e import *
+    from .._base_.schedules.chat_pretrain_1e import *
     from .._base_.strategies.zero1 import *
 
 model.update(chat=_chat, tokenizer='pretrained/Phi-3-mini-128k-instruct', add_tokens=True)

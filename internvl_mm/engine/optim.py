@@ -189,3 +189,25 @@ class CosineAfterWarmup(CosineAbsolute):
         share = min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
         cosine = 0.5 * (1 + math.cos(math.pi * share))
         return [self.eta_min + (base - self.eta_min) * cosine for base in self.base_values]
+
+
+@PARAM_SCHEDULERS.register_module()
+class CosineAfterSteps(CosineAfterWarmup):
+    """:class:`CosineAfterWarmup` whose warm-up is a number of steps, however long an epoch is.
+
+    Args:
+        optimizer: See :class:`CosineAbsolute`.
+        options: See :class:`CosineAbsolute`; ``end`` alone is written in epochs.
+    """
+
+    @classmethod
+    def build_iter_from_epoch(
+        cls, *args: Any, warmup: float, end: int, by_epoch: bool = True, epoch_length: int, **kwargs: Any
+    ) -> CosineAbsolute:
+        """Build from steps of warm-up and epochs of training."""
+        total = end * epoch_length
+        # A trial on little data is shorter than the warm-up of the recipe.
+        share = min(warmup, total) / epoch_length
+        return super().build_iter_from_epoch(
+            *args, warmup=share, end=end, by_epoch=by_epoch, epoch_length=epoch_length, **kwargs
+        )

@@ -86,8 +86,8 @@ class ChatParts:
         """Visual tokens of a tile."""
         return self.mlp1.tokens_per_tile
 
-    def vision_tokens(self, pixel_values: Tensor) -> Tensor:
-        """The selected hidden state of tiles ``[M, 3, S, S]``: ``[M, 1+N, C]``, class token first."""
+    def vision_tokens(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """The selected and the last hidden state of tiles ``[M, 3, S, S]``: ``[M, 1+N, C]``, class token first."""
         embeddings = self.vision_model.embeddings
         weight = embeddings.patch_embedding.weight
         # Offloaded weights are on the meta device until their hook runs, which then moves the pixels too.
@@ -96,17 +96,24 @@ class ChatParts:
         depth = len(self.vision_model.encoder.layers)
         # A range turns -1 into depth and refuses what does not exist.
         selected = range(depth + 1)[self.select_layer]
-        return self.vision_model.encoder(tokens, (0, 0), keep=(selected,))[selected]
+        last = depth if self.mlp1.reads_last else selected
+        states = self.vision_model.encoder(tokens, (0, 0), keep=(selected, last))
+        return states[selected], states[last]
 
     def extract_feature(self, pixel_values: Tensor) -> Tensor:
         """Visual tokens ``[M, T, H]`` of tiles ``[M, 3, S, S]``, as the language model reads them."""
-        tokens = self.vision_tokens(pixel_values)
-        return self.mlp1(tokens.to(next(self.mlp1.parameters()).device))
+        device = next(self.mlp1.parameters()).device
+        return self.project(*(state.to(device) for state in self.vision_tokens(pixel_values)))
+
+    def project(self, tokens: Tensor, last: Tensor) -> Tensor:
+        """Visual tokens ``[M, T, H]`` of the two states :meth:`vision_tokens` gives."""
+        return self.mlp1(tokens, last) if self.mlp1.reads_last else self.mlp1(tokens)
 
     def embed(self, input_ids: Tensor, visual: Tensor | None) -> Tensor:
         """Embedded text ``[B, L, H]`` with visual tokens ``[M, T, H]`` in their places."""
         embedding = self.language_model.get_input_embeddings()
-        embeddings = embedding(input_ids.to(embedding.weight.device))
+        # Places of visual tokens may have no row (LLaVA's are negative): whatever stands there is overwritten.
+        embeddings = embedding(input_ids.to(embedding.weight.device).clamp(min=0))
         if visual is None:
             return embeddings
         if self.img_context_token_id is None:

@@ -31,7 +31,7 @@ from .chat_prompt import (
 
 
 @dataclass(frozen=True)
-class _Prompt:
+class Prompt:
     """A conversation to continue, the tiles of each of its images, and what frames it."""
 
     turns: list[Turn]
@@ -112,7 +112,7 @@ class ChatGeneration(ChatParts):
         if history is None and pixel_values is not None and IMAGE not in question:
             question = f'{IMAGE}\n{question}'
         turns = [*(history or []), (question, None)]
-        prompt = _Prompt(turns, tiles, template, system_message)
+        prompt = Prompt(turns, tiles, template, system_message)
         [text] = self._answer(tokenizer, pixel_values, [prompt], generation_config, image_tokens)
         answer = answer_of(text, template)
         if verbose:
@@ -169,7 +169,7 @@ class ChatGeneration(ChatParts):
             for question, turns, counts in zip(questions, histories, tiles, strict=True)
         ]
         prompts = [
-            _Prompt([*turns, (question, None)], counts, template, system_message)
+            Prompt([*turns, (question, None)], counts, template, system_message)
             for question, turns, counts in zip(asked, histories, tiles, strict=True)
         ]
         texts = self._answer(tokenizer, pixel_values, prompts, generation_config, image_tokens)
@@ -186,7 +186,7 @@ class ChatGeneration(ChatParts):
         self,
         tokenizer: Any,
         pixel_values: Tensor | None,
-        prompts: list[_Prompt],
+        prompts: list[Prompt],
         settings: Settings,
         image_tokens: ImageTokens,
     ) -> list[str]:
@@ -201,20 +201,18 @@ class ChatGeneration(ChatParts):
             )
         # Last, because the published chat replaces the caller's end token by the template's, too.
         options = {**given, 'eos_token_id': self._stop_id(tokenizer)}
-        options.setdefault('pad_token_id', tokenizer.pad_token_id)
-        self.img_context_token_id = token_id(tokenizer, image_tokens[2])
-        if len(ids) == 1:  # needs no padding token
-            inputs = {
-                'input_ids': torch.tensor(ids),
-                'attention_mask': torch.ones(1, len(ids[0]), dtype=torch.long),
-            }
-        else:
-            # At the left: every prompt ends in the last column, where its answer begins.
-            inputs = tokenizer.pad({'input_ids': ids}, padding_side='left', return_tensors='pt')
+        pad = options.setdefault('pad_token_id', tokenizer.pad_token_id)
+        if pad is None:  # as Llama's tokenizer: what stands where nothing is read does not matter
+            pad = options['pad_token_id'] = options['eos_token_id']
+        self.img_context_token_id = self.context_id(tokenizer, image_tokens[2])
+        # At the left: every prompt ends in the last column, where its answer begins.
+        length = max(map(len, ids))
+        rows = torch.tensor([[pad] * (length - len(row)) + row for row in ids])
+        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in ids])
         output = self.generate(
             pixel_values=pixel_values,
-            input_ids=inputs['input_ids'],
-            attention_mask=inputs['attention_mask'],
+            input_ids=rows,
+            attention_mask=mask,
             **options,
         )
         cleaned = getattr(tokenizer, 'clean_up_tokenization_spaces', False)
@@ -224,7 +222,7 @@ class ChatGeneration(ChatParts):
             texts = [tokenizer.clean_up_tokenization(text) for text in texts]
         return texts
 
-    def _prompt_ids(self, tokenizer: Any, prompt: _Prompt, image_tokens: ImageTokens) -> list[int]:
+    def _prompt_ids(self, tokenizer: Any, prompt: Prompt, image_tokens: ImageTokens) -> list[int]:
         if self.published_text or image_tokens != IMAGE_TOKENS:
             text = build_prompt(
                 prompt.template,
@@ -236,11 +234,24 @@ class ChatGeneration(ChatParts):
             )
             return tokenizer(text).input_ids
         made_for = (tokenizer, prompt.template, prompt.system_message)
-        if self._encoder is None or self._encoder[0] != made_for:
-            # Kept, because it reads the whole vocabulary; replaced as one, so that threads do not mix them up.
-            self._encoder = (made_for, prompt_encoder(*made_for))
+        # Kept, because it reads the whole vocabulary; taken once and replaced as one, because threads share it.
+        kept = self._encoder
+        if kept is None or kept[0] != made_for:
+            kept = self._encoder = (made_for, self.text_encoder(tokenizer, prompt.system_message))
         counts = [count * self.num_image_token for count in prompt.tiles]
-        return self._encoder[1].prompt(prompt.turns, counts).tolist()
+        return kept[1].prompt(prompt.turns, counts).tolist()
+
+    def text_encoder(self, tokenizer: Any, system_message: str) -> ChatTextEncoder:
+        """What turns conversations into the ids this model reads."""
+        return prompt_encoder(tokenizer, self._template(), system_message)
+
+    def context_id(self, tokenizer: Any, token: str = IMG_CONTEXT) -> int:
+        """What stands in these ids for a visual token.
+
+        Raises:
+            DataError: The tokenizer does not know it.
+        """
+        return token_id(tokenizer, token)
 
     def _stop_id(self, tokenizer: Any) -> int:
         stop = self._template().stop

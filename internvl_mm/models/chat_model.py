@@ -11,6 +11,7 @@ from transformers.initialization import no_init_weights
 
 from internvl_mm.models.connectors import BaseConnector
 from internvl_mm.models.convert.files import open_weights
+from internvl_mm.models.convert.llava import PROJECTOR, from_llava
 from internvl_mm.models.language.internlm2 import InternLM2Config, to_llama
 from internvl_mm.models.language.part import load_language
 from internvl_mm.preprocess.conversation import chat_template
@@ -90,7 +91,10 @@ class ChatModel(ChatGeneration, nn.Module):
             CheckpointError: Weights that do not fit.
         """
         if self.pretrained is not None:
-            self._load(dict(open_weights(self.pretrained)), self.pretrained)
+            weights = dict(open_weights(self.pretrained))
+            if any(name.startswith(PROJECTOR) for name in weights):
+                weights = {ours: weights[theirs] for theirs, ours in from_llava(weights).items()}
+            self._load(weights, self.pretrained)
             return
         self.vision_model.init_weights()
         self.mlp1.init_weights()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import InternVLConfig, LlamaConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
+from internvl_mm.models.by_content import ByContent
 from internvl_mm.models.connectors.qllama import JointMask, QLlamaForCausalLM, additive_mask, joint_mask
 from internvl_mm.models.hf_intern_vit import InternVisionConfig, InternVisionModel
 from internvl_mm.models.layers import AttentionPool
@@ -345,29 +346,8 @@ class InternVL14BModel(PreTrainedModel):
         ).last_hidden_state
 
 
-class InternVLByContent:
-    """What ``'internvl'`` means to ``AutoConfig``: our model when there is a ``qllama_config``, else transformers' own.
-
-    Two model families were published under this model type; transformers looks up one class per type.
-    """
+class InternVLByContent(ByContent):
+    """What ``'internvl'`` means to ``AutoConfig``: ours when there is a ``qllama_config``, else transformers' own."""
 
     model_type = InternVL14BConfig.model_type
-
-    def __new__(cls, *args: Any, **settings: Any) -> PreTrainedConfig:
-        """Make the configuration the settings belong to."""
-        return cls._kind(settings)(*args, **settings)
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """See transformers' ``PreTrainedConfig.from_dict``."""
-        return cls._kind(config_dict).from_dict(config_dict, **kwargs)
-
-    @classmethod
-    def from_pretrained(cls, path: str, **kwargs: Any) -> PreTrainedConfig:
-        """See transformers' ``PreTrainedConfig.from_pretrained``."""
-        settings, kwargs = PreTrainedConfig.get_config_dict(path, **kwargs)
-        return cls.from_dict(settings, **kwargs)
-
-    @staticmethod
-    def _kind(settings: dict[str, Any]) -> type[PreTrainedConfig]:
-        return InternVL14BConfig if 'qllama_config' in settings else InternVLConfig
+    marker, ours, theirs = 'qllama_config', InternVL14BConfig, InternVLConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from internvl_mm.utils.errors import CheckpointError, ConfigError
 
 from .chat_generation import ChatGeneration
 from .connectors import PixelShuffleMlp, ShuffleVersion
+from .convert.quantised import open_plain
 from .device_map import balanced_device_map, renamed_device_map
 from .hf_intern_vit import InternVisionConfig, InternVisionModel
 from .language import family_of, language_config
@@ -207,6 +209,9 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
     ) -> InternVLChatModel:
         """Load with transformers and take the arguments of model cards of the time too.
 
+        Quantised folders (``…-Int8``, ``…-AWQ``) stay quantised where transformers can run them: a GPU, the library
+        it needs, and a language model with transformers' own names. Elsewhere they are read as plain weights.
+
         Args:
             pretrained_model_name_or_path: Folder or name on the hub.
             *args: Passed on.
@@ -219,6 +224,13 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
             kwargs['quantization_config'] = BitsAndBytesConfig(
                 load_in_8bit=load_in_8bit, load_in_4bit=load_in_4bit
             )
+        if pretrained_model_name_or_path is not None and 'quantization_config' not in kwargs:
+            config = kwargs.get('config') or cls.config_class.from_pretrained(pretrained_model_name_or_path)
+            stored = getattr(config, 'quantization_config', None)
+            if stored and not _runs_quantised(stored, config):
+                state = dict(open_plain(pretrained_model_name_or_path, config))
+                kwargs.update(config=config, state_dict=state)
+                pretrained_model_name_or_path = None
         if isinstance(device_map, Mapping):
             device_map = renamed_device_map(device_map)
         elif device_map == 'auto' and torch.cuda.device_count() > 1:
@@ -228,3 +240,12 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
                 sizes = cls(config)
             device_map = balanced_device_map(sizes, range(torch.cuda.device_count()))
         return super().from_pretrained(pretrained_model_name_or_path, *args, device_map=device_map, **kwargs)
+
+
+def _runs_quantised(settings: Any, config: InternVLChatConfig) -> bool:
+    """Whether transformers' quantisers can run a folder as it is stored."""
+    method = settings.get('quant_method') if isinstance(settings, Mapping) else settings.quant_method
+    library = 'gptqmodel' if str(method).endswith('awq') else 'bitsandbytes'
+    installed = torch.cuda.is_available() and find_spec(library) is not None
+    # A joint projection cannot be taken apart while it is packed.
+    return installed and config.llm_config.architectures[0] != 'InternLM2ForCausalLM'

@@ -27,9 +27,10 @@ from .convert.internvl_14b import cross_attention_settings
 from .hf_intern_vit import InternVisionConfig, InternVisionModel
 from .hf_internvl_14b import InternVL14BConfig, InternVL14BModel, InternVLByContent
 from .hf_internvl_chat import InternVLChatConfig, InternVLChatModel
+from .hf_llava_chat import LlavaByContent, LlavaChatConfig, LlavaChatModel
 from .internvl_14b import fill_published
 from .language.internlm2 import InternLM2Config, InternLM2ForCausalLM
-from .language.tokenizer import register_tokenizers
+from .language.tokenizer_choice import register_tokenizers
 
 # Everything a model needs; Python files are not even downloaded.
 _DOWNLOADED = ['*.json', '*.safetensors', '*.bin', '*.txt', '*.model']
@@ -51,6 +52,9 @@ def register() -> None:
     # Not AutoConfig.register: this type is also transformers' own, which has to go on working.
     CONFIG_MAPPING.register(InternVLByContent.model_type, InternVLByContent, exist_ok=True)
     AutoModel.register(InternVL14BConfig, InternVL14BModel, exist_ok=True)
+    CONFIG_MAPPING.register(LlavaByContent.model_type, LlavaByContent, exist_ok=True)
+    AutoModel.register(LlavaChatConfig, LlavaChatModel, exist_ok=True)
+    AutoModelForCausalLM.register(LlavaChatConfig, LlavaChatModel, exist_ok=True)
     if Version(transformers.__version__) < Version('5.5'):
         _prefer_registered_config()
 
@@ -101,7 +105,7 @@ def load_model(
     Raises:
         CheckpointError: Not found, another kind of model, damaged, or weights that do not fit the config.
     """
-    folder = _folder(str(source), revision)
+    folder = local_folder(str(source), revision)
     settings = read_json(folder / 'config.json')
     kind = str(settings.get('model_type'))
     if kind not in _LOADERS:
@@ -136,11 +140,22 @@ def _load_internvl(folder: Path) -> PreTrainedModel:
     return model
 
 
+def _load_llava(folder: Path) -> PreTrainedModel:
+    settings = read_json(folder / 'config.json')
+    if LlavaByContent.marker not in settings:
+        raise CheckpointError(
+            f"{folder} is a LLaVA in transformers' own layout (no {LlavaByContent.marker} in its config.json): load it "
+            'with transformers.AutoModelForImageTextToText'
+        )
+    return LlavaChatModel.from_pretrained(folder, dtype='auto')
+
+
 # Model type in config.json to loader.
 _LOADERS: dict[str, Callable[[Path], PreTrainedModel]] = {
     InternVisionConfig.model_type: _load_vision,
     InternVLChatConfig.model_type: load_chat,
     InternVL14BConfig.model_type: _load_internvl,
+    LlavaChatConfig.model_type: _load_llava,
 }
 
 
@@ -153,7 +168,7 @@ def _as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     return value
 
 
-def _folder(source: str, revision: str | None) -> Path:
+def local_folder(source: str, revision: str | None = None) -> Path:
     """A local folder with a config.json for ``source``, downloading from the hub when it is a repository's name."""
     path = Path(source).expanduser()
     if not path.exists():

@@ -16,7 +16,7 @@ from .image import (
     ResizeSquash,
 )
 from .mixing import Mixing
-from .tiling import DynamicTiling, JpegNoise, PadTiling, SquashTiling
+from .tiling import CropTiling, DynamicTiling, JpegNoise, PadTiling, SquashTiling
 from .video import RandomFrames, SegmentFrames
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     'ChatDataPreprocessor',
     'ChatEncoder',
     'ChatTemplate',
+    'CropTiling',
     'DynamicTiling',
     'ImageDataPreprocessor',
     'JpegNoise',

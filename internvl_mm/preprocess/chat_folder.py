@@ -8,7 +8,7 @@ from typing import Any
 
 from internvl_mm.preprocess.chat import ChatEncoder
 from internvl_mm.preprocess.conversation import CHAT_TEMPLATES
-from internvl_mm.preprocess.tiling import TILE, DynamicTiling, PadTiling, SquashTiling, Tiling
+from internvl_mm.preprocess.tiling import TILE, CropTiling, DynamicTiling, PadTiling, SquashTiling, Tiling
 from internvl_mm.utils.errors import ConfigError
 
 
@@ -23,12 +23,7 @@ def encoder_of(folder: str | Path, *, template: str | None = None, **options: An
     Raises:
         ConfigError: There is no such folder, or its config names no template.
     """
-    try:
-        config = json.loads((Path(folder) / 'config.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f'{folder}: no folder of a chat model, config.json cannot be read ({error})'
-        ) from error
+    config = _read_config(folder)
     name = template or config.get('template')
     if not name:
         raise ConfigError(f"{folder}: config.json has no 'template'; name one: {', '.join(CHAT_TEMPLATES)}")
@@ -45,8 +40,32 @@ def encoder_of(folder: str | Path, *, template: str | None = None, **options: An
     return ChatEncoder(str(folder), name, **{**settings, **options})
 
 
+def tiling_of(folder: str | Path, size: int) -> Tiling:
+    """How a chat model cuts pictures.
+
+    Args:
+        folder: Of the model, with ``config.json``.
+        size: Side of a tile in pixels.
+
+    Raises:
+        ConfigError: There is no such folder.
+    """
+    return _tiling(_read_config(folder), size)
+
+
+def _read_config(folder: str | Path) -> dict[str, Any]:
+    try:
+        return json.loads((Path(folder) / 'config.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f'{folder}: no folder of a chat model, config.json cannot be read ({error})'
+        ) from error
+
+
 def _tiling(config: dict[str, Any], size: int) -> Tiling:
-    """Defaults are those of the published config class."""
+    """Defaults are those of the published config classes."""
+    if 'mm_vision_tower' in config:  # LLaVA's
+        return PadTiling(size) if config.get('image_aspect_ratio') == 'pad' else CropTiling(size)
     if config.get('dynamic_image_size'):
         low, high = config.get('min_dynamic_patch', 1), config.get('max_dynamic_patch', 6)
         return DynamicTiling(high, min_num=low, size=size, thumbnail=bool(config.get('use_thumbnail')))

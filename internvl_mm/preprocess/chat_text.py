@@ -9,7 +9,7 @@ code, which tokenises the whole prompt at once (``published=True`` does just tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -79,12 +79,15 @@ class ChatTextEncoder:
         self.template = chosen if system_message is None else replace(chosen, system_message=system_message)
         self.tokenizer, self.max_length = tokenizer, max_length
         self.overlong, self.published = overlong, published
-        check_tokenizer(tokenizer, self.template)
+        self._check_tokenizer()
         self._ids = _special_ids(tokenizer)
         forbidden = sorted(set(self._ids) - set(MARKUP), key=len, reverse=True)
         self.forbidden = re.compile('|'.join(map(re.escape, forbidden)))
         self._frame_split = _splitter(self._ids)
         self._content_split = _splitter([token for token in MARKUP if token in self._ids])
+
+    def _check_tokenizer(self) -> None:
+        check_tokenizer(self.tokenizer, self.template)
 
     @property
     def settings(self) -> list[Any]:
@@ -220,11 +223,19 @@ class ChatTextEncoder:
         """Text of a question with its images in place."""
         for number, part in enumerate(text.split(IMAGE)):
             if number:
-                context = (self._ids[IMG_CONTEXT],) * image_tokens.pop(0)
-                # Called by the token it ends with, which is what the following text comes after.
-                yield _Atom(IMG_END, ids=(self._ids[IMG_START], *context, self._ids[IMG_END]))
+                yield self._image(image_tokens.pop(0))
             if part:
                 yield _Atom(part, foreign=True)
+
+    def _image(self, count: int) -> _Atom:
+        """The block of an image with ``count`` context tokens."""
+        context = (self._ids[IMG_CONTEXT],) * count
+        # Called by the token it ends with, which is what the following text comes after.
+        return _Atom(IMG_END, ids=(self._ids[IMG_START], *context, self._ids[IMG_END]))
+
+    def _image_ends(self, ids: np.ndarray) -> np.ndarray:
+        """Places of the last token of every image."""
+        return np.flatnonzero(ids == self._ids[IMG_END])
 
     def _close(self, gap: list[_Atom], before: str, ids: list[int], learn: list[bool]) -> None:
         """Tokenise the text since the last token ``before`` as one, because merges cross from frame to content."""
@@ -265,7 +276,7 @@ class ChatTextEncoder:
         self.check_length(length)
         cut = EncodedChat(encoded.input_ids[: self.max_length], encoded.labels[: self.max_length])
         # In the uncut sample: a block that reaches beyond the cut would leave fewer tokens than features.
-        last_image = np.flatnonzero(encoded.input_ids == self._ids[IMG_END])
+        last_image = self._image_ends(encoded.input_ids)
         if len(last_image) and last_image[-1] >= self.max_length:
             raise DataError(
                 f'{length} tokens with an image block that ends at {last_image[-1] + 1}, beyond '
@@ -324,6 +335,15 @@ def check_tokenizer(tokenizer: Any, template: ChatTemplate) -> None:
             f'the tokenizer has no token {missing[0]}: it is that of a language model without images. Add the tokens '
             'with add_image_tokens(tokenizer) (add_image_tokens=True in configs) and resize the embeddings'
         )
+    check_frame(vocabulary, template)
+
+
+def check_frame(vocabulary: Mapping[str, int], template: ChatTemplate) -> None:
+    """Refuse a vocabulary without the special tokens a template writes.
+
+    Raises:
+        ConfigError: Names the first, and the templates that would fit.
+    """
     if unknown := [token for token in frame_tokens(template) if token not in vocabulary]:
         fitting = [
             name

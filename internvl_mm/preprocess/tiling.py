@@ -193,6 +193,26 @@ class PadTiling(SquashTiling):
 
 
 @TRANSFORMS.register_module()
+class CropTiling(SquashTiling):
+    """The middle of the picture, its shorter side resized to the tile: LLaVA without ``image_aspect_ratio='pad'``.
+
+    Args:
+        size: Side of the tile in pixels.
+
+    Source: transformers' ``CLIPImageProcessor``, which LLaVA uses.
+    """
+
+    def __call__(self, image: Image.Image, *, num_images: int = 1) -> Tensor:
+        """See :meth:`Tiling.__call__`."""
+        short = min(image.size)
+        # Cut off, not rounded, as CLIP's processor does; the same for both sides.
+        width, height = (int(side * self.size / short) for side in image.size)
+        resized = image.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = (width - self.size) // 2, (height - self.size) // 2
+        return super().__call__(resized.crop((left, top, left + self.size, top + self.size)))
+
+
+@TRANSFORMS.register_module()
 class JpegNoise:
     """Write and read every tile as JPEG of random quality: the one augmentation of the published chat training.
 

@@ -12,10 +12,12 @@ from torch import Tensor
 from internvl_mm.data.decode import ImageDecoder
 from internvl_mm.data.video import open_video
 from internvl_mm.models.chat_generation import ChatGeneration
-from internvl_mm.models.hub import load_model
-from internvl_mm.preprocess.chat_folder import encoder_of
+from internvl_mm.models.hub import load_model, local_folder
+from internvl_mm.preprocess.chat import load_tokenizer
+from internvl_mm.preprocess.chat_folder import tiling_of
 from internvl_mm.preprocess.tiling import SquashTiling, Tiling, normalise
 from internvl_mm.preprocess.video import SegmentFrames, frame_prompt
+from internvl_mm.utils.errors import ConfigError
 
 _FRAMES = 8  # of the model cards
 
@@ -91,6 +93,13 @@ def open_chat(
     Raises:
         UserError: It cannot be loaded, or is no chat model.
     """
-    encoder = encoder_of(folder)
-    model = load_model(folder, dtype=dtype, device=device)
-    return model, encoder.tokenizer, ChatInputs(encoder.tiling, encoder.decoder)
+    local = local_folder(folder)
+    model = load_model(local, dtype=dtype, device=device)
+    if not isinstance(model, ChatGeneration):
+        raise ConfigError(
+            f'{folder} is no chat model but {type(model).__name__}: give a folder of InternVL-Chat'
+        )
+    tokenizer = load_tokenizer(str(local))
+    # Mistakes of template and tokenizer are told before the first question.
+    model.text_encoder(tokenizer, model.system_message)
+    return model, tokenizer, ChatInputs(tiling_of(local, model.config.image_size), ImageDecoder())

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, TextIteratorStreamer
 
 from internvl_mm.models.chat_generation import ChatGeneration
-from internvl_mm.models.chat_prompt import IMAGE, IMG_CONTEXT, answer_of, prompt_encoder, token_id
+from internvl_mm.models.chat_prompt import IMAGE, answer_of
 from internvl_mm.preprocess.conversation import Turn
 from internvl_mm.utils.errors import DataError
 
@@ -50,8 +50,8 @@ class ChatSession:
         message = model.system_message if system_message is None else system_message
         self.template = model._template()
         self.settings = settings or dict(max_new_tokens=512, do_sample=False)
-        self._encoder = prompt_encoder(tokenizer, self.template, message)
-        self._context = token_id(tokenizer, IMG_CONTEXT)
+        self._encoder = model.text_encoder(tokenizer, message)
+        self._context = model.context_id(tokenizer)
         self._stop = model._stop_id(tokenizer)
         self.reset()
 
@@ -144,8 +144,7 @@ class ChatSession:
 
     def _embed(self, ids: Tensor, visual: Sequence[Tensor]) -> Tensor:
         """``[1, L, H]``."""
-        embedding = self.model.language_model.get_input_embeddings()
-        embeddings = embedding(ids[None].to(embedding.weight.device))
+        embeddings = self.model.embed(ids[None], None)
         if not visual:
             return embeddings
         places = (ids[None] == self._context).to(embeddings.device).unsqueeze(-1)

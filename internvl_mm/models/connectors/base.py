@@ -13,10 +13,12 @@ class BaseConnector(nn.Module, ABC):
     Attributes:
         tokens_per_tile: Number T of visual tokens of one tile at the training image size.
         out_dim: Width H of the language model.
+        reads_last: It also takes the last hidden state of the vision tower, as a second argument.
     """
 
     tokens_per_tile: int
     out_dim: int
+    reads_last: bool = False
 
     @abstractmethod
     def forward(self, tokens: Tensor) -> Tensor:

@@ -125,6 +125,8 @@ class QueryGlue(BaseConnector):
     """
 
     fills = {'query_former': ('in_dim',)}  # what a config may leave out
+    # The QLLaMA was trained on the output of the whole tower, whichever state the patches are taken from.
+    reads_last = True
 
     def __init__(
         self, in_dim: int, out_dim: int, *, grid: int, query_former: dict | nn.Module, depth: int = 2
@@ -146,7 +148,7 @@ class QueryGlue(BaseConnector):
         if isinstance(self.query_former, BaseConnector):
             self.query_former.init_weights()
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map ``[B, 1+N, C]`` to ``[B, Q+N, H]``, queries first."""
-        queries = self.query_mlp(self.query_former(tokens))
+    def forward(self, tokens: Tensor, last: Tensor | None = None) -> Tensor:
+        """Map ``[B, 1+N, C]`` to ``[B, Q+N, H]``, queries first; these look at ``last`` when it is another state."""
+        queries = self.query_mlp(self.query_former(tokens if last is None else last))
         return torch.cat([queries, self.patch_mlp(tokens[:, 1:])], dim=1)

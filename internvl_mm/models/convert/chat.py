@@ -12,6 +12,7 @@ from internvl_mm.utils.errors import CheckpointError
 
 from .files import find_weights, open_weights
 from .lora import merge_published_lora
+from .quantised import open_plain
 
 _SHOWN = 6  # names listed in an error before '...'
 # Tables that files of transformers before 4.32 still hold; computed, never learned.
@@ -28,7 +29,12 @@ def load_chat(folder: Path) -> InternVLChatModel:
     ranks = dict(vision_model=config.use_backbone_lora, language_model=config.use_llm_lora)
     config.use_backbone_lora = config.use_llm_lora = 0
     settings = dict(config=config, dtype='auto', output_loading_info=True)
-    if any(ranks.values()) or find_weights(folder).suffix == '.bin' or 'bin' in find_weights(folder).suffixes:
+    if getattr(config, 'quantization_config', None):
+        found_weights = open_plain(folder, config)
+        model, found = InternVLChatModel.from_pretrained(None, state_dict=dict(found_weights), **settings)
+    elif (
+        any(ranks.values()) or find_weights(folder).suffix == '.bin' or 'bin' in find_weights(folder).suffixes
+    ):
         # Pickles are read by our own reader, which runs none of them.
         weights: Mapping[str, Tensor] = merge_published_lora(open_weights(folder), ranks)
         model, found = InternVLChatModel.from_pretrained(None, state_dict=dict(weights), **settings)

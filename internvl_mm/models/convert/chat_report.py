@@ -27,6 +27,7 @@ from internvl_mm.utils.errors import CheckpointError
 from .chat import load_chat
 from .chat_native import native_names, to_native, to_published
 from .files import open_weights, read_json
+from .native_processor import VIDEO, native_processor
 
 ChatLayout = Literal['chat', 'chat-native', 'projector', 'language']
 CHAT_LAYOUTS: tuple[ChatLayout, ...] = ('chat', 'chat-native', 'projector', 'language')
@@ -39,7 +40,7 @@ _NATIVE_TOKENS = dict(
     start_image_token=IMG_START,
     end_image_token=IMG_END,
     context_image_token=IMG_CONTEXT,
-    video_token='<video>',
+    video_token=VIDEO,
 )
 
 
@@ -156,13 +157,15 @@ def _write_native(model: InternVLChatModel, source: Path, target: Path) -> tuple
     tokenizer = AutoTokenizer.from_pretrained(source)
     native = to_native(model, tokenizer.convert_tokens_to_ids(IMG_CONTEXT))
     native.save_pretrained(target)
-    if isinstance(tokenizer, InternLM2Tokenizer):
+    # Llama's own is read by transformers as it is.
+    if type(tokenizer) is InternLM2Tokenizer:
         tokenizer = as_fast_tokenizer(tokenizer)
     # Saved and read once more: only loading turns these names into attributes.
     tokenizer.save_pretrained(target)
     named = AutoTokenizer.from_pretrained(target, config=native.config, extra_special_tokens=_NATIVE_TOKENS)
-    named.save_pretrained(target)
-    return tuple(sorted(file.name for file in target.glob('*token*')))
+    native_processor(model, named).save_pretrained(target)
+    written = {file for pattern in (*_TEXT_FILES, '*process*.json') for file in target.glob(pattern)}
+    return tuple(sorted(file.name for file in written))
 
 
 def _write_projector(model: InternVLChatModel, source: Path, target: Path) -> tuple[str, ...]:

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sentencepiece import SentencePieceProcessor
-from transformers import AutoTokenizer, PreTrainedTokenizer, PreTrainedTokenizerFast
-from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers import PreTrainedTokenizer
 
 from internvl_mm.utils.errors import CheckpointError
 
-_FILE = 'tokenizer.model'
-_NAME = 'InternLM2Tokenizer'
+FILE = 'tokenizer.model'
 
 
 class InternLM2Tokenizer(PreTrainedTokenizer):
@@ -34,7 +32,7 @@ class InternLM2Tokenizer(PreTrainedTokenizer):
     Source: InternLM2 ``tokenization_internlm2.py``.
     """
 
-    vocab_files_names = {'vocab_file': _FILE}
+    vocab_files_names = {'vocab_file': FILE}
     model_input_names = ['input_ids', 'attention_mask']
 
     def __init__(
@@ -118,40 +116,8 @@ class InternLM2Tokenizer(PreTrainedTokenizer):
         self, save_directory: str | os.PathLike, filename_prefix: str | None = None
     ) -> tuple[str, ...]:
         """Copy the sentencepiece model; the rest is in the tokenizer's configuration."""
-        name = f'{filename_prefix}-{_FILE}' if filename_prefix else _FILE
+        name = f'{filename_prefix}-{FILE}' if filename_prefix else FILE
         target = Path(save_directory) / name
         if target.resolve() != Path(self.vocab_file).resolve():
             shutil.copyfile(self.vocab_file, target)
         return (str(target),)
-
-
-def register_tokenizers() -> None:
-    """Make ``AutoTokenizer`` take our class for InternLM2 folders, and never the folder's own code.
-
-    transformers offers no registration that wins over ``auto_map`` once a model type has several tokenizers, as
-    ``internvl_chat`` has: each language model brings its own.
-    """
-    published = AutoTokenizer.from_pretrained
-    if published.__module__ == __name__:
-        return  # done before
-
-    def from_pretrained(path: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
-        """What transformers does, with our tokenizers for published folders."""
-        lookup = {
-            name: kwargs[name]
-            for name in ('cache_dir', 'token', 'revision', 'local_files_only', 'subfolder')
-            if name in kwargs
-        }
-        settings = get_tokenizer_config(path, **lookup)
-        if str(settings.get('tokenizer_class')).removesuffix('Fast') != _NAME:
-            return published(path, *args, **kwargs)
-        for name in ('trust_remote_code', 'use_fast', 'config', 'code_revision'):
-            kwargs.pop(name, None)
-        local = Path(path)
-        # A folder with nothing but tokenizer.json was saved from the fast tokenizer.
-        fast = local.is_dir() and not (local / _FILE).is_file()
-        return (PreTrainedTokenizerFast if fast else InternLM2Tokenizer).from_pretrained(
-            path, *args, **kwargs
-        )
-
-    AutoTokenizer.from_pretrained = from_pretrained

@@ -215,8 +215,8 @@ class ChatTuning(BaseTask):
             tiles = tiles.new_zeros(1, *tiles.shape[1:])
         frozen = self.parts['vision_model'].frozen
         with torch.no_grad() if frozen else nullcontext():
-            tokens = self.chat.vision_tokens(tiles)
-        return self.chat.mlp1(tokens)
+            states = self.chat.vision_tokens(tiles)
+        return self.chat.project(*states)
 
     def hidden_states(self, batch: ChatBatch) -> Tensor:
         """Last states of the language model, ``[B, L, H]``."""

@@ -43,6 +43,18 @@ class PreferenceTuning(ChatTuning):
         ``losses=dict(sigmoid=0.8, bco_pair=0.2), rpo_alpha=1``.
     """
 
+    @classmethod
+    def check_config(cls, *, losses: Any = None, **others: Any) -> list[str]:
+        """What is wrong with the settings."""
+        del others
+        named = losses if isinstance(losses, Mapping) else {}
+        return [
+            f'losses names {name!r}; there are {", ".join(PREFERENCE_LOSSES)}.'
+            + did_you_mean(str(name), PREFERENCE_LOSSES)
+            for name in named
+            if name not in PREFERENCE_LOSSES
+        ]
+
     def __init__(
         self,
         *,
@@ -53,12 +65,8 @@ class PreferenceTuning(ChatTuning):
     ):
         super().__init__(**options)
         self.losses = dict(losses or dict(sigmoid=1.0))
-        for name in self.losses:
-            if name not in PREFERENCE_LOSSES:
-                raise ConfigError(
-                    f'losses names {name!r}; there are {", ".join(PREFERENCE_LOSSES)}.'
-                    + did_you_mean(name, PREFERENCE_LOSSES)
-                )
+        if problems := self.check_config(losses=self.losses):
+            raise ConfigError(problems[0])
         self.rpo_alpha, self.beta = rpo_alpha, beta
         self.rewards = RunningMean()
 

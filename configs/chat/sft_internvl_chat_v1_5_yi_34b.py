@@ -1,0 +1,34 @@
+"""Supervised fine-tuning of InternVL-Chat-V1-5 with Nous-Hermes-2-Yi-34B, all parts.
+
+Command: torchrun --nproc-per-node 8 tools/train.py configs/chat/sft_internvl_chat_v1_5_yi_34b.py --launcher pytorch
+Hardware: 256 GPUs of 80 GB, global batch 1024 (4 per GPU).
+Expected: not run; the source is the published recipe in InternVL's shell folder.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.data.chat_mixture import *
+    from .._base_.models.chat.internvl2_40b import model as _chat
+    from .._base_.models.chat_tuning import *
+    from .._base_.runtime import *
+    from .._base_.schedules.chat_1e import *
+    from .._base_.strategies.zero3 import *
+
+model.update(
+    chat=dict(
+        _chat,
+        system_message='Answer the questions.',
+        pretrained='work_dirs/pretrain_internvl_chat_v1_5_yi_34b/export',
+    ),
+    tokenizer='work_dirs/pretrain_internvl_chat_v1_5_yi_34b/export',
+)
+train_dataloader['dataset']['encoder'].update(
+    tokenizer='work_dirs/pretrain_internvl_chat_v1_5_yi_34b/export',
+    template='Hermes-2',
+    system_message='Answer the questions.',
+)
+train_dataloader['dataset']['encoder']['tiling'].update(max_num=12)
+model['vision']['train'] = 'all'
+model['chat']['vision'] = dict(model['chat']['vision'], drop_path_rate=0.4)
+optim_wrapper['optimizer'].update(lr=2e-5)

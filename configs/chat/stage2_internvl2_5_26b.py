@@ -1,0 +1,31 @@
+"""Stage 2 of InternVL2.5-26B: all parts, packed conversations.
+
+Command: torchrun --nproc-per-node 8 tools/train.py configs/chat/stage2_internvl2_5_26b.py --launcher pytorch
+Hardware: 512 GPUs of 80 GB, one pack of up to 16,384 tokens per GPU, 5,500 steps.
+Expected: not run; the source is the published recipe in InternVL's shell folder.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.data.chat_packed import *
+    from .._base_.models.chat.internvl2_5_26b import model as _chat
+    from .._base_.models.chat_tuning import *
+    from .._base_.runtime import *
+    from .._base_.schedules.chat_steps import *
+    from .._base_.strategies.zero3 import *
+
+model.update(
+    chat=dict(_chat, pretrained='work_dirs/stage1_5_internvl2_5_26b/export'),
+    tokenizer='work_dirs/stage1_5_internvl2_5_26b/export',
+    reduction='square',
+    all_gather=True,
+)
+train_dataloader['dataset']['dataset']['encoder'].update(
+    tokenizer='work_dirs/stage1_5_internvl2_5_26b/export', template='internvl2_5'
+)
+model['vision']['train'] = 'all'
+model['chat']['vision'] = dict(model['chat']['vision'], drop_path_rate=0.4)
+optim_wrapper['optimizer'].update(lr=2e-5)
+train_cfg['max_iters'] = param_scheduler[0]['end'] = 5_500
+param_scheduler[0]['warmup'] = 165

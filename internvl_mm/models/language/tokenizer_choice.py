@@ -1,0 +1,60 @@
+"""Which tokenizer ``AutoTokenizer`` gives for a published folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+from .tokenizer import FILE, InternLM2Tokenizer
+from .tokenizer_llama import LlamaTokenizer
+
+_OURS = {'InternLM2Tokenizer': InternLM2Tokenizer, 'LlamaTokenizer': LlamaTokenizer}
+# A setting of chat folders of this package's layouts, and what it holds there; None: anything.
+_CHAT = (('model_type', 'internvl_chat'), ('mm_vision_tower', None))
+
+
+def register_tokenizers() -> None:
+    """Make ``AutoTokenizer`` take our classes for chat folders, and never the folder's own code.
+
+    transformers offers no registration that wins over ``auto_map`` once a model type has several tokenizers, as
+    ``internvl_chat`` has: each language model brings its own.
+    """
+    published = AutoTokenizer.from_pretrained
+    if published.__module__ == __name__:
+        return  # done before
+
+    def from_pretrained(path: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+        """What transformers does, with our tokenizers for published folders."""
+        lookup = {
+            name: kwargs[name]
+            for name in ('cache_dir', 'token', 'revision', 'local_files_only', 'subfolder')
+            if name in kwargs
+        }
+        name = str(get_tokenizer_config(path, **lookup).get('tokenizer_class')).removesuffix('Fast')
+        local = Path(path)
+        # A folder with nothing but tokenizer.json was saved from the fast tokenizer.
+        fast = local.is_dir() and not (local / FILE).is_file()
+        # Other folders of Llama's tokenizer are none of our business.
+        if name not in _OURS or (name == 'LlamaTokenizer' and (fast or not _is_chat(local))):
+            return published(path, *args, **kwargs)
+        for option in ('trust_remote_code', 'use_fast', 'config', 'code_revision'):
+            kwargs.pop(option, None)
+        return (PreTrainedTokenizerFast if fast else _OURS[name]).from_pretrained(path, *args, **kwargs)
+
+    AutoTokenizer.from_pretrained = from_pretrained
+
+
+def _is_chat(folder: Path) -> bool:
+    file = folder / 'config.json'
+    if not file.is_file():
+        return False
+    try:
+        settings = json.loads(file.read_text('utf-8'))
+    except ValueError:
+        return False  # told by whoever loads the model
+    return any(settings.get(name) == wanted if wanted else name in settings for name, wanted in _CHAT)
