@@ -1,14 +1,18 @@
 """chat_finetune_intern_vit_tiny_digits.py at full length: 40 epochs.
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/chat_finetune_intern_vit_tiny_digits_full.py
+    --cfg-options load_from=work_dirs/chat_pretrain_intern_vit_tiny_digits_full
 Hardware: 2 CPU cores, fp32.
 Expected: not run yet.
 """
 
 from mmengine.config import read_base
 
-with read_base():
-    from .chat_finetune_intern_vit_tiny_digits import *
+from internvl_mm.models.tuning import PartTuning
 
+with read_base():
+    from .chat_pretrain_intern_vit_tiny_digits import *
+
+model['vision'] = dict(type=PartTuning)
 param_scheduler[0].update(end=40)
 train_cfg.update(max_epochs=40, val_interval=40)
