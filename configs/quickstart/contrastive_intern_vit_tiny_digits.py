@@ -8,6 +8,7 @@ Expected: zero-shot top-1 33 % after 120 of 550 iterations (measured with a sche
 
 from mmengine.config import read_base
 
+from internvl_mm.engine.hooks import SimilarityPicturesHook
 from internvl_mm.engine.muon import MuonPartRates
 from internvl_mm.preprocess.class_prompts import ClassPrompts
 
@@ -32,3 +33,5 @@ model.update(
 # Pictures learn as fast as from labels when the vectors of the sentences hardly move meanwhile (docs/log.md).
 optim_wrapper['constructor'] = MuonPartRates
 optim_wrapper['paramwise_cfg'] = dict(lr_mult=dict(text_encoder=0.05))
+# Zero-shot sentences are the captions of retrieval: one figure shows both.
+default_hooks['similarity'] = dict(type=SimilarityPicturesHook, benchmarks=('retrieval',))

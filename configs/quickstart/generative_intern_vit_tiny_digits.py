@@ -9,6 +9,7 @@ Expected: loss of captions from 6.0 to 0.55 in 128 iterations of 32 pairs (measu
 
 from mmengine.config import read_base
 
+from internvl_mm.engine.hooks import SimilarityPicturesHook
 from internvl_mm.preprocess.class_prompts import ClassPrompts
 
 with read_base():
@@ -31,3 +32,5 @@ model.update(
 )
 train_dataloader['dataset'].update(languages=('en', 'zh'), kinds=(0, 1), with_negative=True)
 benchmarks = dict(_pairs, **_captioning)
+# Zero-shot sentences are the captions of retrieval: one figure shows both.
+default_hooks['similarity'] = dict(type=SimilarityPicturesHook, benchmarks=('retrieval',))

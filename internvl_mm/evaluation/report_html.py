@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +14,7 @@ from markupsafe import Markup
 from internvl_mm.evaluation.figures import Bars, MetricFigure, read_figures
 from internvl_mm.evaluation.report import Curve, ResultRow, RunRecord, interval_text, is_share, read_run
 from internvl_mm.evaluation.report_html_chart import Figure, draw, draw_bars, short_number
+from internvl_mm.evaluation.report_html_similarity import data_uri, similarity_views
 from internvl_mm.utils.errors import DataError
 
 REPORT = 'report.html'
@@ -60,8 +60,9 @@ def write_report(folder: str | Path) -> Path:
                 (benchmark, [_drawing(figure) for figure in drawn])
                 for benchmark, drawn in read_figures(record.folder).items()
             ],
+            similarities=similarity_views(record.folder),
             pictures=[
-                (picture, _data_uri(record.folder / 'pictures' / picture.file)) for picture in record.pictures
+                (picture, data_uri(record.folder / 'pictures' / picture.file)) for picture in record.pictures
             ],
         )
     )
@@ -201,10 +202,6 @@ def templates() -> Environment:
     )
     environment.filters.update(filters)
     return environment
-
-
-def _data_uri(picture: Path) -> str:
-    return 'data:image/png;base64,' + base64.b64encode(picture.read_bytes()).decode('ascii')
 
 
 def _link(report: Path, start: Path) -> str:

@@ -12,6 +12,7 @@ from .report import ReportHook
 from .resolution import ResolutionSchedule
 from .sample_pictures import SamplePicturesHook
 from .show_predictions import ShowPredictionsHook
+from .similarity_pictures import SimilarityPicturesHook
 from .stop_signals import StopSignalHook
 from .throughput import ThroughputHook
 
@@ -29,6 +30,7 @@ __all__ = [
     'ResolutionSchedule',
     'SamplePicturesHook',
     'ShowPredictionsHook',
+    'SimilarityPicturesHook',
     'StopSignalHook',
     'ThroughputHook',
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from .accuracy import Accuracy
 from .base import SampleMetric, Scores
 
 CHUNK = 1024  # queries ranked at a time
+Text = TypeVar('Text')
 
 
 def recall_at(scores: Tensor, right: Tensor, topk: Sequence[int]) -> dict[int, float]:
@@ -38,6 +39,25 @@ def hits_at(scores: Tensor, right: Tensor, topk: Sequence[int]) -> dict[int, Ten
     # [queries, max k], in the order of the ranks.
     hits = right.gather(1, ranked)
     return {k: hits[:, :k].any(dim=1) for k in topk}
+
+
+def belonging(images: Sequence[int], texts: Sequence[Text]) -> tuple[dict[int, int], dict[Text, int], Tensor]:
+    """What belongs together among pairs, whose pictures and texts may come several times.
+
+    Args:
+        images: Number of the picture of each pair.
+        texts: Its text, or what else tells texts apart.
+
+    Returns:
+        Row of each picture, column of each text, both in the order of their first pair, and bool ``[I, T]``.
+    """
+    rows = {key: number for number, key in enumerate(dict.fromkeys(images))}
+    columns = {key: number for number, key in enumerate(dict.fromkeys(texts))}
+    # A byte per pair: 125 MB for COCO's 5,000 pictures and 25,000 captions.
+    right = torch.zeros(len(rows), len(columns), dtype=torch.bool)
+    for image, text in zip(images, texts, strict=True):
+        right[rows[image], columns[text]] = True
+    return rows, columns, right
 
 
 @METRICS.register_module()
@@ -94,12 +114,8 @@ class RetrievalRecall(SampleMetric):
         names = [number if self.published else result['caption'] for number, result in enumerate(results)]
         text_of = {name: result['text'] for name, result in zip(names, results, strict=True)}
         images, texts = torch.stack(list(image_of.values())), torch.stack(list(text_of.values()))
-        rows = {key: number for number, key in enumerate(image_of)}
-        columns = {key: number for number, key in enumerate(text_of)}
-        # A byte per pair: 125 MB for COCO's 5,000 pictures and 25,000 captions.
-        right = torch.zeros(len(images), len(texts), dtype=torch.bool)
-        for name, result in zip(names, results, strict=True):
-            right[rows[result['image_id']], columns[name]] = True
+        # Rows and columns in the order of the dicts above.
+        _, _, right = belonging([result['image_id'] for result in results], names)
         # Each text belongs to the first of its images, with which it is drawn.
         owner = right.int().argmax(dim=0)
         named: dict[str, float] = {}
