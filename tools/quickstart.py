@@ -11,19 +11,15 @@ import os
 import sys
 from pathlib import Path
 
-DATA = 'data/digit_scenes'
+DATA, LARGE = 'data/digit_scenes', 'data/digit_scenes_large'  # where configs look; LARGE for --full
 BACKBONE, CHAT = 'model.backbone.pretrained', 'model.chat.vision.pretrained'
+CAPTIONS = ('captions_en/cider_d', 'captions_zh/cider_d', 'zero_shot/top1')
 # What a stage shows, its config, the metrics it is judged by, and where it starts: a setting, and the stage whose
 # weights it takes. Chat starts where InternViT has seen scenes of several digits.
 STAGES = (
     ('pictures and captions: contrast', 'contrastive', ('zero_shot/top1', 'retrieval/i2t_r1'), None),
     ('segmentation: UperNet, all weights', 'seg_upernet_full', ('scenes/mIoU',), (BACKBONE, 'contrastive')),
-    (
-        'pictures and captions: QLLaMA',
-        'generative',
-        ('captions_en/cider_d', 'captions_zh/cider_d', 'zero_shot/top1'),
-        ('model.model.pretrained', 'contrastive'),
-    ),
+    ('pictures and captions: QLLaMA', 'generative', CAPTIONS, ('model.model.pretrained', 'contrastive')),
     ('chat: projector, language', 'chat_pretrain', ('digit_chat/exact_match',), (CHAT, 'seg_upernet_full')),
     ('detection: Mask R-CNN', 'mask_rcnn', ('digit_scenes/bbox_AP50',), (BACKBONE, 'contrastive')),
     ('chat: all weights', 'chat_finetune', ('digit_chat/exact_match',), ('load_from', 'chat_pretrain')),
@@ -37,7 +33,7 @@ STAGES = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run all stages; 0 on success, 2 with the last words of the first stage that failed otherwise."""
+    """Run all stages; 0 on success, 2 after the last words of the first stage that failed."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--full', action='store_true', help='full length instead of minutes')
     parser.add_argument('--work-dir', default='work_dirs/quickstart', help='for the runs and the report')
@@ -52,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def quickstart(work_dir: Path, *, full: bool) -> None:
     """Run every stage with the arguments a user would type, then write the summary."""
-    from internvl_mm.data.digit_scenes import write_digit_scenes
+    from internvl_mm.data.digit_scenes import DigitSceneSettings, write_digit_scenes
     from internvl_mm.engine.config.loading import config_root
     from internvl_mm.engine.stages import Stage, Stages, print_results
     from internvl_mm.evaluation.report_html import write_summary
@@ -71,10 +67,12 @@ def quickstart(work_dir: Path, *, full: bool) -> None:
     # The neighbouring door: in tools/ of a checkout, in internvl_mm_tools when installed.
     train = Path(importlib.util.find_spec(f'{__package__}.train' if __package__ else 'train').origin)
     write_digit_scenes(DATA)
+    if full:
+        write_digit_scenes(LARGE, settings=DigitSceneSettings(train_size=5748, test_size=1, seed=1))
     runs = Stages(stages, work_dir, train).run()
     print_results('Test digits that no training picture shows', runs)
-    report = write_summary([folder for _, folder, _ in runs], work_dir / 'report.html')
-    console.print(f'report: {report.resolve()}')
+    folders = [folder for _, folder, _ in runs]
+    console.print(f'report: {write_summary(folders, work_dir / "report.html").resolve()}')
 
 
 if __name__ == '__main__':
