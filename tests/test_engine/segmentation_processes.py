@@ -27,9 +27,21 @@ SHORT = [
 
 def config_for(name: str, work_dir: Path, data: Path, *, processes: int, **changes: Any) -> Any:
     """The shipped config with a shipped strategy on 32 scenes."""
+    from mmengine.optim import OptimWrapper
+    from torch.optim import AdamW
+
     from internvl_mm.engine.config import check_config, load_config
+    from internvl_mm.engine.optim import LayerDecay
 
     config = load_config(CONFIG, SHORT)
+    # Instead of Muon, which ZeRO cannot split; not a dict merged into Muon's.
+    config.optim_wrapper = dict(
+        type=OptimWrapper,
+        optimizer=dict(type=AdamW, lr=3e-3, betas=(0.9, 0.99), weight_decay=0.05),
+        clip_grad=dict(max_norm=5.0),
+        constructor=LayerDecay,
+        paramwise_cfg=dict(decay_rate=1.0),
+    )
     changes |= dict(
         strategy=load_config(f'_base_/strategies/{name}.py').strategy,
         launcher='none' if processes == 1 else 'pytorch',

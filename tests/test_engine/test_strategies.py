@@ -12,6 +12,7 @@ from mmengine._strategy import BaseStrategy
 from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from safetensors.torch import load_file
+from timm.optim import Muon
 
 from internvl_mm.engine.config import load_config
 from internvl_mm.engine.hooks import EMAHook
@@ -167,6 +168,10 @@ def test_deepspeed_settings_are_checked(work_dir: Path) -> None:
     config = tiny_config(work_dir, strategy=dict(type=DeepSpeedStrategy))
     config['optim_wrapper'] = dict(config['optim_wrapper'], clip_grad=dict(type='value', clip_value=1.0))
     with pytest.raises(ConfigError, match='DeepSpeed clips the global 2-norm only'):
+        Runner.from_cfg(config).train()
+    config['optim_wrapper'] = dict(config['optim_wrapper'], optimizer=dict(type=Muon, lr=0.01))
+    config['optim_wrapper'].pop('clip_grad')
+    with pytest.raises(ConfigError, match='Muon needs whole matrices, and ZeRO flattens'):
         Runner.from_cfg(config).train()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import deepspeed
+import timm.optim
 import torch
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from mmengine._strategy import BaseStrategy
@@ -30,6 +31,8 @@ from .sync_bn import synchronise_batch_norms
 
 # What DeepSpeed's engine counts: updates, samples, batches.
 _COUNTERS = ('global_steps', 'global_samples', 'micro_steps')
+
+_NEED_MATRICES = (timm.optim.Muon, torch.optim.Muon)
 
 
 def _whole(parameter: nn.Parameter, **options: Any) -> contextlib.AbstractContextManager:
@@ -165,7 +168,14 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         self._accumulative_counts = settings.pop('accumulative_counts', 1)
         # AmpOptimWrapper would scale losses a second time.
         settings['type'] = ZeroOptimWrapper
-        return BaseStrategy.build_optim_wrapper(self, settings, model)
+        built = BaseStrategy.build_optim_wrapper(self, settings, model)
+        if isinstance(built.optimizer, _NEED_MATRICES):
+            # It would take every flat share for a vector, and train with its AdamW without a word.
+            raise ConfigError(
+                f'optim_wrapper.optimizer: {type(built.optimizer).__name__} needs whole matrices, and ZeRO flattens '
+                'and shares them: use AdamW, or DDPStrategy'
+            )
+        return built
 
     def _accumulation(self) -> int:
         return self._accumulative_counts
