@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -181,7 +181,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def _table(runs: Sequence[_Run]) -> Table:
+def _table(runs: Iterable[_Run]) -> Table:
     table = Table('stage', 'seconds', 'state')
     for run in runs:
         seconds = run.took or (time.monotonic() - run.began if run.process is not None else 0.0)

@@ -58,6 +58,7 @@ class ChatGeneration(ChatParts):
 
     conv_template: ChatTemplate | None
     system_message: str
+    config: Any
     published_text: bool = False
     _encoder: tuple[tuple, ChatTextEncoder] | None = None
 

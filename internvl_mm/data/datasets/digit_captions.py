@@ -72,7 +72,7 @@ class DigitCaptionDataset(ImageTextDataset):
             raise ConfigError(f'kinds={tuple(kinds)}: choose from the five captions 0 to 4 of a picture')
         self.split, self.size, self.seed = split, size, seed
         self.languages, self.kinds = tuple(languages), tuple(kinds)
-        self.placement = dict(sizes=tuple(sizes), shift=shift)
+        self.placement: dict[str, Any] = dict(sizes=tuple(sizes), shift=shift)
         self._digits = load_source_digits(split)
         # Caption and picture are asked for one after the other.
         self._last: tuple[int, Scene] | None = None

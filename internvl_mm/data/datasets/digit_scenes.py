@@ -58,7 +58,7 @@ class DigitSceneDataset(BaseDataset):
         self.split = split
         self.size = size
         self.seed = seed
-        self.placement = dict(sizes=tuple(sizes), shift=shift)
+        self.placement: dict[str, Any] = dict(sizes=tuple(sizes), shift=shift)
         self._digits = load_source_digits(split)
         scans = np.arange(length or len(self._digits)) % len(self._digits)
         super().__init__(self._digits.values[scans], numbered_classes(10), **options)

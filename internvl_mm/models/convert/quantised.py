@@ -8,7 +8,9 @@ Shape letters: I input and O output features of a linear layer, G input features
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,17 +108,14 @@ class DequantisedWeights(Mapping[str, Tensor]):
             layer, _, last = name.rpartition('.')
             if last in _AWQ:
                 parts = _parts(weights, layer, _AWQ)
-                self._read[f'{layer}.weight'] = lambda parts=parts: dequantise_awq(
-                    *(weights[p] for p in parts)
-                )
+                self._read[f'{layer}.weight'] = partial(_plain, weights, parts, dequantise_awq)
             elif last == _INT8[1]:
                 parts = _parts(weights, layer, _INT8)
-                self._read[f'{layer}.weight'] = lambda parts=parts: dequantise_int8(
-                    *(weights[p] for p in parts), dtype
-                )
+                int8 = partial(dequantise_int8, dtype=dtype)
+                self._read[f'{layer}.weight'] = partial(_plain, weights, parts, int8)
             elif last != _INT8_FORMAT:
                 # A weight met before its scales is replaced when they come, or was already.
-                self._read.setdefault(name, lambda name=name: weights[name])
+                self._read.setdefault(name, partial(weights.__getitem__, name))
 
     def __getitem__(self, name: str) -> Tensor:
         return self._read[name]()
@@ -128,6 +127,11 @@ class DequantisedWeights(Mapping[str, Tensor]):
         return len(self._read)
 
 
+def _plain(weights: Mapping[str, Tensor], parts: Sequence[str], dequantise: Callable[..., Tensor]) -> Tensor:
+    """One layer's weight, read from the file when it is asked for."""
+    return dequantise(*(weights[part] for part in parts))
+
+
 def _parts(weights: Mapping[str, Tensor], layer: str, names: tuple[str, ...]) -> list[str]:
     parts = [f'{layer}.{name}' for name in names]
     if missing := [part for part in parts if part not in weights]:
@@ -135,7 +139,7 @@ def _parts(weights: Mapping[str, Tensor], layer: str, names: tuple[str, ...]) ->
     return parts
 
 
-def open_plain(folder: str | Path, config: PreTrainedConfig) -> Mapping[str, Tensor]:
+def open_plain(folder: str | os.PathLike[Any], config: PreTrainedConfig) -> Mapping[str, Tensor]:
     """Weights of a quantised folder as plain ones; the configuration forgets that they were quantised.
 
     Args:
@@ -150,7 +154,7 @@ def open_plain(folder: str | Path, config: PreTrainedConfig) -> Mapping[str, Ten
     check_quantisation(settings, folder)
     del config.quantization_config
     dtype = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float16
-    weights = DequantisedWeights(open_weights(folder), dtype)
+    weights = DequantisedWeights(open_weights(Path(folder)), dtype)
     print_log(
         f'{folder}: quantised weights are read as plain {str(dtype).removeprefix("torch.")} ones', 'current'
     )

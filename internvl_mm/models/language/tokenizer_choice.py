@@ -44,7 +44,8 @@ def register_tokenizers() -> None:
             return published(path, *args, **kwargs)
         for option in ('trust_remote_code', 'use_fast', 'config', 'code_revision'):
             kwargs.pop(option, None)
-        return (PreTrainedTokenizerFast if fast else _OURS[name]).from_pretrained(path, *args, **kwargs)
+        chosen: Any = PreTrainedTokenizerFast if fast else _OURS[name]
+        return chosen.from_pretrained(path, *args, **kwargs)
 
     AutoTokenizer.from_pretrained = from_pretrained
 

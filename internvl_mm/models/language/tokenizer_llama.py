@@ -74,6 +74,8 @@ class LlamaTokenizer(InternLM2Tokenizer):
 
 def _without_prefix(model: SentencePieceProcessor) -> SentencePieceProcessor:
     """The same pieces from a model that puts no space in front of a text."""
-    settings = sentencepiece_model_pb2.ModelProto.FromString(model.serialized_model_proto())
+    settings = sentencepiece_model_pb2.ModelProto.FromString(  # type: ignore[attr-defined]
+        model.serialized_model_proto()
+    )
     settings.normalizer_spec.add_dummy_prefix = False
     return SentencePieceProcessor(model_proto=settings.SerializeToString())
