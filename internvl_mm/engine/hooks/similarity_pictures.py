@@ -25,7 +25,7 @@ from internvl_mm.evaluation.similarity import (
     write_similarity,
 )
 from internvl_mm.registry import HOOKS
-from internvl_mm.utils.errors import ConfigError, did_you_mean
+from internvl_mm.utils.errors import did_you_mean
 
 from ._runner import task_of
 
@@ -41,14 +41,11 @@ class SimilarityPicturesHook(Hook):
     zero-shot scores. Other benchmarks are left out. A later evaluation of the same run replaces all.
 
     Args:
-        benchmarks: Names of the benchmarks to show; all when empty.
+        benchmarks: Names of the benchmarks to show; all when empty. The log warns of those that are not measured.
         shown: Rows and columns of the matrix, at most.
         queries: Texts and pictures whose neighbours are shown.
         nearest: Neighbours of each.
         pairs: Samples of a benchmark that are compared, from the first; with several processes, of the main one's.
-
-    Raises:
-        ConfigError: There is no benchmark of a given name.
     """
 
     def __init__(
@@ -66,19 +63,20 @@ class SimilarityPicturesHook(Hook):
         self._forget()
 
     def before_train(self, runner: FlexibleRunner) -> None:
-        """Check the names before hours of training."""
+        """Look for the named benchmarks before hours of training."""
         if runner.val_loop is not None:
-            self._check(runner.val_loop)
+            self._look_for(runner, runner.val_loop)
 
     def before_test(self, runner: FlexibleRunner) -> None:
-        """Check the names."""
-        self._check(runner.test_loop)
+        """Look for the named benchmarks."""
+        self._look_for(runner, runner.test_loop)
 
-    def _check(self, loop: BenchmarkLoop) -> None:
+    def _look_for(self, runner: FlexibleRunner, loop: BenchmarkLoop) -> None:
+        # No error: a test may measure only some of the benchmarks of a config.
         for name in self.benchmarks:
             if name not in loop.loaders:
                 hint = did_you_mean(name, loop.loaders) or f' There are: {", ".join(loop.loaders)}.'
-                raise ConfigError(f"SimilarityPicturesHook: there is no benchmark '{name}'.{hint}")
+                runner.logger.warning(f"SimilarityPicturesHook: benchmark '{name}' is not measured.{hint}")
 
     def _forget(self) -> None:
         # benchmark -> (data set, index) -> sample, and benchmark -> key -> thumbnail
