@@ -15,5 +15,5 @@ with read_base():
     from .chat_pretrain_intern_vit_tiny_digits import *
 
 model['vision'] = dict(type=PartTuning)
-param_scheduler[0].update(end=6)
-train_cfg.update(max_epochs=6, val_interval=6)
+param_scheduler[0].update(end=10)
+train_cfg.update(max_epochs=10, val_interval=10)
