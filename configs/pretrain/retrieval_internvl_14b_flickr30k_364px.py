@@ -29,4 +29,5 @@ model['model'].update(
 )  # fmt: skip
 model['model']['vision'].update(drop_path_rate=0.3)
 # Published: rates fall by 0.9 with every layer below the top, in both towers.
-optim_wrapper.update(constructor=PartRates, paramwise_cfg=dict(decay_rate=dict(vision=0.9, qllama=0.9)))
+optim_wrapper['constructor'] = PartRates
+optim_wrapper['paramwise_cfg'] = dict(decay_rate=dict(vision=0.9, qllama=0.9))

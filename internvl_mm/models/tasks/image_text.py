@@ -52,6 +52,16 @@ class ImageTextTask(BaseTask):
                 raise ConfigError(f"class_prompts['{name}'] is {prompts!r}: it must be ClassPrompts")
         self._classifiers: dict[str, Tensor] = {}
 
+    @classmethod
+    def check_config(cls, *, class_prompts: dict | None = None, **others: Any) -> list[str]:
+        """What is wrong with the settings."""
+        del others
+        return [
+            f"class_prompts['{name}'] has no type: write dict(type=ClassPrompts, names=..., templates=...)"
+            for name, prompts in (class_prompts or {}).items()
+            if isinstance(prompts, dict) and 'type' not in prompts
+        ]
+
     @abstractmethod
     def encode_images(self, inputs: Tensor) -> Tensor:
         """Embeddings ``[B, E]`` of pixels ``[B, 3, H, W]``."""

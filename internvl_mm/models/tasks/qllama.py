@@ -214,9 +214,9 @@ class GenerativePretraining(QLlamaTask):
 
     @classmethod
     def check_config(cls, *, generation: dict[str, Any] | None = None, **others: Any) -> list[str]:
-        """What is wrong with the settings: transformers itself takes any name without a word."""
-        del others
-        return unknown_settings('generation', generation or {}, vars(GenerationConfig()))
+        """See :class:`ImageTextTask`; transformers itself takes any name of an option without a word."""
+        unknown = unknown_settings('generation', generation or {}, vars(GenerationConfig()))
+        return [*super().check_config(**others), *unknown]
 
     def loss(self, inputs: Tensor, data_samples: list[ImageSample]) -> dict[str, Tensor]:
         """The three losses, and how many texts of the batch were cut; a batch has at least 2 images."""
