@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from torch import Tensor
 
+from internvl_mm.evaluation.metrics.base import SampleMetric
 from internvl_mm.models.tasks import ImageTextTask
 from internvl_mm.registry import DATASETS, PROBES, RUNNERS
 from internvl_mm.structures import ImageSample
@@ -68,6 +70,13 @@ class ProbeRunner(Runner):
             raise ConfigError("model.backbone.frozen must be 'all' for a probe on cached features")
         # Before the extraction, which may take hours.
         task.check_data(self._train_dataset.metainfo)
+        for name, evaluator in loop.evaluators.items():
+            for metric in evaluator.metrics:
+                if not isinstance(metric, SampleMetric):
+                    raise ConfigError(
+                        f'benchmarks.{name}.metrics has {type(metric).__name__}, but probes score with metrics of '
+                        'internvl_mm.evaluation.metrics, such as Accuracy'
+                    )
         self.load_or_resume()
         self.call_hook('before_run')
         started = time.perf_counter()
@@ -78,7 +87,7 @@ class ProbeRunner(Runner):
             for name, loader in loop.loaders.items()
         }
         extracted = time.perf_counter()
-        rows = self.probe.run(task, train, tests, lambda name, logits: self._judge(name, tests[name], logits))
+        rows = self._swept(task, train, tests)
         if is_main_process():
             count = train.extracted + sum(test.extracted for test in tests.values())
             console.print(
@@ -89,8 +98,21 @@ class ProbeRunner(Runner):
         self.call_hook('after_run')
         return rows
 
+    def _swept(self, task: Any, train: FeatureSet, tests: dict[str, FeatureSet]) -> list[ProbeRow]:
+        """Run the probe on one process; the others wait and get its rows, without the trained modules."""
+        # Every process has all features by now, so that without this each would run the same sweep.
+        shared: list[list[ProbeRow] | None] = [None]
+        rows: list[ProbeRow] = []
+        if is_main_process():
+            rows = self.probe.run(
+                task, train, tests, lambda name, logits: self._judge(name, tests[name], logits)
+            )
+            shared = [[replace(row, module=None) for row in rows]]
+        broadcast_object_list(shared)
+        return rows or shared[0]
+
     def _judge(self, name: str, test: FeatureSet, logits: Tensor) -> dict[str, float]:
-        """Score logits with the metrics of a benchmark, as its own loop would."""
+        """Score logits with the metrics of a benchmark, as its own loop would; on one process alone."""
         evaluator, dataset = self._test_loop.evaluators[name], test.dataset
         samples = []
         for index, scores in zip(test.views[0][1].tolist(), logits.float().cpu(), strict=True):
@@ -101,7 +123,11 @@ class ProbeRunner(Runner):
             sample.pred_logits = scores
             samples.append(sample)
         evaluator.process(data_samples=samples)
-        return {f'{name}/{metric}': value for metric, value in evaluator.evaluate(len(dataset)).items()}
+        return {
+            f'{name}/{key}': value
+            for metric in evaluator.metrics
+            for key, value in metric.evaluate_here().items()
+        }
 
     def _keep(self, rows: list[ProbeRow]) -> None:
         # Dicts keep the order of the config: its first benchmark's first metric.

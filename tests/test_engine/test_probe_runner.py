@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.evaluator import DumpResults
 
 from internvl_mm.data.datasets import DigitSceneDataset
 from internvl_mm.engine.probe_runner import ProbeRunner
@@ -94,4 +95,28 @@ def test_benchmarks_are_needed(tmp_path):
     cfg = config(tmp_path, dict(type=KNNProbe))
     cfg.benchmarks = dict()
     with pytest.raises(ConfigError, match='benchmarks is empty'):
+        build_runner(cfg).train()
+
+
+def test_one_process_sweeps_and_the_others_get_its_rows(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    runner = build_runner(config(tmp_path, dict(type=KNNProbe, ks=[1, 5])))
+    theirs = runner.train()
+    runs = []
+
+    def broadcast(shared: list) -> None:
+        assert shared == [None], 'another process has nothing to give'
+        shared[:] = [theirs]
+
+    monkeypatch.setattr('internvl_mm.engine.probe_runner.is_main_process', lambda: False)
+    monkeypatch.setattr('internvl_mm.engine.probe_runner.broadcast_object_list', broadcast)
+    other = build_runner(config(tmp_path, dict(type=KNNProbe, ks=[1, 5])))
+    monkeypatch.setattr(other.probe, 'run', lambda *parts: runs.append(parts))
+    assert other.train() == theirs
+    assert runs == []
+
+
+def test_metrics_that_need_all_processes_are_refused(tmp_path):
+    cfg = config(tmp_path, dict(type=KNNProbe, ks=[1]))
+    cfg.benchmarks.digits.metrics = [dict(type=DumpResults, out_file_path=str(tmp_path / 'all.pkl'))]
+    with pytest.raises(ConfigError, match='benchmarks.digits.metrics has DumpResults, but probes score with'):
         build_runner(cfg).train()

@@ -33,7 +33,11 @@ def evaluate(
         evaluator.dataset_meta = dict(classes=[str(c) for c in range(classes)])
     for start in range(0, len(samples), 3):
         evaluator.process(samples[start : start + 3])
-    return evaluator.evaluate(len(samples))
+    found = evaluator.evaluate(len(samples))
+    # What a metric announces holds for what it gives.
+    prefix = f'{metric.prefix}/' if metric.prefix else ''
+    assert set(found) <= {prefix + name for name in metric.reported()}
+    return found
 
 
 def on_processes(

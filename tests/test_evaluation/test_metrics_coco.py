@@ -51,7 +51,9 @@ def measured(samples: list[dict], kind: type[CocoAP] = CocoAP, **options: Any) -
     metric = kind(FILE, **options)
     metric.dataset_meta = dict(classes=('a', 'b', 'c'))
     metric.process(None, samples)
-    return metric.evaluate(len(samples)), metric
+    found = metric.evaluate(len(samples))
+    assert set(found) <= set(metric.reported())
+    return found, metric
 
 
 @pytest.mark.parametrize('backend', ['pycocotools', 'faster'])
@@ -134,6 +136,7 @@ def test_lvis_counts_only_classes_a_picture_was_searched_for_and_groups_by_frequ
     metric.dataset_meta = dict(classes=('a', 'b', 'c'))
     metric.process(None, samples)
     values = metric.evaluate(6)
+    assert set(values) <= set(metric.reported()) and 'bbox_AP_rare' in metric.reported()
     assert values['bbox_AP'] > searched['bbox_AP']  # strangers of classes nobody looked for are no mistakes
     groups = [values[f'bbox_AP_{name}'] for name in ('rare', 'common', 'frequent')]
     assert np.mean(groups) == pytest.approx(values['bbox_AP'])

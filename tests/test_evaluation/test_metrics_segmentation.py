@@ -38,7 +38,9 @@ def random_samples(count: int) -> list[dict]:
 def measure(metric: MeanIoU, samples: list[dict]) -> dict[str, float]:
     metric.dataset_meta = dict(classes=CLASSES)
     metric.process(None, samples)
-    return metric.evaluate(len(samples))
+    found = metric.evaluate(len(samples))
+    assert set(found) <= set(metric.reported())
+    return found
 
 
 def test_equals_the_metric_of_mmseg():

@@ -58,6 +58,7 @@ def test_recall_is_what_loops_count(monkeypatch, chunk: int) -> None:
     metric.process(None, samples)
     found = metric.evaluate(len(samples))
     assert (found['images'], found['texts'], found['n']) == (7, 20, 21)
+    assert set(found) == set(metric.reported())
     for k in (1, 2):
         assert found[f'i2t_r{k}'] == pytest.approx(recall_by_hand(samples, k, 'image', 'text'))
         assert found[f't2i_r{k}'] == pytest.approx(recall_by_hand(samples, k, 'text', 'image'))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +13,12 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from internvl_mm.engine.checkpoint import point_latest, prune
 from internvl_mm.engine.runner import Runner
 from internvl_mm.engine.savers import BackgroundSaver, Saver
+from internvl_mm.evaluation.metrics.base import SampleMetric
 from internvl_mm.registry import HOOKS, SAVERS
 from internvl_mm.utils.errors import ConfigError, did_you_mean
+
+from .ema import PREFIX as AVERAGE
+from .ema import EMAHook
 
 BEST = 'best'  # pointer file beside the states, and name in the message hub
 
@@ -65,18 +70,27 @@ class CheckpointHook(Hook):
         self._guard: Any = None
 
     def before_train(self, runner: Runner) -> None:
-        """Find a misspelt benchmark before hours of training; from now on no step overtakes a saver."""
+        """Find a misspelt benchmark or metric before hours of training; from now on no step overtakes a saver."""
         # Of every optimiser, also those inside DeepSpeed: nothing else changes weights during training.
         self._guard = register_optimizer_step_pre_hook(lambda *_: self.saver.settle())
         if self.save_best is None:
             return
-        # Names of metrics are known only after an evaluation; that of the benchmark already now.
         known = list(runner.val_loop.loaders) if runner.val_loop else []
         benchmark = self.save_best.split('/')[0]
         if benchmark not in known:
             raise ConfigError(
                 f"CheckpointHook: save_best='{self.save_best}' begins with no benchmark that is evaluated during "
                 f'training; these are: {", ".join(known) or "none"}.{did_you_mean(benchmark, known)}'
+            )
+        metrics = _announced(runner, benchmark)
+        if metrics is not None:
+            self._check_measured(metrics)
+
+    def _check_measured(self, metrics: Collection[str]) -> None:
+        if self.save_best not in metrics:
+            raise ConfigError(
+                f"CheckpointHook: save_best='{self.save_best}' is not measured; measured are: "
+                f'{", ".join(metrics)}.{did_you_mean(self.save_best, metrics)}'
             )
 
     def after_train_iter(
@@ -99,11 +113,8 @@ class CheckpointHook(Hook):
         """Save a new best state; an evaluation without training changes nothing."""
         if self.save_best is None or runner.message_hub.runtime_info.get('max_iters') is None:
             return
-        if self.save_best not in metrics:
-            raise ConfigError(
-                f"CheckpointHook: save_best='{self.save_best}' is not measured; measured are: "
-                f'{", ".join(metrics)}.{did_you_mean(self.save_best, metrics)}'
-            )
+        # Again: not every metric can say before what it will give.
+        self._check_measured(metrics)
         value, best = metrics[self.save_best], runner.message_hub.runtime_info.get(BEST)
         better = best is None or (value > best['value'] if self.rule == 'greater' else value < best['value'])
         # NaN is never better than a number, but would stand as the first best.
@@ -150,6 +161,22 @@ class CheckpointHook(Hook):
             saver=self.saver,
             done=tidy,
         )
+
+
+def _announced(runner: Runner, benchmark: str) -> list[str] | None:
+    """What an evaluation of a benchmark will give; ``None`` when a metric or a hook cannot say so before it runs."""
+    names: list[str] = []
+    for metric in runner.val_loop.evaluators[benchmark].metrics:
+        reported = metric.reported() if isinstance(metric, SampleMetric) else None
+        if reported is None:
+            return None
+        names += [f'{metric.prefix}/{name}' if metric.prefix else name for name in reported]
+    adding = [hook for hook in runner.hooks if hasattr(hook, 'after_benchmarks')]
+    # The average of the weights is measured by the same metrics; other hooks may add whatever they like.
+    if any(type(hook) is not EMAHook for hook in adding):
+        return None
+    names += [f'{AVERAGE}{name}' for name in names] if adding else []
+    return [f'{benchmark}/{name}' for name in names]
 
 
 def _name(iteration: int) -> str:

@@ -65,6 +65,10 @@ class Accuracy(SampleMetric):
             dict(**self._topk_hits(hit), loss=loss) for hit, loss in zip(hits, losses.tolist(), strict=True)
         ]
 
+    def reported(self) -> tuple[str, ...] | None:
+        """See :class:`SampleMetric`."""
+        return (*(f'top{k}' for k in self.topk), 'loss', 'n')
+
     def _logits(self, samples: Sequence[dict[str, Any]]) -> Tensor:
         """Scores ``[B, C]`` of the classes that take part, checked against the class list of the data set."""
         # fp32: half precision would round the cross entropy to two or three digits.
@@ -125,6 +129,10 @@ class ReaLAccuracy(Accuracy):
 
     def __init__(self, topk: tuple[int, ...] = (1, 5), *, prefix: str | None = None):
         super().__init__(topk, prefix=prefix)
+
+    def reported(self) -> tuple[str, ...] | None:
+        """See :class:`SampleMetric`; sets of labels have no cross entropy."""
+        return (*(f'top{k}' for k in self.topk), 'n', 'excluded')
 
     def score(self, samples: Sequence[dict[str, Any]]) -> list[Scores | None]:
         """See :class:`SampleMetric`."""

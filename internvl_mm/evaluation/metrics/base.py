@@ -37,6 +37,13 @@ class SampleMetric(BaseMetric):
         super().__init__(prefix=prefix)
         self.figures: list[MetricFigure] = []
 
+    def reported(self) -> tuple[str, ...] | None:
+        """Names of the numbers this metric may give, without prefix; ``None`` where the data decide them.
+
+        A run compares its ``save_best`` with them before it trains for hours.
+        """
+        return None
+
     @abstractmethod
     def score(self, samples: Sequence[dict[str, Any]]) -> list[Scores | None]:
         """Named numbers per sample, ``None`` for a sample that does not count."""
@@ -58,11 +65,19 @@ class SampleMetric(BaseMetric):
         self.results.clear()
         metrics: list[dict[str, float] | None] = [None]
         if is_main_process():
-            merged = {key: scores for share in shares for key, scores in share.items()}
-            metrics = [self._named(self.compute_metrics(list(merged.values())))]
+            metrics = [self._measured({key: scores for share in shares for key, scores in share.items()})]
         # All have to know: hooks decide by these numbers whether to save, which takes every process.
         broadcast_object_list(metrics)
         return metrics[0]
+
+    def evaluate_here(self) -> dict[str, float]:
+        """Average what this process scored, without waiting for others: for jobs that one process does for all."""
+        merged = dict(self.results)
+        self.results.clear()
+        return self._measured(merged)
+
+    def _measured(self, merged: dict[SampleKey, Scores | None]) -> dict[str, float]:
+        return self._named(self.compute_metrics(list(merged.values())))
 
     def compute_metrics(self, results: list[Scores | None]) -> dict[str, float]:
         """Means of all scores, and ``n``."""

@@ -70,6 +70,10 @@ class CocoAP(SampleMetric):
         self.ann_file, self.kinds = str(ann_file), tuple(kinds)
         self.fast = backend == 'faster' or (backend == 'auto' and installed)
 
+    def reported(self) -> tuple[str, ...] | None:
+        """See :class:`SampleMetric`; numbers of sizes that no object has are left out of the results."""
+        return (*(f'{kind}_{name}' for kind in self.kinds for name in (*STATS, *RECALLS)), 'n')
+
     def score(self, samples: Sequence[dict[str, Any]]) -> list[Any]:
         """The detections of each picture as entries of COCO's result files."""
         return [(int(sample['img_id']), self._detections(sample)) for sample in samples]
@@ -221,6 +225,11 @@ class LvisAP(CocoAP):
         self, ann_file: ExistingFile, *, kinds: tuple[Kind, ...] = ('bbox', 'segm'), prefix: str | None = None
     ):
         super().__init__(ann_file, kinds=kinds, backend='faster', prefix=prefix)
+
+    def reported(self) -> tuple[str, ...] | None:
+        """See :class:`SampleMetric`; also the three groups of classes."""
+        groups = (f'{kind}_AP_{group}' for kind in self.kinds for group in ('rare', 'common', 'frequent'))
+        return (*(super().reported() or ()), *groups)
 
     def _judge(self, truth: COCO, found: COCO, kind: str) -> COCOeval:
         return self._library()[1](truth, found, kind, lvis_style=True)

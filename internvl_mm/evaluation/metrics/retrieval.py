@@ -87,6 +87,12 @@ class RetrievalRecall(SampleMetric):
             raise ConfigError(f'topk={topk}: give whole numbers from 1')
         self.topk, self.published = topk, published
 
+    def reported(self) -> tuple[str, ...] | None:
+        """See :class:`SampleMetric`."""
+        recalls = [f'{way}_r{k}' for way in ('i2t', 't2i') for k in self.topk]
+        ends = [f'{name}_{end}' for name in recalls for end in ('low', 'high')]
+        return (*recalls, *ends, 'images', 'texts', 'n')
+
     def score(self, samples: Sequence[dict[str, Any]]) -> list[Scores | None]:
         """See :class:`SampleMetric`; here the vectors themselves, which are compared at the end."""
         for sample in samples:
@@ -163,6 +169,10 @@ class ZeroShotAccuracy(Accuracy):
 
     def __init__(self, topk: tuple[int, ...] = (1, 5), *, prefix: str | None = None):
         super().__init__(topk, prefix=prefix)
+
+    def reported(self) -> tuple[str, ...] | None:
+        """See :class:`SampleMetric`."""
+        return (*(f'top{k}' for k in self.topk), 'loss', 'n', 'mean_per_class')
 
     def score(self, samples: Sequence[dict[str, Any]]) -> list[Scores | None]:
         """See :class:`SampleMetric`."""

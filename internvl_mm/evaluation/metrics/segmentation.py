@@ -73,6 +73,10 @@ class MeanIoU(SampleMetric):
         areas = [_histogram(each, count) for each in (label[label == predicted], predicted, label)]
         return torch.stack(areas).cpu().numpy()
 
+    def reported(self) -> tuple[str, ...] | None:
+        """See :class:`SampleMetric`."""
+        return ('mIoU', 'mAcc', 'aAcc', 'mIoU_low', 'mIoU_high', 'n')
+
     def compute_metrics(self, results: list[Scores | None]) -> dict[str, float]:
         """Means over classes of sums over samples."""
         scored: list[Any] = [scores['areas'] for scores in results if scores is not None]

@@ -177,11 +177,14 @@ def test_last_state_is_saved_and_may_leave_out_the_frozen(tmp_path):
     [
         ('nois/top1', "begins with no benchmark.*Did you mean 'noise'"),
         ('noise/top', "is not measured.*Did you mean 'noise/top1'"),
+        ('noise/ema/top', "is not measured.*Did you mean 'noise/ema/top1'"),
     ],
 )
 def test_misspelt_best(tmp_path, metric, message):
+    runner = make(tmp_path, EMAHook(decay=0.5), checkpoint=CheckpointHook(save_best=metric))
     with pytest.raises(ConfigError, match=message):
-        make(tmp_path, checkpoint=CheckpointHook(save_best=metric)).train()
+        runner.train()
+    assert runner.iter == 0, 'before the first step'
 
 
 def test_wrong_settings():
