@@ -11,10 +11,10 @@ from internvl_mm.data.samplers import EvalSampler
 from internvl_mm.engine.zero_shot import ZeroShotRunner
 from internvl_mm.evaluation.metrics import RetrievalRecall, ZeroShotAccuracy
 from internvl_mm.models.tasks import RetrievalFinetuning
-from internvl_mm.preprocess import CenterCrop, ResizeShortSide, ResizeSquash
 from internvl_mm.preprocess.batch import ImageDataPreprocessor
 
 with read_base():
+    from .data.zero_shot_crops import _crop, _squash
     from .models.internvl_14b_224px import aligner as _aligner
     from .models.internvl_14b_224px import tokenizer as _tokenizer
     from .runtime import *
@@ -33,9 +33,6 @@ features = dict(folder='work_dirs/zero_shot_features', batch_size=64, num_worker
 _loader = dict(
     batch_size=64, num_workers=4, sampler=dict(type=EvalSampler), collate_fn=dict(type=collate_samples)
 )
-# Published: classification crops the middle, retrieval squashes the whole picture.
-_crop = [dict(type=ResizeShortSide, size=224), dict(type=CenterCrop, size=224)]
-_squash = [dict(type=ResizeSquash, size=224)]
 _cleaned = dict(type=CleanCaption)
 _classify = [dict(type=ZeroShotAccuracy)]
 _retrieve = [dict(type=RetrievalRecall)]

@@ -5,7 +5,7 @@ from mmengine.config import read_base
 from internvl_mm.data.datasets import ImageListDataset
 
 with read_base():
-    from ..zero_shot import _crop
+    from .zero_shot_crops import _crop
 
 _imagenet1k = dict(
     type=ImageListDataset,
