@@ -26,15 +26,15 @@ SHORT = [
 
 
 def config_for(stage: str, strategy: str, work_dir: Path, *, processes: int) -> Any:
-    """The shipped stage in small with a shipped strategy, AdamW instead of Muon, which ZeRO cannot split."""
+    """The shipped stage in small with a shipped strategy, SGD instead of Muon, which ZeRO cannot split."""
     from mmengine.optim import OptimWrapper
-    from torch.optim import AdamW
+    from torch.optim import SGD
 
     from internvl_mm.engine.config import load_config
 
     config = load_config(f'quickstart/{stage}_intern_vit_tiny_digits.py', SHORT)
-    # Not a dict merged into Muon's.
-    config.optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=AdamW, lr=1e-3))
+    # Not AdamW: it makes whole steps of gradients that are nothing but rounding. Not a dict merged into Muon's.
+    config.optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=SGD, lr=0.05, momentum=0.9))
     config.merge_from_dict(
         dict(
             strategy=load_config(f'_base_/strategies/{strategy}.py').strategy,
