@@ -2,7 +2,8 @@
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/seg_upernet_full_intern_vit_tiny_digits.py
 Hardware: 2 CPU cores, fp32; 4 minutes on a busy machine.
-Expected: mIoU 19.8 on 360 scenes of other digits (measured, seed 0, backbone at 97.8); the goal of 45 is not met.
+Expected: mIoU 62.7 on 360 scenes of other digits (measured, seed 0, backbone of
+    contrastive_intern_vit_tiny_digits.py).
 """
 
 from mmengine.config import read_base
