@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,8 @@ from .steps import PlainStep
 RESULTS = 'results.json'
 TABLE = ('benchmark', 'metric', 'value', '95 % interval', 'n')
 
+WORKER_GRACE = 2.0  # seconds between a broken pipe and the signal that a worker died
+
 
 def batches(loader: DataLoader, *, done: int) -> Iterator[Any]:
     """Iterate over the batches of an epoch after the first ``done``.
@@ -45,7 +48,17 @@ def batches(loader: DataLoader, *, done: int) -> Iterator[Any]:
     iterator = iter(loader)
     for _ in range(done):
         next(iterator, None)
-    return iterator
+    return _with_named_deaths(iterator)
+
+
+def _with_named_deaths(iterator: Iterator[Any]) -> Iterator[Any]:
+    """The same batches; the death of a worker is told by torch, which names it, not by the pipe it held."""
+    try:
+        yield from iterator
+    except (ConnectionError, EOFError):
+        # The pipe may break before the signal arrives whose handler raises torch's error, then from within this sleep.
+        time.sleep(WORKER_GRACE)
+        raise
 
 
 @LOOPS.register_module()
