@@ -1,6 +1,6 @@
 # make quickstart   set up, make the embedded data, train, probe, print a table            (minutes)
 # make tour         the same stages at full length, for the better numbers
-# make test         set up, run the tests                        PYTEST_ARGS="-m 'not slow'" for a subset
+# make test         set up, run the tests, two at a time         PYTEST_ARGS="-m 'not slow'" for a subset
 # make lint         set up, check format, lint, import order, types
 # make format       set up, rewrite format and import order
 # make clean        remove .venv
@@ -35,8 +35,9 @@ quickstart: $(STAMP)
 tour: $(STAMP)
 	$(BIN)/python tools/quickstart.py --full
 
+# Two processes, whatever the machine: some tests start two of their own. Whole files, since theirs is the set-up.
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from pathlib import Path
 
 import pytest
 
 from internvl_mm.engine.doctor import runs
-from internvl_mm.engine.doctor.trial import Kick, run, trial
+from internvl_mm.engine.doctor.trial import Kick, next_worker, run, trial
 from internvl_mm.engine.hooks import HangWatchHook, NonFiniteHook
 from internvl_mm.engine.steps import BatchTooLargeError, HalvingStep
 from internvl_mm.utils.door import RESUMABLE, run_door
@@ -77,7 +76,7 @@ def test_a_dead_worker_ends_the_command(tmp_path: Path, capsys) -> None:
     assert 'DataLoader worker (pid' in runs.dead_worker(tmp_path)
     config = trial(tmp_path, workers=1)
     config['train_dataloader']['dataset']['length'] = 200
-    kill = Kick(signal.SIGKILL, 2, lambda: multiprocessing.active_children()[0].pid)
+    kill = Kick(signal.SIGKILL, 2, next_worker())
     assert run_door(lambda: run(config, kill)) == RESUMABLE
     shown = capsys.readouterr().err
     assert 'DataLoader worker (pid' in shown and 'Lower train_dataloader.num_workers' in shown

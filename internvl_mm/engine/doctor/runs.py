@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import multiprocessing
 import os
 import signal
 import struct
@@ -29,7 +28,7 @@ from internvl_mm.utils.door import RESUMABLE
 from internvl_mm.utils.errors import DataError
 from internvl_mm.utils.states import latest_state
 
-from .trial import SIZE, Kick, Poison, run, trial
+from .trial import SIZE, Kick, Poison, next_worker, run, trial
 
 PICTURES = 1200  # of which one in a hundred is spoiled, one of each kind
 WRONG_LABEL = 'a label out of range'
@@ -218,7 +217,7 @@ def dead_worker(folder: Path) -> str:
     """A data worker that is killed ends the run with its number."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        kill = Kick(signal.SIGKILL, 2, lambda: multiprocessing.active_children()[0].pid)
+        kill = Kick(signal.SIGKILL, 2, next_worker())
         config = trial(Path(scratch), workers=1)
         # More to read than a worker reads ahead, or the run could end without it.
         config['train_dataloader']['dataset']['length'] = 200

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,6 +147,15 @@ class Kick(Hook):
         """Kick."""
         if runner.iter + 1 == self.iteration:
             os.kill(self.target(), self.number)
+
+
+def next_worker() -> Callable[[], int]:
+    """What finds the process id of a data worker of the run that comes next, once it is there.
+
+    The caller may have other child processes, as a pool that stays: those that exist now are not meant.
+    """
+    others = set(multiprocessing.active_children())
+    return lambda: next(iter(set(multiprocessing.active_children()) - others)).pid
 
 
 def run(config: dict[str, Any], *hooks: Hook) -> tuple[Runner, Recorder]:

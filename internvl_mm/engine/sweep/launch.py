@@ -79,7 +79,13 @@ def task(cfg: DictConfig) -> float | None:
     """Run the point Hydra launched; its metric goes back to sweepers that choose the next points by it."""
     facts, settings = HydraConfig.get(), cfg.sweep
     point = Point.parse(facts.overrides.task)
-    state = run_point(point, Path(facts.sweep.dir), train=list(settings.train), retries=settings.retries)
+    state = run_point(
+        point,
+        Path(facts.sweep.dir),
+        train=list(settings.train),
+        number=facts.job.num,
+        retries=settings.retries,
+    )
     return metric_of(state, settings.metric)
 
 

@@ -28,6 +28,8 @@ class PointState:
     Attributes:
         values: Setting to value, as the user wrote them.
         command: What reproduces the run, word by word.
+        number: Its place among the points of the sweep.
+        started: When it first was, seconds since 1970.
         status: How it stands; a process that was killed leaves ``'running'``.
         tries: Trainings started for it so far.
         seconds: Of the last try.
@@ -36,6 +38,8 @@ class PointState:
 
     values: dict[str, str]
     command: list[str]
+    number: int = 0
+    started: float = field(default_factory=time.time)
     status: Status = 'running'
     tries: int = 0
     seconds: float = 0.0
@@ -72,7 +76,9 @@ def read_state(folder: Path) -> PointState | None:
         ) from error
 
 
-def run_point(point: Point, root: Path, *, train: Sequence[str], retries: int = 1) -> PointState:
+def run_point(
+    point: Point, root: Path, *, train: Sequence[str], number: int = 0, retries: int = 1
+) -> PointState:
     """Train a point unless it has been, and say how it went.
 
     A failure is tried again, except for mistakes in the settings, which would fail again. Another try continues from
@@ -82,6 +88,7 @@ def run_point(point: Point, root: Path, *, train: Sequence[str], retries: int = 
         point: Leaf and settings.
         root: Folder of the sweep.
         train: The training command before its arguments, such as ``['python', 'tools/train.py']``.
+        number: Its place among the points of the sweep.
         retries: How often a failure is tried again.
 
     Raises:
@@ -95,7 +102,8 @@ def run_point(point: Point, root: Path, *, train: Sequence[str], retries: int = 
     folder.mkdir(parents=True, exist_ok=True)
     options = ['--cfg-options', *point.options] if point.settings else []
     command = [*train, point.config, '--work-dir', str(folder), *options]
-    state = PointState(point.values, command, folder=folder, tries=state.tries if state else 0)
+    before = dict(tries=state.tries, started=state.started) if state else {}
+    state = PointState(point.values, command, number, folder=folder, **before)
     for _ in range(retries + 1):
         status = _train(state)
         if status in (0, MISTAKE):

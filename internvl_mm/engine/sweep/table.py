@@ -50,9 +50,10 @@ class BestRow:
 
 
 def collect(root: Path) -> list[SweepRow]:
-    """Every point below the folder of a sweep, in the order they were started."""
-    folders = sorted((root / 'points').glob('*/point.json'), key=lambda file: file.stat().st_ctime)
-    states = [state for state in (read_state(file.parent) for file in folders) if state is not None]
+    """Every point below the folder of a sweep, in the order Hydra numbered them."""
+    states = [read_state(file.parent) for file in (root / 'points').glob('*/point.json')]
+    # Of sweeps that share a folder points of the same number meet: the earlier first.
+    states = sorted(filter(None, states), key=lambda state: (state.number, state.started))
     return [SweepRow(state, metrics_of(state)) for state in states]
 
 
