@@ -102,8 +102,9 @@ def run_point(
     folder.mkdir(parents=True, exist_ok=True)
     options = ['--cfg-options', *point.options] if point.settings else []
     command = [*train, point.config, '--work-dir', str(folder), *options]
-    before = dict(tries=state.tries, started=state.started) if state else {}
-    state = PointState(point.values, command, number, folder=folder, **before)
+    before, state = state, PointState(point.values, command, number, folder=folder)
+    if before is not None:
+        state.tries, state.started = before.tries, before.started
     for _ in range(retries + 1):
         status = _train(state)
         if status in (0, MISTAKE):
