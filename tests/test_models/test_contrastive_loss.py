@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 
 from internvl_mm.models.losses import InfoNCELoss, SigmoidLoss
@@ -29,8 +30,10 @@ def pairs(count: int = 6) -> tuple[Tensor, Tensor]:
 
 
 def clip_loss(images: Tensor, texts: Tensor, scale: float, smoothing: float = 0.0) -> Tensor:
-    """CLIP's loss as open_clip computes it on one process with everything gathered, written out."""
+    """open_clip's loss; with smoothing, which it lacks, the same written out."""
     images, texts = images / images.norm(dim=1, keepdim=True), texts / texts.norm(dim=1, keepdim=True)
+    if not smoothing:
+        return ClipLoss()(images, texts, scale)
     logits = scale * images @ texts.T
     right = torch.arange(len(logits))
     return (
@@ -97,16 +100,11 @@ def test_the_scale_can_be_bounded() -> None:
     torch.testing.assert_close(loss(images, texts), clip_loss(images, texts, 100.0))
 
 
-def test_sigmoid_loss_asks_every_pair() -> None:
+def test_sigmoid_loss_is_open_clips() -> None:
     images, texts = pairs()
-    a, b = F.normalize(images, dim=1), F.normalize(texts, dim=1)
-    total = 0.0
-    for i in range(6):
-        for j in range(6):
-            sign = 1.0 if i == j else -1.0
-            total = total - F.logsigmoid(sign * (10 * a[i] @ b[j] - 10))
+    expected = SigLipLoss()(F.normalize(images, dim=1), F.normalize(texts, dim=1), 10.0, -10.0)
     for chunk in (2, 100):
-        torch.testing.assert_close(SigmoidLoss(chunk=chunk)(images, texts), total / 6)
+        torch.testing.assert_close(SigmoidLoss(chunk=chunk)(images, texts), expected)
 
 
 @pytest.mark.parametrize('setting', [dict(chunk=0), dict(label_smoothing=1.0)])
@@ -124,6 +122,13 @@ LOSSES = dict(
     soft=lambda a, b, ids: info_nce(a, b, torch.tensor(10.0), ids=ids),
     sigmoid=lambda a, b, ids: SigmoidLoss(chunk=2)(a, b),
 )
+
+
+def open_clip_loss(images: Tensor, texts: Tensor, **options: bool) -> Tensor:
+    """open_clip's loss over the pairs of all processes, at our initial temperature."""
+    who = dict(rank=torch.distributed.get_rank(), world_size=torch.distributed.get_world_size())
+    loss = ClipLoss(gather_with_grad=True, **who, **options)
+    return loss(F.normalize(images, dim=1), F.normalize(texts, dim=1), 1 / 0.07)
 
 
 def task_gradients(kind: str, half: slice, wrap: Callable = lambda task: task) -> dict[str, Tensor]:
@@ -165,7 +170,11 @@ def worker() -> None:
     rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     half = slice(rank * 6 // size, (rank + 1) * 6 // size)
     results = {}
-    for name, loss in LOSSES.items():
+    theirs = dict(
+        open_clip=lambda a, b, ids: open_clip_loss(a, b),
+        open_clip_local=lambda a, b, ids: open_clip_loss(a, b, local_loss=True),
+    )
+    for name, loss in (LOSSES | theirs).items():
         images, texts = pairs()
         value = loss(images[half], texts[half], torch.tensor(IDS)[half])
         value.backward()
@@ -208,6 +217,9 @@ def test_two_processes_give_the_global_loss_and_its_gradients() -> None:
     assert all(process.returncode == 0 for process in started), outputs[0][1][-2000:]
     found = json.loads(outputs[0][0].splitlines()[-1])
     assert 'between 2 and 3 pairs' in found.pop('uneven')
+    for name in ('open_clip', 'open_clip_local'):
+        for ours, expected in zip(found['clip'], found[name], strict=True):
+            torch.testing.assert_close(torch.tensor(ours), torch.tensor(expected), atol=1e-6, rtol=1e-5)
     for kind in TASKS:
         for name, expected in task_gradients(kind, slice(None)).items():
             torch.testing.assert_close(torch.tensor(found[kind][name]), expected, atol=1e-5, rtol=1e-4)

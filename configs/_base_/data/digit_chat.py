@@ -19,13 +19,20 @@ _encoder = dict(
 )
 _scenes = dict(num_digits=(1, 2), canvas=112, encoder=_encoder)
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=64,
     num_workers=1,
     persistent_workers=True,
     drop_last=True,
     sampler=dict(type=EpochSampler),
     collate_fn=dict(type=collate_chat),
-    dataset=dict(type=DigitChatDataset, name='digit_chat_train', split='train', length=1024, **_scenes),
+    dataset=dict(
+        type=DigitChatDataset,
+        name='digit_chat_train',
+        split='train',
+        length=2048,
+        turns=1,  # a second question could be answered from the first one and its answer, without the picture
+        **_scenes,
+    ),
 )
 benchmarks = dict(
     digit_chat=dict(

@@ -17,7 +17,7 @@ from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import DATASETS, TRANSFORMS
 from internvl_mm.structures import ChatRecord, QuestionSample
 from internvl_mm.utils.checks import check_counts
-from internvl_mm.utils.errors import ConfigError, did_you_mean
+from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
 from internvl_mm.utils.hashing import hash_settings
 
 
@@ -37,6 +37,7 @@ class _DigitTalk(GuardedDataset):
 
     Raises:
         ConfigError: Unknown kinds, or sizes out of range.
+        DataError: A scene allows no question of any kind (when it is loaded; see :class:`GuardedDataset`).
     """
 
     def __init__(
@@ -84,7 +85,12 @@ class _DigitTalk(GuardedDataset):
         rng = sample_rng(self.seed, self.split, 'dialogue', number)
         order = [kinds[i] for i in rng.permutation(len(kinds))]
         questions = [ask(kind, scene, rng, self.language) for kind in order]
-        return Image.fromarray(scene.image), [(q.text, q.answer) for q in questions if q is not None]
+        turns = [(q.text, q.answer) for q in questions if q is not None]
+        if not turns:
+            raise DataError(
+                f'{self.name}[{number}]: a scene of {len(scene.digits)} allows none of {", ".join(kinds)}'
+            )
+        return Image.fromarray(scene.image), turns
 
     def _record(self, picture: Image.Image, turns: list[tuple[str, str]]) -> ChatRecord:
         (first, answer), *others = turns
@@ -94,18 +100,32 @@ class _DigitTalk(GuardedDataset):
 
 @DATASETS.register_module()
 class DigitChatDataset(_DigitTalk):
-    """Conversations to learn from: a scene and a question of every kind, with short answers.
+    """Conversations to learn from: a scene and questions about it, with short answers.
 
     Args:
+        turns: Most questions about a scene, of kinds drawn at random; one of every kind when left out.
         options: See the base class.
+
+    Raises:
+        ConfigError: ``turns`` is not a number of questions.
     """
+
+    def __init__(self, *args: Any, turns: int | None = None, **options: Any):
+        super().__init__(*args, **options)
+        self.turns = len(self.kinds) if turns is None else turns
+        check_counts(turns=self.turns)
 
     def __len__(self) -> int:
         return self.length
 
+    def fingerprint(self) -> str:
+        """See :class:`GuardedDataset`."""
+        return hash_settings(dict(talk=super().fingerprint(), turns=self.turns))
+
     def load(self, index: SampleIndex) -> dict[str, Any]:
         """See :meth:`GuardedDataset.load`."""
         picture, turns = self._ask(index.epoch * self.length + index, self.kinds)
+        turns = turns[: self.turns]  # their order is random
         sample = self.encoder(self._record(picture, turns))
         return dict(inputs=replace(sample, dataset=self.name, index=int(index)))
 

@@ -101,3 +101,20 @@ def test_training_scenes_are_new_in_every_epoch_and_test_questions_are_not(encod
     assert late['data_samples'].answers[0] in ('1', '2')
     with pytest.raises(ConfigError, match=r"kinds names 'wich'; .*Did you mean 'which'"):
         DigitQuestionDataset('test', encoder, length=2, kinds=('wich',))
+
+
+def test_fewer_questions_about_a_scene(encoder: ChatEncoder) -> None:
+    def ask(**options: object) -> DigitChatDataset:
+        return DigitChatDataset('train', encoder, length=12, num_digits=(1, 1), canvas=56, **options)
+
+    samples = [ask(turns=1)[number]['inputs'] for number in range(12)]
+    assert all(int((sample.input_ids[sample.labels != IGNORE] == 2).sum()) == 1 for sample in samples)
+    answers = {text_of(encoder, sample.input_ids[sample.labels != IGNORE]) for sample in samples}
+    assert len(answers) > 4  # of all kinds: numbers, and places
+    assert ask(turns=1).fingerprint() != ask().fingerprint() == ask(turns=3).fingerprint()
+    with pytest.raises(ConfigError, match='turns=0'):
+        ask(turns=0)
+    # A single digit cannot be compared.
+    lone = ask(kinds=('compare', 'sum'))
+    with pytest.raises(DataError, match=r'a scene of 1 allows none of (sum|compare), (sum|compare)'):
+        lone[0]
