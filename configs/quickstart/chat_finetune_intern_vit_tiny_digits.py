@@ -14,5 +14,8 @@ with read_base():
     from .chat_pretrain_intern_vit_tiny_digits import *
 
 model['vision'] = dict(type=PartTuning)
-param_scheduler[0].update(end=10)
-train_cfg.update(max_epochs=10, val_interval=10)
+optim_wrapper['optimizer'].update(lr=0.01)
+# Gently: at the rate of the other parts it forgets what segmentation taught it.
+optim_wrapper['paramwise_cfg'] = dict(lr_mult=dict(vision_model=0.2))
+param_scheduler[0].update(end=8)
+train_cfg.update(max_epochs=8, val_interval=8)

@@ -1,4 +1,4 @@
-"""chat_pretrain_intern_vit_tiny_digits.py at full length: 30 epochs.
+"""chat_pretrain_intern_vit_tiny_digits.py at full length: 24 epochs.
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/chat_pretrain_intern_vit_tiny_digits_full.py
 Hardware: 2 CPU cores, fp32.
@@ -11,5 +11,5 @@ from mmengine.config import read_base
 with read_base():
     from .chat_pretrain_intern_vit_tiny_digits import *
 
-param_scheduler[0].update(end=30)
-train_cfg.update(max_epochs=30, val_interval=30)
+param_scheduler[0].update(end=24)
+train_cfg.update(max_epochs=24, val_interval=24)

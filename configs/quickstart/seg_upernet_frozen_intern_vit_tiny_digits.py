@@ -22,7 +22,8 @@ model.update(
         frozen='all',
         out_indices=(0, 1, 2, 3),
         pretrained='work_dirs/finetune_intern_vit_tiny_digits',
-    )
+    ),
+    auxiliary_head=None,  # it is there for the backbone
 )
 default_hooks['checkpoint'].update(trainable_only=True)
 param_scheduler[0].update(end=5)
