@@ -146,6 +146,12 @@ def test_a_video_is_frames_with_their_lines(folder: Path) -> None:
     assert [tuple(frame.shape) for frame in tiles] == [(1, 3, 56, 56)] * 8
     question, tiles = inputs.gather('What?', [folder / '0.png'], [folder / 'frames'])
     assert question.startswith('Image-1: <image>\nFrame1: <image>\n') and len(tiles) == 9
+    picture = inputs.image(folder / '0.png', num_images=1)
+    assert torch.equal(tiles[0], picture)
+    # A picture the question places stands after the frames, in the text and among the tiles.
+    question, tiles = inputs.gather('Is <image> among them?', [folder / '0.png'], [folder / 'frames'])
+    assert question.startswith('Frame1: <image>\n') and question.endswith('Is <image> among them?')
+    assert torch.equal(tiles[-1], picture) and len(tiles) == 9
 
 
 def test_a_conversation_in_the_terminal(folder: Path, capsys) -> None:
