@@ -185,7 +185,8 @@ def read_pairs(file: str | Path) -> Iterator[Pair]:
             yield from _flickr(text, path)
             return
         rows = (
-            [json.loads(line) for line in text.splitlines() if line.strip()]
+            # Not splitlines, here and below: it also ends lines at signs that occur within captions (U+2028).
+            [json.loads(line) for line in text.split('\n') if line.strip()]
             if path.suffix == '.jsonl'
             else json.loads(text)
         )
@@ -207,7 +208,7 @@ def read_pairs(file: str | Path) -> Iterator[Pair]:
 
 
 def _flickr(text: str, path: Path) -> Iterator[Pair]:
-    for number, line in enumerate(text.splitlines()[1:], start=2):  # the first names the columns
+    for number, line in enumerate(text.split('\n')[1:], start=2):  # the first names the columns
         if not line.strip():
             continue
         name, found, caption = line.partition('.jpg,')

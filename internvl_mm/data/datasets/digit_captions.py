@@ -25,7 +25,8 @@ from internvl_mm.data.digit_scenes.scene import (
 )
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import DATASETS
-from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
+from internvl_mm.utils.checks import check_counts
+from internvl_mm.utils.errors import ConfigError, did_you_mean
 
 
 @DATASETS.register_module()
@@ -62,9 +63,13 @@ class DigitCaptionDataset(ImageTextDataset):
     ):
         check_split(split)
         check_placement(sizes, shift)
+        if length is not None:
+            check_counts(length=length)
+        if not languages:
+            raise ConfigError(f'languages=(): name at least one of {" and ".join(LANGUAGES)}')
         for code in languages:
             if code not in LANGUAGES:
-                raise DataError(
+                raise ConfigError(
                     f"languages={tuple(languages)}: there are no captions in '{code}', only in "
                     f'{" and ".join(LANGUAGES)}.{did_you_mean(code, LANGUAGES)}'
                 )

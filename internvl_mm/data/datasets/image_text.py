@@ -146,8 +146,13 @@ class ImageTextDataset(GuardedDataset):
         # The 1 sets it apart from the stream of the transforms, whose key is the first three numbers.
         draws = np.random.default_rng([index.seed, index.epoch, int(index), 1])
         for choice in draws.integers(len(self), size=NEGATIVE_TRIES).tolist():
-            if self.image_ids[choice] != self.image_ids[index] and self.captions[choice].strip():
-                return self.caption(choice)
+            if self.image_ids[choice] == self.image_ids[index]:
+                continue
+            try:
+                # In the epoch of the index: drawn data sets word their captions anew in each.
+                return self.caption(index.to(choice))
+            except DataError:
+                continue  # empty, perhaps only once cleaned: told where that pair is the sample
         raise DataError(f'{self.path(index)}: no caption of another image among {NEGATIVE_TRIES} drawn ones')
 
 

@@ -51,7 +51,7 @@ class DualSoftmaxRecall(RetrievalRecall):
         super().__init__(topk, prefix=prefix)
 
     def hits(self, queries: Tensor, candidates: Tensor, right: Tensor) -> dict[int, Tensor]:
-        """See :class:`RetrievalRecall`; the whole matrix is held at once (4 MB for the 1,000 videos of MSR-VTT 1k-A)."""
+        """See :class:`RetrievalRecall`; the whole matrix is held at once: 4 MB for the 1,000 videos of MSR-VTT 1k-A."""
         # [queries, candidates], cosines. The softmax runs down the queries: a candidate's preference among them.
         scores = queries @ candidates.t()
         return hits_at(scores * scores.softmax(dim=0), right, self.topk)
