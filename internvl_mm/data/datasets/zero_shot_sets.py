@@ -147,7 +147,7 @@ class VOCObjectsDataset(BaseDataset):
 
 def _objects(file: Path) -> list[tuple[int, tuple[int, ...]]]:
     """Class and box of each object of an annotation."""
-    found = []
+    found: list[tuple[int, tuple[int, ...]]] = []
     try:
         for thing in ElementTree.parse(file).iter('object'):
             label = VOC_CLASSES.index(str(thing.findtext('name')))
