@@ -203,7 +203,8 @@ def read_pairs(file: str | Path) -> Iterator[Pair]:
         if 'caption' not in row:
             raise DataError(f"{path}, entry {number}: image {image!r} without text: needs 'caption'")
         captions = row['caption'] if isinstance(row['caption'], list) else [row['caption']]
-        for caption in captions:
+        # An empty list is a picture without text, which data sets tell or record as such.
+        for caption in captions or ['']:
             yield Pair(image, str(caption or ''), str(row.get('image_id', image)), row)
 
 

@@ -104,6 +104,11 @@ class ImageDecoder:
         return image
 
 
+def decoder_of(setting: ImageDecoder | dict | None) -> ImageDecoder:
+    """The decoder a setting stands for: itself, built from its config, or the usual one."""
+    return TRANSFORMS.build(setting) if isinstance(setting, dict) else setting or ImageDecoder()
+
+
 def _bytes_of(source: bytes | str | Path) -> tuple[bytes, str]:
     """A file's bytes, and what to call it in errors."""
     if isinstance(source, bytes):

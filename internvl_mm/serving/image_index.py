@@ -40,11 +40,12 @@ class PictureFiles(GuardedDataset):
     Args:
         files: Their paths.
         transform: See :class:`~internvl_mm.data.pipeline.Pipeline`.
+        decoder: Opens them.
     """
 
-    def __init__(self, files: Sequence[Path], transform: Sequence[Any]):
+    def __init__(self, files: Sequence[Path], transform: Sequence[Any], decoder: ImageDecoder):
         super().__init__(name='pictures', on_error='skip')
-        self.files, self.transform, self.decoder = list(files), Pipeline(transform), ImageDecoder()
+        self.files, self.transform, self.decoder = list(files), Pipeline(transform), decoder
 
     def __len__(self) -> int:
         return len(self.files)
@@ -176,27 +177,23 @@ def weights_hash(task: ImageTextTask) -> str:
     return hash_settings([*parts, task.tokenizer.fingerprint()])[:16]
 
 
-def build_index(
-    task: ImageTextTask, files: Sequence[Path], transform: Sequence[Any], cache: FeatureCache
-) -> ImageIndex:
+def build_index(task: ImageTextTask, pictures: PictureFiles, cache: FeatureCache) -> ImageIndex:
     """Embed pictures.
 
     Args:
         task: Embeds them.
-        files: Their paths.
-        transform: How they are read, see :class:`PictureFiles`.
+        pictures: The files, and how they are read.
         cache: Keeps what was embedded, so that a build that was stopped goes on.
 
     Raises:
         DataError: None could be read.
     """
-    pictures = PictureFiles(files, transform)
     vectors, positions = cache.extract(task, pictures, views=1).views[0]
-    if len(positions) < len(files):
+    if len(positions) < len(pictures):
         console.print(
-            f'{len(files) - len(positions)} of {len(files)} pictures could not be read and are left out'
+            f'{len(pictures) - len(positions)} of {len(pictures)} pictures could not be read and are left out'
         )
-    paths = tuple(str(files[position].absolute()) for position in positions.tolist())
+    paths = tuple(str(pictures.files[position].absolute()) for position in positions.tolist())
     return ImageIndex(F.normalize(vectors.float(), dim=-1), paths, weights_hash(task))
 
 

@@ -124,6 +124,7 @@ def test_other_damaged_files_are_told(tmp_path: Path) -> None:
 
 def test_an_empty_caption_is_a_bad_sample_or_left_out(tmp_path: Path, capsys) -> None:
     rows = [*ROWS, dict(image='1.png', caption=' ', image_id=1)]
+    assert len(listed(tmp_path, [dict(image='1.png', caption=[])], on_error='skip')) == 1
     with pytest.raises(DataError, match=r'1.png: image without text.*filter=dict\(type=PairFilter\)'):
         listed(tmp_path, rows)[3]
     bad = listed(tmp_path, rows, on_error='skip')[3]
@@ -231,6 +232,9 @@ def test_incomplete_pairs_of_shards_are_bad_samples(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match='do not exist'):
         CaptionShardDataset('none-{0..3}.tar')
+    for content in (b'[1]', b'{', b'5'):
+        with pytest.raises(DataError, match='s-0.tar/d: its text is damaged'):
+            CaptionShardDataset(write_shard(tmp_path, {'d.png': image_bytes(0), 'd.json': content}))
 
 
 def test_tables(tmp_path: Path) -> None:
