@@ -81,9 +81,13 @@ class GuardedDataset(Dataset, ABC):
         try:
             return self.load(index)
         except DataError as error:
+            path, reason = self.path(index), str(error)
             if self.on_error == 'fail':
-                raise
-            bad = BadSample(self.name, int(index), self.path(index), str(error))
+                # Transforms see a picture, not its file: whoever reads the message has to find it.
+                if path is None or path in reason:
+                    raise
+                raise DataError(f'{path}: {reason}') from error
+            bad = BadSample(self.name, int(index), path, reason)
         return bad if self.on_error == 'skip' else self._replace(index, bad)
 
     def _replace(self, index: SampleIndex, bad: BadSample) -> Item | BadSample:
