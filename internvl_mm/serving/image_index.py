@@ -128,6 +128,7 @@ class ImageIndex:
             raise DataError(
                 f'{path} is no index of pictures ({error}): build it again from the folder'
             ) from error
+        # Vectors of other weights have the same shape: nothing but the hash shows that they do not belong.
         if facts.get('weights') != weights:
             raise CheckpointError(
                 f'index {path} was made with weights {facts.get("weights")}, but the model has weights {weights}: '
@@ -161,7 +162,7 @@ def _find(vectors: Tensor, queries: Tensor, count: int) -> tuple[Tensor, Tensor]
 def _find_with_faiss(vectors: Tensor, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
     import faiss
 
-    exact = faiss.IndexFlatIP(vectors.shape[1])
+    exact = faiss.IndexFlatIP(vectors.shape[1])  # inner products, of unit vectors the cosine
     exact.add(vectors.numpy())
     # A few more than asked for: which of equal scores come last is faiss's choice, and which are shown is ours.
     scores, places = map(torch.from_numpy, exact.search(queries.numpy(), min(2 * count + 8, len(vectors))))

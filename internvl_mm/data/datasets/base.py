@@ -66,6 +66,7 @@ class BaseDataset(GuardedDataset):
         self.decoder = decoder_of(decoder)
         if len(self) == 0:
             raise DataError(f"data set '{self.name}' has no samples")
+        # All labels at once: a wrong num_classes is told before the first epoch, not somewhere in it.
         if on_error == 'fail':
             outside = np.flatnonzero((self.targets < 0) | (self.targets >= self.num_classes))
             for index in outside[:1].tolist():
@@ -120,6 +121,7 @@ class BaseDataset(GuardedDataset):
         self._check_label(index)
         source = self.read(index)
         image = source if isinstance(source, Image.Image) else self.decoder(source, self.path(index))
+        # Transforms draw from the global generators; the state of the process must not decide what they draw.
         with seeded(index.seed, index.epoch, index):
             inputs = self.transform(image)
         sample = ImageSample.labelled(

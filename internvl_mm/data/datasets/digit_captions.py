@@ -118,6 +118,7 @@ class DigitCaptionDataset(ImageTextDataset):
         return item
 
     def _scene(self, index: SampleIndex) -> Scene:
+        # Numbered on through the epochs: a new picture of the same scan in each.
         number = self._epoch(index) * len(self) + int(index)
         if self._last is None or self._last[0] != number:
             rng = sample_rng(self.seed, self.split, 'digit', number)
@@ -128,6 +129,7 @@ class DigitCaptionDataset(ImageTextDataset):
 
     def _choice(self, index: SampleIndex) -> tuple[str, int]:
         """Language and kind of the caption of an index."""
+        # The 2 sets it apart from the generators of negatives (1) and transforms (none).
         draws = np.random.default_rng([self.seed, self._epoch(index), int(index), 2])
         language = self.languages[draws.integers(len(self.languages))]
         return language, self.kinds[draws.integers(len(self.kinds))]

@@ -80,6 +80,7 @@ class _DigitTalk(GuardedDataset):
 
     def _ask(self, number: int, kinds: tuple[str, ...]) -> tuple[Image.Image, list[tuple[str, str]]]:
         """Picture of scene ``number`` and a question of each kind that it allows, in a random order."""
+        # Two generators: a change of the questions leaves the pictures as they are.
         scene = scene_at(self.split, seed=self.seed, index=number, **self._scene)
         rng = sample_rng(self.seed, self.split, 'dialogue', number)
         order = [kinds[i] for i in rng.permutation(len(kinds))]
@@ -105,6 +106,7 @@ class DigitChatDataset(_DigitTalk):
 
     def load(self, index: SampleIndex) -> dict[str, Any]:
         """See :meth:`GuardedDataset.load`."""
+        # Scenes are numbered on through the epochs, so that no scene comes twice.
         picture, turns = self._ask(index.epoch * self.length + index, self.kinds)
         sample = self.encoder(self._record(picture, turns))
         return dict(inputs=replace(sample, dataset=self.name, index=int(index)))
@@ -123,6 +125,7 @@ class DigitQuestionDataset(_DigitTalk):
 
     def load(self, index: SampleIndex) -> dict[str, Any]:
         """See :meth:`GuardedDataset.load`."""
+        # The same in every epoch: scores of different epochs are about the same questions.
         scene, kind = divmod(int(index), len(self.kinds))
         picture, [(question, answer)] = self._ask(scene, (self.kinds[kind],))
         prompt = self.encoder.prompt(self._record(picture, [(question, answer)]))

@@ -121,7 +121,7 @@ def test_pictures_a_transform_refuses_are_bad_samples_with_their_path(tmp_path: 
     with pytest.raises(DataError, match=r'2\.png: 2000×1 pixels, so oblong'):
         damaged(tmp_path, strip, transform=transform)[2]
     bad = damaged(tmp_path, strip, transform=transform, on_error='skip')[2]
-    assert isinstance(bad, BadSample) and bad.reason.startswith('2000×1 pixels')
+    assert isinstance(bad, BadSample) and '2.png: 2000×1 pixels' in bad.reason
 
 
 def test_an_unknown_policy_is_refused(tmp_path: Path):
