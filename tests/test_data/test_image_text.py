@@ -264,7 +264,7 @@ def test_digit_captions_are_true_and_their_pictures_those_of_the_digits() -> Non
 
 
 def test_unknown_languages_and_kinds_are_told() -> None:
-    with pytest.raises(ConfigError, match="no captions in 'cn', only in en and zh"):
+    with pytest.raises(ConfigError, match="no texts in 'cn', only in en and zh"):
         DigitCaptionDataset('test', languages=('cn',))
     with pytest.raises(ConfigError, match='name at least one of en and zh'):
         DigitCaptionDataset('test', languages=())

@@ -14,7 +14,7 @@ from internvl_mm.data.datasets.guarded import Item
 from internvl_mm.data.datasets.image_text import ImageTextDataset
 from internvl_mm.data.digit_scenes.captions import describe
 from internvl_mm.data.digit_scenes.digits import check_split, load_source_digits
-from internvl_mm.data.digit_scenes.language import LANGUAGES
+from internvl_mm.data.digit_scenes.language import check_languages
 from internvl_mm.data.digit_scenes.scene import (
     LONE_SHIFT,
     LONE_SIZE,
@@ -26,7 +26,7 @@ from internvl_mm.data.digit_scenes.scene import (
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import DATASETS
 from internvl_mm.utils.checks import check_counts
-from internvl_mm.utils.errors import ConfigError, did_you_mean
+from internvl_mm.utils.errors import ConfigError
 
 
 @DATASETS.register_module()
@@ -65,14 +65,7 @@ class DigitCaptionDataset(ImageTextDataset):
         check_placement(sizes, shift)
         if length is not None:
             check_counts(length=length)
-        if not languages:
-            raise ConfigError(f'languages=(): name at least one of {" and ".join(LANGUAGES)}')
-        for code in languages:
-            if code not in LANGUAGES:
-                raise ConfigError(
-                    f"languages={tuple(languages)}: there are no captions in '{code}', only in "
-                    f'{" and ".join(LANGUAGES)}.{did_you_mean(code, LANGUAGES)}'
-                )
+        check_languages(languages)
         if not kinds or not set(kinds) <= set(range(5)):
             raise ConfigError(f'kinds={tuple(kinds)}: choose from the five captions 0 to 4 of a picture')
         self.split, self.size, self.seed = split, size, seed

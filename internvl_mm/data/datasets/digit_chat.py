@@ -12,6 +12,7 @@ from internvl_mm.data.chat_records import IMAGE
 from internvl_mm.data.datasets.guarded import GuardedDataset
 from internvl_mm.data.digit_scenes.dialogue import SHORT_KINDS, ask
 from internvl_mm.data.digit_scenes.digits import check_split
+from internvl_mm.data.digit_scenes.language import check_languages
 from internvl_mm.data.digit_scenes.scene import sample_rng, scene_at
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import DATASETS, TRANSFORMS
@@ -55,6 +56,9 @@ class _DigitTalk(GuardedDataset):
         super().__init__(name=name)
         check_split(split)
         check_counts(length=length)
+        check_languages((language,))
+        if not kinds:
+            raise ConfigError(f'kinds=(): name at least one of {", ".join(SHORT_KINDS)}')
         for kind in kinds:
             if kind not in SHORT_KINDS:
                 raise ConfigError(
