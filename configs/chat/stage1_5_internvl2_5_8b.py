@@ -8,7 +8,7 @@ Expected: not run; the source is the published recipe in InternVL's shell folder
 from mmengine.config import read_base
 
 with read_base():
-    from .._base_.data.chat_packed import *
+    from .._base_.data.chat_packed_steps import *
     from .._base_.models.chat.internvl2_5_8b import model as _chat
     from .._base_.models.chat_tuning import *
     from .._base_.runtime import *

@@ -185,7 +185,8 @@ def read_pairs(file: str | Path) -> Iterator[Pair]:
             yield from _flickr(text, path)
             return
         rows = (
-            [json.loads(line) for line in text.splitlines() if line.strip()]
+            # Not splitlines, here and below: it also ends lines at signs that occur within captions (U+2028).
+            [json.loads(line) for line in text.split('\n') if line.strip()]
             if path.suffix == '.jsonl'
             else json.loads(text)
         )
@@ -202,12 +203,13 @@ def read_pairs(file: str | Path) -> Iterator[Pair]:
         if 'caption' not in row:
             raise DataError(f"{path}, entry {number}: image {image!r} without text: needs 'caption'")
         captions = row['caption'] if isinstance(row['caption'], list) else [row['caption']]
-        for caption in captions:
+        # An empty list is a picture without text, which data sets tell or record as such.
+        for caption in captions or ['']:
             yield Pair(image, str(caption or ''), str(row.get('image_id', image)), row)
 
 
 def _flickr(text: str, path: Path) -> Iterator[Pair]:
-    for number, line in enumerate(text.splitlines()[1:], start=2):  # the first names the columns
+    for number, line in enumerate(text.split('\n')[1:], start=2):  # the first names the columns
         if not line.strip():
             continue
         name, found, caption = line.partition('.jpg,')

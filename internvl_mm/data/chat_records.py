@@ -35,10 +35,6 @@ def parse_record(line: Mapping[str, Any], root: str = '') -> ChatRecord:
     Raises:
         DataError: Nothing to learn from, or placeholders and images do not match.
     """
-    if not isinstance(line, Mapping):
-        raise DataError(
-            f'a sample is {type(line).__name__} {line!r:.80} instead of an object with conversations'
-        )
     system, turns = parse_messages(line.get('conversations'))
     images, video = _paths(line.get('image'), root), _paths(line.get('video'), root)
     if images and video:

@@ -24,6 +24,9 @@ MAX_PIXELS = 64_000_000  # 8,000 × 8,000: 192 MB as RGB
 # What Pillow's decoders raise for damaged files, beside its own OSError subclasses.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
+_ORIENTATION = 0x0112  # EXIF's tag of how a camera was held
+_LYING = (5, 6, 7, 8)  # its values that swap width and height
+
 
 @TRANSFORMS.register_module()
 @dataclass(frozen=True)
@@ -64,24 +67,21 @@ class ImageDecoder:
         Raises:
             DataError: The file is missing, empty, damaged, too large or of a format that is not allowed.
         """
-        name = path or (f'{len(source)} bytes' if isinstance(source, bytes) else str(source))
-        data = source if isinstance(source, bytes) else read_file(source)
-        if not data:
-            raise DataError(f'{name}: the file is empty; copy it again')
-        header = self._open(data, name)
-        return _decode_cv2(data, name) if self.backend == 'cv2' else _decode_pil(header, name)
+        data, name = _bytes_of(source)
+        header = self._open(data, path or name)
+        return _decode_cv2(data, path or name) if self.backend == 'cv2' else _decode_pil(header, path or name)
 
     def size(self, source: bytes | str | Path) -> tuple[int, int]:
-        """(width, height) from the header alone; see :meth:`__call__` for arguments and errors."""
-        data, name = (
-            (source, f'{len(source)} bytes')
-            if isinstance(source, bytes)
-            else (read_file(source), str(source))
-        )
-        return self._open(data, name).size
+        """(width, height) of what :meth:`__call__` gives, from the header alone; see there for arguments and errors."""
+        image = self._open(*_bytes_of(source))
+        width, height = image.size
+        turned = self.backend == 'cv2' and image.getexif().get(_ORIENTATION) in _LYING
+        return (height, width) if turned else (width, height)
 
     def _open(self, data: bytes, name: str) -> Image.Image:
         """Parse the header, which decodes no pixels, and check what it promises."""
+        if not data:
+            raise DataError(f'{name}: the file is empty; copy it again')
         try:
             # With a list of formats only those parsers see the bytes; Pillow would try all it has.
             image = Image.open(io.BytesIO(data), formats=self.formats)
@@ -102,6 +102,18 @@ class ImageDecoder:
                 'before decoding. Shrink the picture, or raise max_pixels of the decoder if you trust the source'
             )
         return image
+
+
+def decoder_of(setting: ImageDecoder | dict | None) -> ImageDecoder:
+    """The decoder a setting stands for: itself, built from its config, or the usual one."""
+    return TRANSFORMS.build(setting) if isinstance(setting, dict) else setting or ImageDecoder()
+
+
+def _bytes_of(source: bytes | str | Path) -> tuple[bytes, str]:
+    """A file's bytes, and what to call it in errors."""
+    if isinstance(source, bytes):
+        return source, f'{len(source)} bytes'
+    return read_file(source), str(source)
 
 
 def read_file(path: str | Path) -> bytes:

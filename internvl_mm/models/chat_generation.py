@@ -23,6 +23,7 @@ from .chat_prompt import (
     ImageTokens,
     answer_of,
     build_prompt,
+    check_tiles,
     prompt_encoder,
     tiles_of,
     token_id,
@@ -323,4 +324,6 @@ def _tiles_of_samples(
             f'num_patches_list={list(given)} is about {len(tiles)} samples and {counted} tiles; there are {samples} '
             f'questions and {total} tiles'
         )
+    for counts in tiles:
+        check_tiles(counts)
     return tiles

@@ -66,6 +66,7 @@ class ChatModel(ChatGeneration, nn.Module):
             MODELS.build(language_model) if isinstance(language_model, dict) else language_model
         )
         depth = self.vision_model.num_layers
+        # depth + 1 hidden states: the embeddings are number 0.
         if not -depth - 1 <= select_layer <= depth:
             raise ConfigError(
                 f'select_layer={select_layer}: the vision tower has hidden states 0 to {depth}, or -1 to {-depth - 1}'
@@ -92,6 +93,7 @@ class ChatModel(ChatGeneration, nn.Module):
         """
         if self.pretrained is not None:
             weights = dict(open_weights(self.pretrained))
+            # LLaVA-style folders name the same tensors otherwise; only they have this projector.
             if any(name.startswith(PROJECTOR) for name in weights):
                 weights = {ours: weights[theirs] for theirs, ours in from_llava(weights).items()}
             self._load(weights, self.pretrained)
@@ -148,8 +150,10 @@ class ChatModel(ChatGeneration, nn.Module):
             system_message=self.system_message,
             **settings,
         )
+        # The one part it would draw at random, the connector, is replaced two lines below.
         with no_init_weights():
             model = InternVLChatModel(config, vision_model=vision, language_model=self.language_model)
+        # Named mlp1 there and here, so that keys need no renaming.
         model.mlp1 = connector
         return model.train(self.training)
 

@@ -45,7 +45,7 @@ def tiles_of(pixel_values: Any, num_patches_list: Sequence[int] | None) -> list[
     """Tiles of each image; without a list, all tiles belong to one image.
 
     Raises:
-        DataError: The list is about another number of tiles.
+        DataError: The list is about another number of tiles, or an image has none.
     """
     given = 0 if pixel_values is None else len(pixel_values)
     if num_patches_list is None:
@@ -55,7 +55,21 @@ def tiles_of(pixel_values: Any, num_patches_list: Sequence[int] | None) -> list[
             f'num_patches_list={list(num_patches_list)} adds up to {sum(num_patches_list)} tiles, pixel_values has '
             f'{given}: give the number of tiles of every image, in order'
         )
+    check_tiles(num_patches_list)
     return list(num_patches_list)
+
+
+def check_tiles(num_patches_list: Sequence[int]) -> None:
+    """Refuse images without tiles: their text would be a start and an end with nothing between.
+
+    Raises:
+        DataError: There is one.
+    """
+    if any(count < 1 for count in num_patches_list):
+        raise DataError(
+            f'num_patches_list={list(num_patches_list)}: every image has at least one tile; leave images without '
+            'tiles out, with their <image>'
+        )
 
 
 def with_image(question: str, tiles: Sequence[int]) -> str:

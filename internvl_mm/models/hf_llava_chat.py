@@ -60,6 +60,7 @@ class LlavaChatConfig(PreTrainedConfig):
         self.qllama_config = None if qllama_config is None else dict(qllama_config)
         for name in ('auto_map', 'llm_config', 'model_type', 'attn_implementation'):
             settings.pop(name, None)
+        # Facts about the file rather than the Llama, though LlamaConfig knows the names, too.
         foreign = ('architectures', 'dtype', 'torch_dtype', 'transformers_version')
         known = {*LlamaConfig().to_dict(), 'rope_theta', 'rope_scaling'}
         language = {name: value for name, value in settings.items() if name in known and name not in foreign}
@@ -160,7 +161,7 @@ class LlavaChatModel(ChatGeneration, PreTrainedModel):
         parts = [tokenizer(part).input_ids for part in text.split(IMAGE)]
         if len(parts) != len(prompt.tiles) + 1:
             raise DataError(f'the conversation has {len(parts) - 1} {IMAGE} for {len(prompt.tiles)} images')
-        begin = len(tokenizer('').input_ids)
+        begin = len(tokenizer('').input_ids)  # 1 for Llama's <s>
         ids = list(parts[0])
         for count, part in zip(prompt.tiles, parts[1:], strict=True):
             ids += [PLACE] * (count * self.num_image_token) + part[begin:]
@@ -187,6 +188,7 @@ class LlavaChatModel(ChatGeneration, PreTrainedModel):
             )
         config = kwargs.pop('config', None) or cls.config_class.from_pretrained(folder)
         if config.vision_config is None:
+            # Published configs name a folder of the tower on the authors' disk instead of its sizes.
             config = LlavaChatConfig(**{**config.to_dict(), **tower_settings(folder)})
         weights = open_weights(folder)
         state = {ours: weights[theirs] for theirs, ours in from_llava(weights).items()}
@@ -202,6 +204,7 @@ class LlavaChatModel(ChatGeneration, PreTrainedModel):
             **kwargs: Of transformers.
         """
         state = kwargs.pop('state_dict', None) or self.state_dict()
+        # Back to the published names, so that LLaVA's own code reads the folder.
         published = {theirs: state[ours] for ours, theirs in to_llava(state).items()}
         super().save_pretrained(save_directory, *args, state_dict=published, **kwargs)
 

@@ -168,16 +168,19 @@ def batched_nms(
     if class_agnostic or not len(boxes):
         found, kept = suppress(boxes, scores, **settings)
     elif len(boxes) < split_thr:
-        # Every class is moved by more than the extent of all boxes: no two classes overlap any more.
-        step = boxes.max() - boxes.min().clamp(max=0) + 1
-        found, kept = suppress(boxes + (idxs.to(boxes) * step)[:, None], scores, **settings)
+        # Every class is moved by more than the extent of all boxes: no two classes overlap any more. In fp32: the 80th
+        # class of a picture of 1333 pixels goes to 106,640, where bf16 has every 512th number and fp16 none.
+        exact = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
+        step = exact.max() - exact.min().clamp(max=0) + 1
+        found, kept = suppress(exact + (idxs.to(exact) * step)[:, None], scores, **settings)
     else:
         found, kept = _one_class_after_the_other(suppress, boxes, scores, idxs, settings)
     # Only the scores (lowered by soft_nms) are taken from there: the boxes may have been moved.
     kept_scores = found[:, -1]
     if max_num > 0:
         kept, kept_scores = kept[:max_num], kept_scores[:max_num]
-    return torch.cat([boxes[kept], kept_scores[:, None]], dim=1), kept
+    # Scores in the dtype they came in: together with fp32 boxes those of the suppressor have become fp32.
+    return torch.cat([boxes[kept], kept_scores[:, None].to(scores.dtype)], dim=1), kept
 
 
 def _one_class_after_the_other(

@@ -333,7 +333,8 @@ def check_tokenizer(tokenizer: Any, template: ChatTemplate) -> None:
     if missing:
         raise ConfigError(
             f'the tokenizer has no token {missing[0]}: it is that of a language model without images. Add the tokens '
-            'with add_image_tokens(tokenizer) (add_image_tokens=True in configs) and resize the embeddings'
+            'with add_image_tokens(tokenizer) and resize the embeddings (in configs: add_tokens=True of '
+            "the data's encoder and of the model)"
         )
     check_frame(vocabulary, template)
 

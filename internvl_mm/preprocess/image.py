@@ -10,10 +10,15 @@ shrinks a picture, and published accuracies were measured with it. Normalisation
 
 from __future__ import annotations
 
+from typing import Any
+
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import get_size
 
+from internvl_mm.data.decode import MAX_PIXELS
 from internvl_mm.registry import TRANSFORMS
+from internvl_mm.utils.errors import DataError
 
 # Channel means and standard deviations in RGB order, of pixels in 0–1. InternViT uses ImageNet's.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -66,6 +71,22 @@ class ResizeShortSide(v2.Resize):
 
     def __init__(self, size: int):
         super().__init__(size, interpolation=BICUBIC)
+
+    def forward(self, image: Any) -> Any:
+        """Resize one image.
+
+        Raises:
+            DataError: It is so oblong that the result would be too large.
+        """
+        height, width = get_size(image)
+        short, long = min(height, width), max(height, width)
+        # A strip of 60,000×1 pixels passes the decoder's bound and would become 224×13,440,000: 9 GB.
+        if (grown := self.size[0] * round(self.size[0] * long / short)) > MAX_PIXELS:
+            raise DataError(
+                f'{width}×{height} pixels, so oblong that with a short side of {self.size[0]} it would have {grown:,}: '
+                'leave such pictures out'
+            )
+        return super().forward(image)
 
 
 @TRANSFORMS.register_module()

@@ -33,14 +33,19 @@ def segment_indices(video: Video, num_segments: int, bound: Bound | None = None)
         bound: Only look between these seconds.
 
     Raises:
-        DataError: The bound lies outside the video.
+        DataError: The bound lies outside the video, or ends before it starts.
     """
     first, last = video.first, video.first + video.num_frames - 1
     start, end = bound or (-100_000.0, 100_000.0)  # the published way to say all of it
     low, high = max(first, round(start * video.fps)), min(round(end * video.fps), last)
     if low > high:
         raise DataError(
-            f'{video.path}: the bound {start:g} to {end:g} s lies outside its {video.num_frames / video.fps:.3g} s'
+            f'{video.path}: the bound {start:g} to {end:g} s '
+            + (
+                'ends before it starts'
+                if start > end
+                else f'lies outside its {video.num_frames / video.fps:.3g} s'
+            )
         )
     # Without + 1, as published: the last segment ends at the last frame, not behind it.
     segment = (high - low) / num_segments

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from internvl_mm.utils.console import track
+from internvl_mm.utils.disk import check_writable
 from internvl_mm.utils.errors import DataError, UserError
 
 from .chat_inputs import ChatInputs
@@ -20,31 +22,28 @@ def answer_file(session: ChatSession, inputs: ChatInputs, source: Path, target: 
     """Answer every line of ``source`` that ``target`` has no answer to yet.
 
     A line is ``{"question": …, "image": path or paths, "video": path or paths, "id": …}``; paths are relative to the
-    file. What cannot be read is written as ``{"error": …}`` and tried again by the next run.
+    file. What cannot be read is written as ``{"error": …}`` and tried again by the next run, as is a line whose
+    question has changed since.
 
     Args:
         session: Used for every line anew.
         inputs: Reads pictures and videos.
         source: Questions.
-        target: Answers, in the order of the questions; lines are added as they are made.
+        target: Answers, each with the number of its line from 0; added as they are made, at the end in order.
 
     Returns:
         Lines answered and lines with an error, in this run.
 
     Raises:
-        DataError: A line is no question.
+        DataError: A line is no question, or ``target`` holds something else than answers.
     """
-    lines = list(_read(source))
-    done = _answered(target)
-    good = bad = 0
-    kept = [
-        line
-        for line in (target.read_text('utf-8').splitlines() if target.exists() else ())
-        if _has_answer(line)
-    ]
+    lines = _read(source)
+    check_writable(target.parent, setting='folder of the answers', way_out='choose another file')
+    results = _answered(target, lines)
     # Without errors, which get another try, and without a line that an interruption cut off.
-    target.write_text(''.join(f'{line}\n' for line in kept), 'utf-8')
-    todo = [(number, line) for number, line in enumerate(lines) if number not in done]
+    _write(target, results)
+    todo = [(number, line) for number, line in enumerate(lines) if number not in results]
+    good = 0
     with target.open('a', encoding='utf-8') as file:
         for number, line in track(todo, 'answering', total=len(todo)):
             result: dict[str, Any] = dict(line=number, **({'id': line['id']} if 'id' in line else {}))
@@ -58,45 +57,65 @@ def answer_file(session: ChatSession, inputs: ChatInputs, source: Path, target: 
                 good += 1
             except UserError as error:
                 result |= dict(question=line['question'], error=str(error))
-                bad += 1
-            file.write(json.dumps(result, ensure_ascii=False) + '\n')
+            results[number] = json.dumps(result, ensure_ascii=False)
+            file.write(results[number] + '\n')
             file.flush()  # what was answered survives an interruption
-    return good, bad
+    _write(target, results)
+    return good, len(todo) - good
 
 
-def _read(source: Path) -> Iterator[dict[str, Any]]:
+def _read(source: Path) -> list[dict[str, Any]]:
     try:
         text = source.read_text('utf-8')
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f'{source} cannot be read: {error}') from error
-    for number, raw in enumerate(text.splitlines(), 1):
-        if not raw.strip():
-            continue
-        try:
-            line = json.loads(raw)
-        except ValueError as error:
-            raise DataError(f'{source}, line {number}: not JSON ({error})') from error
-        if not isinstance(line, dict) or not isinstance(line.get('question'), str):
-            raise DataError(f'{source}, line {number}: an object with a "question" is needed')
-        if unknown := sorted(set(line) - set(_KEYS)):
-            raise DataError(
-                f'{source}, line {number}: unknown key {unknown[0]!r}; known are {", ".join(_KEYS)}'
-            )
-        yield line
+    # Not splitlines: a question may hold U+2028, at which it would be cut.
+    return [_question(raw, f'{source}, line {n}') for n, raw in enumerate(text.split('\n'), 1) if raw.strip()]
 
 
-def _paths(value: Any) -> list[str]:
-    return [] if value is None else [value] if isinstance(value, str) else list(value)
-
-
-def _has_answer(raw: str) -> bool:
+def _question(raw: str, where: str) -> dict[str, Any]:
     try:
-        return 'answer' in json.loads(raw)
-    except ValueError:
-        return False  # cut off by an interruption
+        line = json.loads(raw)
+    except ValueError as error:
+        raise DataError(f'{where}: not JSON ({error})') from error
+    if not isinstance(line, dict) or not isinstance(line.get('question'), str):
+        raise DataError(f'{where}: an object with a "question" is needed')
+    if unknown := sorted(set(line) - set(_KEYS)):
+        raise DataError(f'{where}: unknown key {unknown[0]!r}; known are {", ".join(_KEYS)}')
+    for kind in ('image', 'video'):
+        if not all(isinstance(path, str) for path in _paths(line.get(kind))):
+            raise DataError(f'{where}: {kind} is {line[kind]!r:.80} instead of a path or a list of paths')
+    return line
 
 
-def _answered(target: Path) -> set[int]:
+def _paths(value: Any) -> Iterable[Any]:
+    return () if value is None else value if isinstance(value, list) else [value]
+
+
+def _answered(target: Path, lines: list[dict[str, Any]]) -> dict[int, str]:
+    """Answers of an earlier run to questions that are still the same, as JSON by number of the line."""
     if not target.exists():
-        return set()
-    return {json.loads(raw)['line'] for raw in target.read_text('utf-8').splitlines() if _has_answer(raw)}
+        return {}
+    raws = [raw for raw in target.read_text('utf-8').split('\n') if raw.strip()]
+    kept = {}
+    for place, raw in enumerate(raws, 1):
+        try:
+            result = json.loads(raw)
+        except ValueError:
+            result = None
+        number = result.get('line') if isinstance(result, dict) else None
+        if not isinstance(number, int):
+            if place == len(raws) and result is None:
+                break  # cut off by an interruption
+            # It would be lost: this file is written anew.
+            raise DataError(f'{target} exists, and its line {place} is no answer: name another file')
+        if 'answer' in result and number < len(lines) and lines[number]['question'] == result.get('question'):
+            kept[number] = raw
+    return kept
+
+
+def _write(target: Path, results: dict[int, str]) -> None:
+    """All answers in order; whole or not at all."""
+    scratch = target.with_name(f'{target.name}.{os.getpid()}.tmp')
+    scratch.write_text(''.join(f'{results[number]}\n' for number in sorted(results)), 'utf-8')
+    os.replace(scratch, target)

@@ -68,16 +68,19 @@ class ChatInputs:
         Raises:
             DataError: Something cannot be read.
         """
-        tiles = self.images(images)
+        pictures = self.images(images)
+        frames: list[Tensor] = []
         lines = ''
         for path in videos:
-            frames, prompt = self.video(path)
-            tiles += frames
+            found, prompt = self.video(path)
+            frames += found
             lines += prompt
-        # Pictures come first; those of a question that places them itself stay where it says.
-        if videos and images and '<image>' not in question:
+        # A question that places its pictures itself comes after the lines of the frames, and so do its pictures.
+        if '<image>' in question:
+            return lines + question, [*frames, *pictures]
+        if videos and images:
             lines = ''.join(f'Image-{number}: <image>\n' for number in range(1, len(images) + 1)) + lines
-        return lines + question, tiles
+        return lines + question, [*pictures, *frames]
 
 
 def open_chat(

@@ -40,11 +40,12 @@ class PictureFiles(GuardedDataset):
     Args:
         files: Their paths.
         transform: See :class:`~internvl_mm.data.pipeline.Pipeline`.
+        decoder: Opens them.
     """
 
-    def __init__(self, files: Sequence[Path], transform: Sequence[Any]):
+    def __init__(self, files: Sequence[Path], transform: Sequence[Any], decoder: ImageDecoder):
         super().__init__(name='pictures', on_error='skip')
-        self.files, self.transform, self.decoder = list(files), Pipeline(transform), ImageDecoder()
+        self.files, self.transform, self.decoder = list(files), Pipeline(transform), decoder
 
     def __len__(self) -> int:
         return len(self.files)
@@ -127,6 +128,7 @@ class ImageIndex:
             raise DataError(
                 f'{path} is no index of pictures ({error}): build it again from the folder'
             ) from error
+        # Vectors of other weights have the same shape: nothing but the hash shows that they do not belong.
         if facts.get('weights') != weights:
             raise CheckpointError(
                 f'index {path} was made with weights {facts.get("weights")}, but the model has weights {weights}: '
@@ -160,7 +162,7 @@ def _find(vectors: Tensor, queries: Tensor, count: int) -> tuple[Tensor, Tensor]
 def _find_with_faiss(vectors: Tensor, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
     import faiss
 
-    exact = faiss.IndexFlatIP(vectors.shape[1])
+    exact = faiss.IndexFlatIP(vectors.shape[1])  # inner products, of unit vectors the cosine
     exact.add(vectors.numpy())
     # A few more than asked for: which of equal scores come last is faiss's choice, and which are shown is ours.
     scores, places = map(torch.from_numpy, exact.search(queries.numpy(), min(2 * count + 8, len(vectors))))
@@ -176,27 +178,23 @@ def weights_hash(task: ImageTextTask) -> str:
     return hash_settings([*parts, task.tokenizer.fingerprint()])[:16]
 
 
-def build_index(
-    task: ImageTextTask, files: Sequence[Path], transform: Sequence[Any], cache: FeatureCache
-) -> ImageIndex:
+def build_index(task: ImageTextTask, pictures: PictureFiles, cache: FeatureCache) -> ImageIndex:
     """Embed pictures.
 
     Args:
         task: Embeds them.
-        files: Their paths.
-        transform: How they are read, see :class:`PictureFiles`.
+        pictures: The files, and how they are read.
         cache: Keeps what was embedded, so that a build that was stopped goes on.
 
     Raises:
         DataError: None could be read.
     """
-    pictures = PictureFiles(files, transform)
     vectors, positions = cache.extract(task, pictures, views=1).views[0]
-    if len(positions) < len(files):
+    if len(positions) < len(pictures):
         console.print(
-            f'{len(files) - len(positions)} of {len(files)} pictures could not be read and are left out'
+            f'{len(pictures) - len(positions)} of {len(pictures)} pictures could not be read and are left out'
         )
-    paths = tuple(str(files[position].absolute()) for position in positions.tolist())
+    paths = tuple(str(pictures.files[position].absolute()) for position in positions.tolist())
     return ImageIndex(F.normalize(vectors.float(), dim=-1), paths, weights_hash(task))
 
 

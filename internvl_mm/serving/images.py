@@ -12,11 +12,10 @@ from mmcv.transforms import LoadAnnotations
 from mmengine.dataset import Compose
 from torch import Tensor
 
-from internvl_mm.data.decode import ImageDecoder
+from internvl_mm.data.decode import ImageDecoder, decoder_of
 from internvl_mm.data.loading import LoadImage, LoadSegMap
 from internvl_mm.data.pipeline import Pipeline
 from internvl_mm.preprocess.image import CenterCrop, ResizeShortSide
-from internvl_mm.registry import TRANSFORMS
 from internvl_mm.structures import ImageSample
 from internvl_mm.utils.errors import ConfigError, DataError
 
@@ -85,9 +84,7 @@ def build_reader(dataset: dict, *, image_size: int | None) -> Reader:
                 'benchmark with --benchmark, or give its data set a transform'
             )
         transform = [dict(type=ResizeShortSide, size=size), dict(type=CenterCrop, size=size)]
-    decoder = dataset.get('decoder')
-    decode = TRANSFORMS.build(decoder) if isinstance(decoder, dict) else decoder or ImageDecoder()
-    return _transform_reader(Pipeline(transform), decode)
+    return _transform_reader(Pipeline(transform), decoder_of(dataset.get('decoder')))
 
 
 def _transform_reader(transform: Pipeline, decode: ImageDecoder) -> Reader:

@@ -42,7 +42,7 @@ class Inferencer:
 
     def __init__(self, cfg: Config, checkpoint: str | None = None, *, benchmark: str | None = None):
         parts = cfg.to_dict()
-        dataset = _dataset_of(parts.get('benchmarks') or {}, benchmark)
+        dataset = dataset_of(parts, benchmark)
         self.task = load_task(parts, checkpoint or parts.get('load_from'))
         size = getattr(getattr(self.task, 'backbone', None), 'image_size', None)
         self._reader = build_reader(dataset, image_size=size)
@@ -131,8 +131,9 @@ def load_task(parts: dict[str, Any], checkpoint: str | None) -> Any:
     """
     chosen = {key: parts[key] for key in _MODEL_KEYS if key in parts}
     if checkpoint is None:
+        # A published folder is part of the config (set_checkpoint), so that this may well be what was meant.
         console.print(
-            'no --checkpoint: the model has the weights its config starts training with', style='yellow'
+            'no checkpoint to load: the model has the weights its config starts with', style='yellow'
         )
     precision = (parts.get('strategy') or {}).get('precision', 'auto')
     strategy = dict(type=SingleDeviceStrategy, precision=precision)
@@ -145,7 +146,17 @@ def load_task(parts: dict[str, Any], checkpoint: str | None) -> Any:
     return runner.strategy.task.eval()
 
 
-def _dataset_of(benchmarks: dict[str, Any], name: str | None) -> dict[str, Any]:
+def dataset_of(parts: dict[str, Any], name: str | None = None) -> dict[str, Any]:
+    """Settings of the data set of a benchmark, which says how pictures are read.
+
+    Args:
+        parts: A config as plain settings.
+        name: Of the benchmark; the first when left out.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    benchmarks = parts.get('benchmarks') or {}
     if not benchmarks:
         raise ConfigError('the config has no benchmarks, whose data set would say how pictures are read')
     if name is not None and name not in benchmarks:

@@ -6,20 +6,19 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 
-from internvl_mm.data.decode import ImageDecoder
+from internvl_mm.data.decode import ImageDecoder, decoder_of
 from internvl_mm.engine.features import FeatureCache
 from internvl_mm.evaluation.report_html import templates, write_page
 from internvl_mm.models.tasks import ImageTextTask
 from internvl_mm.utils.console import console
 from internvl_mm.utils.errors import ConfigError, DataError
 
-from .image_index import Hit, ImageIndex, build_index, embed_queries, weights_hash
+from .image_index import Hit, ImageIndex, PictureFiles, build_index, embed_queries, weights_hash
 from .images import find_images
-from .inferencer import load_task
+from .inferencer import dataset_of, load_task
 
 THUMBNAIL = 224  # longest side in pixels of a picture on the page
 
@@ -38,7 +37,11 @@ class Retriever:
 
     def __init__(self, cfg: Config, checkpoint: str | None = None):
         parts = cfg.to_dict()
-        self.transform = _transform_of(parts)
+        dataset = dataset_of(parts)
+        self.transform, self.decoder = (
+            list(dataset.get('transform') or ()),
+            decoder_of(dataset.get('decoder')),
+        )
         task = load_task(parts, checkpoint or parts.get('load_from'))
         if not isinstance(task, ImageTextTask):
             raise ConfigError(
@@ -61,7 +64,9 @@ class Retriever:
             if not Path(file).is_file():
                 raise DataError(f'{file} does not exist: give the folder of pictures to build it from')
             return ImageIndex.load(file, weights=weights_hash(self.task))
-        built = build_index(self.task, find_images(images), self.transform, self.cache)
+        built = build_index(
+            self.task, PictureFiles(find_images(images), self.transform, self.decoder), self.cache
+        )
         built.save(file)
         console.print(f'{len(built.paths)} pictures in {file}, weights {built.weights}')
         return built
@@ -69,14 +74,6 @@ class Retriever:
     def answer(self, index: ImageIndex, queries: Sequence[str], count: int) -> list[tuple[str, list[Hit]]]:
         """The best pictures of each query."""
         return list(zip(queries, index.search(embed_queries(self.task, queries), count), strict=True))
-
-
-def _transform_of(parts: dict[str, Any]) -> list[Any]:
-    benchmarks = parts.get('benchmarks') or {}
-    if not benchmarks:
-        raise ConfigError('the config has no benchmarks, whose data set would say how pictures are read')
-    first = next(iter(benchmarks.values()))
-    return list(first['dataloader']['dataset'].get('transform') or ())
 
 
 def write_hits(answers: Sequence[tuple[str, list[Hit]]], path: str | Path, *, searched: int) -> Path:

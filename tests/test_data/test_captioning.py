@@ -42,6 +42,8 @@ def test_every_image_comes_once_with_all_its_captions(tmp_path: Path, content: o
 def test_empty_references_are_left_out_and_images_without_any_told(tmp_path: Path) -> None:
     rows = [dict(image='0.png', caption=['One.', ' '])]
     assert described(tmp_path, rows)[0]['data_samples'].references == ['One.']
+    late = [dict(image='0.png', caption=['', 'Two.', 'Three.'])]
+    assert described(tmp_path, late)[0]['data_samples'].references == ['Two.', 'Three.']
     with pytest.raises(DataError, match=r'1\.png: nothing to compare with, all its captions are empty'):
         described(tmp_path, [*rows, dict(image='1.png', caption=[''])])
 

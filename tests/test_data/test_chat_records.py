@@ -61,7 +61,6 @@ def test_messages_in_both_spellings_with_a_system_message_and_a_first_answer_dro
 @pytest.mark.parametrize(
     ('line', 'message'),
     [
-        ([], 'a sample is list'),
         (dict(conversations='hello'), 'the conversation is empty'),
         (dict(conversations=['hello']), 'message 1 is str instead of an object'),
         (dict(conversations=talk('Q', 'A'), image=3), 'image or video is 3 instead of a path'),

@@ -65,6 +65,8 @@ def test_orientation_is_handled_as_each_published_reader_did():
     data = encoded(noise(16).resize((32, 16)), 'JPEG', exif=exif)
     assert ImageDecoder('pil')(data).size == (32, 16)
     assert ImageDecoder('cv2')(data).size == (16, 32) == mmcv.imfrombytes(data).shape[1::-1]
+    # Plans of tiles are made from headers: of the picture as it will be.
+    assert [ImageDecoder(backend).size(data) for backend in ('pil', 'cv2')] == [(32, 16), (16, 32)]
 
 
 @pytest.mark.parametrize('mode', ['P', 'RGBA', 'L', 'LA', '1', 'CMYK'])

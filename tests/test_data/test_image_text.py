@@ -124,6 +124,7 @@ def test_other_damaged_files_are_told(tmp_path: Path) -> None:
 
 def test_an_empty_caption_is_a_bad_sample_or_left_out(tmp_path: Path, capsys) -> None:
     rows = [*ROWS, dict(image='1.png', caption=' ', image_id=1)]
+    assert len(listed(tmp_path, [dict(image='1.png', caption=[])], on_error='skip')) == 1
     with pytest.raises(DataError, match=r'1.png: image without text.*filter=dict\(type=PairFilter\)'):
         listed(tmp_path, rows)[3]
     bad = listed(tmp_path, rows, on_error='skip')[3]
@@ -167,6 +168,30 @@ def test_negatives_are_of_other_images_and_drawn_anew_each_epoch(tmp_path: Path)
         listed(tmp_path, ROWS[:2], with_negative=True)
 
 
+def test_captions_that_cleaning_empties_are_no_negatives(tmp_path: Path) -> None:
+    rows = [*ROWS, dict(image='1.png', caption='...', image_id=1)]
+    dataset = listed(tmp_path, rows, with_negative=True, caption_transform=CleanCaption())
+    drawn = {dataset[SampleIndex(0, epoch)]['data_samples'].negative for epoch in range(20)}
+    assert drawn == {'two words'}
+    with pytest.raises(DataError, match='image without text'):
+        dataset[3]
+
+
+def test_negatives_of_drawn_captions_are_of_the_same_epoch() -> None:
+    dataset = DigitCaptionDataset('train', with_negative=True, length=2)
+    for epoch in range(5):
+        other = dataset[SampleIndex(1, epoch)]['data_samples'].caption
+        assert dataset[SampleIndex(0, epoch)]['data_samples'].negative == other
+
+
+def test_lines_end_at_line_breaks_alone(tmp_path: Path) -> None:
+    text = json.dumps(dict(image='0.png', caption='one\u2028two'), ensure_ascii=False)
+    (tmp_path / 'pairs.jsonl').write_text(f'{text}\n{text}\n', 'utf-8')
+    (tmp_path / 'pairs.txt').write_text('image,caption\n0.jpg,one\u2028two\n', 'utf-8')
+    for name, count in (('pairs.jsonl', 2), ('pairs.txt', 1)):
+        assert [pair.caption for pair in read_pairs(tmp_path / name)] == ['one\u2028two'] * count
+
+
 def test_cleaning_is_the_published_rule() -> None:
     assert CleanCaption()('A  "Big" (red) dog: runs!  ') == 'a big red dog runs'
     assert CleanCaption(max_words=2)('one two three') == 'one two'
@@ -207,6 +232,9 @@ def test_incomplete_pairs_of_shards_are_bad_samples(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match='do not exist'):
         CaptionShardDataset('none-{0..3}.tar')
+    for content in (b'[1]', b'{', b'5'):
+        with pytest.raises(DataError, match='s-0.tar/d: its text is damaged'):
+            CaptionShardDataset(write_shard(tmp_path, {'d.png': image_bytes(0), 'd.json': content}))
 
 
 def test_tables(tmp_path: Path) -> None:
@@ -236,8 +264,12 @@ def test_digit_captions_are_true_and_their_pictures_those_of_the_digits() -> Non
 
 
 def test_unknown_languages_and_kinds_are_told() -> None:
-    with pytest.raises(DataError, match="no captions in 'cn', only in en and zh"):
+    with pytest.raises(ConfigError, match="no texts in 'cn', only in en and zh"):
         DigitCaptionDataset('test', languages=('cn',))
+    with pytest.raises(ConfigError, match='name at least one of en and zh'):
+        DigitCaptionDataset('test', languages=())
+    with pytest.raises(ConfigError, match='length=0 is not possible'):
+        DigitCaptionDataset('test', length=0)
     with pytest.raises(ConfigError, match='choose from the five captions'):
         DigitCaptionDataset('test', kinds=(5,))
 

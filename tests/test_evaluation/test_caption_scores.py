@@ -92,6 +92,7 @@ def test_scores_of_a_set() -> None:
     for measure in (metric, exact):
         measure.process(None, samples)
     found = metric.evaluate(2)
+    assert set(found) == {f'slot/{name}' for name in metric.reported()}
     assert found['slot/n'] == 2 and found['slot/words'] == 5.0
     assert 0 < found['slot/cider_d'] < found['slot/cider'] < 1000
     assert found['slot/cider_d_low'] < found['slot/cider_d'] < found['slot/cider_d_high']
@@ -133,6 +134,7 @@ def test_scores_of_java_join_the_others(monkeypatch: pytest.MonkeyPatch) -> None
     metric = JavaCaptionScores(scores=())
     metric._scorers = dict(meteor=Fake)
     metric.process(None, predicted(("A man's hat.", ['The hat.'], 'en')))
-    assert metric.evaluate(1)['meteor'] == 25.0
+    found = metric.evaluate(1)
+    assert found['meteor'] == 25.0 and set(found) == set(metric.reported())
     assert seen == [({0: ['the hat']}, {0: ["a man 's hat"]})]
     assert metric.compute_metrics([]) == dict(n=0)

@@ -117,12 +117,16 @@ def test_pictures_that_could_not_be_read_do_not_count() -> None:
     assert values['bbox_AP'] == pytest.approx(100) and values['n'] == 2
 
 
-def test_a_model_that_finds_nothing_scores_0() -> None:
+@pytest.mark.parametrize('backend', ['pycocotools', 'faster'])
+def test_a_model_that_finds_nothing_scores_0(backend: str) -> None:
     samples = detections()
     for sample in samples:
         sample['pred_instances'] = {name: value[:0] for name, value in sample['pred_instances'].items()}
-    values, metric = measured(samples, kinds=('bbox', 'segm'))
-    assert values['bbox_AP'] == values['segm_AP'] == 0 and metric.figures == []
+    values, metric = measured(samples, kinds=('bbox', 'segm'), backend=backend)
+    assert values['bbox_AP'] == values['segm_AP'] == 0 and metric.figures
+    # As where something is found: no number for sizes no object has.
+    assert values.keys() == measured(detections(), kinds=('bbox', 'segm'))[0].keys()
+    assert all(value == 0 for name, value in values.items() if name != 'n')
 
 
 def test_lvis_counts_only_classes_a_picture_was_searched_for_and_groups_by_frequency(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_numbers_by_hand():
             r'label map has \(2, 3\) pixels, the prediction \(3, 2\): load label maps after resizing',
         ),
         (torch.full((2, 2), 4), (2, 2), 'the label map has class 4, but the data set 4 classes'),
+        (torch.tensor([[3, -1]]), (1, 2), 'the label map has class -1, but the data set 4 classes'),
         ((2, 2), torch.full((2, 2), 9), r'the prediction has class 9, .*evaluate a head of the classes'),
     ],
 )
@@ -101,7 +102,16 @@ def test_maps_without_any_labelled_pixel_count_nothing():
     empty = sample(1, torch.full((2, 2), 255), torch.zeros(2, 2, dtype=torch.long))
     right = sample(0, torch.zeros(2, 2, dtype=torch.long), torch.zeros(2, 2, dtype=torch.long))
     assert measure(MeanIoU(), [right, empty])['mIoU'] == 100.0
+    assert measure(MeanIoU(), [empty]) == dict(n=0), 'nothing was measured, which is not NaN'
     assert measure(MeanIoU(), []) == dict(n=0)
+
+
+def test_without_names_the_highest_class_counts():
+    metric = MeanIoU()
+    ignored = sample(1, torch.full((2, 2), 255), torch.ones(2, 2, dtype=torch.long))
+    metric.process(None, [sample(0, torch.tensor([[0, 2]]), torch.tensor([[0, 1]])), ignored])
+    assert metric.evaluate(2)['mIoU'] == pytest.approx(100 / 3)
+    assert set(metric.figures[0].values) == {'0', '1', '2'}
 
 
 def test_bootstrap_interval_holds_the_spread_of_a_mean():

@@ -76,6 +76,9 @@ def test_mean_per_class_weighs_classes_equally() -> None:
     found = metric.evaluate(4)
     assert (found['top1'], found['mean_per_class'], found['n']) == (75.0, 50.0, 4)
     assert 'top5' not in found, 'there are three classes'
+    assert set(found) <= set(metric.reported())
+    with pytest.raises(ConfigError, match=r'topk=\(5,\) lacks 1'):
+        ZeroShotAccuracy(topk=(5,))
 
 
 def test_what_is_missing_is_told() -> None:

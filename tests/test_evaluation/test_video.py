@@ -18,6 +18,7 @@ def test_the_mean_of_top_1_and_top_5() -> None:
     metric.process(None, samples)
     found = metric.evaluate(24)
     assert 0 < found['top1'] < found['top5'] < 100
+    assert set(found) == set(metric.reported())
     assert found['mean_top1_top5'] == pytest.approx((found['top1'] + found['top5']) / 2)
 
 
@@ -37,5 +38,7 @@ def test_dual_softmax_is_the_published_product() -> None:
         for k in (1, 2):
             hits = (weighted.argsort(dim=1, descending=True)[:, :k] == right[:, None]).any(dim=1)
             assert found[f'{name}_r{k}'] == pytest.approx(100 * float(hits.float().mean()))
+            assert found[f'{name}_r{k}_low'] <= found[f'{name}_r{k}'] <= found[f'{name}_r{k}_high']
+    assert set(found) == set(metric.reported())
     assert found['n'] == found['images'] == found['texts'] == len(samples)
     assert metric.compute_metrics([]) == dict(n=0)

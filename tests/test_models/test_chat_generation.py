@@ -198,6 +198,7 @@ def test_verbose_shows_the_conversation(model, tokenizer, capsys) -> None:
         (3, 'a', [1, 1], r'num_patches_list=\[1, 1\] adds up to 2 tiles, pixel_values has 3'),
         (3, '<image> <image>', None, '2 <image> for 1 images'),
         (3, '<image>', [1, 2], '1 <image> for 2 images'),
+        (3, '<image> <image>', [3, 0], r'num_patches_list=\[3, 0\]: every image has at least one tile'),
         (0, 'What is in <image>?', None, '1 <image> for 0 images'),
     ],
 )
@@ -213,6 +214,8 @@ def test_batches_that_do_not_agree_are_told(model, tokenizer) -> None:
         model.batch_chat(tokenizer, pixels(3), ['a', 'b'], GREEDY)
     with pytest.raises(DataError, match=r'is about 1 samples and 3 tiles; there are 2 questions and 3 tiles'):
         model.batch_chat(tokenizer, pixels(3), ['a', 'b'], GREEDY, num_patches_list=[3])
+    with pytest.raises(DataError, match=r'num_patches_list=\[4, -1\]: every image has at least one tile'):
+        model.batch_chat(tokenizer, pixels(3), ['a', 'b'], GREEDY, num_patches_list=[[], [4, -1]])
 
 
 def test_a_template_of_another_tokenizer_is_refused() -> None:

@@ -100,6 +100,14 @@ def test_the_scale_can_be_bounded() -> None:
     torch.testing.assert_close(loss(images, texts), clip_loss(images, texts, 100.0))
 
 
+@pytest.mark.parametrize('kind', [InfoNCELoss, SigmoidLoss])
+def test_similarities_are_full_precision_in_a_run_of_half(kind: type) -> None:
+    loss, (images, texts) = kind(), pairs()
+    expected = loss(images, texts)
+    with torch.autocast('cpu', torch.bfloat16):
+        torch.testing.assert_close(loss(images, texts), expected, rtol=1e-6, atol=0)
+
+
 def test_sigmoid_loss_is_open_clips() -> None:
     images, texts = pairs()
     expected = SigLipLoss()(F.normalize(images, dim=1), F.normalize(texts, dim=1), 10.0, -10.0)

@@ -96,6 +96,17 @@ def test_a_classifier_is_the_mean_of_unit_vectors_and_forgotten_when_weights_may
         assert not torch.allclose(task.eval().classifier('toy', torch.device('cpu')), found)
 
 
+def test_zero_shot_scores_are_full_precision_in_a_run_of_half() -> None:
+    task, (pixels, samples) = contrastive().eval(), batch()
+    task.set_precision(torch.bfloat16)
+    with torch.no_grad():
+        [*found] = task(pixels, [sample.new() for sample in samples], mode='predict')
+        classes = task.classifier('toy', torch.device('cpu'))
+    for sample in found:
+        # Scores of 100 cosines in bf16 would be up to a quarter off, and many classes tied.
+        torch.testing.assert_close(sample.pred_logits, 100 * classes @ sample.pred_image)
+
+
 def test_samples_without_caption_are_told() -> None:
     pixels, samples = batch(2, caption=None)
     with pytest.raises(DataError, match='0.png has no caption'):

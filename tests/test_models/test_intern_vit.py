@@ -233,6 +233,8 @@ def test_impossible_settings_say_what_is_possible(settings: dict, message: str) 
 def test_image_sizes_off_the_patch_grid_are_refused() -> None:
     with pytest.raises(DataError, match='image of 56x60 pixels is not a multiple of patch_size=14'):
         tiny()(torch.randn(1, 3, 56, 60))
+    with pytest.raises(DataError, match=r'the shape \[3, 56, 56\] instead of \[B, C, H, W\]: give a batch'):
+        tiny()(torch.randn(3, 56, 56))
     with pytest.raises(ConfigError, match='image_size=60 is not a multiple of patch_size=14'):
         tiny().resize_positions(60)
 

@@ -120,6 +120,18 @@ def test_naive_soft_nms_is_nms() -> None:
     assert torch.equal(soft_nms(boxes, scores, 0.5, method='naive')[1][:10], nms(boxes, scores, 0.5)[1][:10])
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_half_boxes_of_a_late_class_suppress_each_other(dtype: torch.dtype) -> None:
+    # Moved by 79 times the picture, boxes of half types would all be one point (bf16) or infinitely far (fp16).
+    boxes = torch.tensor(
+        [[1200.0, 704, 1248, 752], [1208, 712, 1248, 752], [200, 300, 248, 352]], dtype=dtype
+    )
+    scores, classes = torch.tensor([0.9, 0.8, 0.7], dtype=dtype), torch.full((3,), 79)
+    dets, kept = batched_nms(boxes, scores, classes, dict(type='nms', iou_threshold=0.5))
+    assert kept.tolist() == [0, 2] and dets.dtype == dtype
+    assert torch.equal(dets[:, :4], boxes[kept])
+
+
 @pytest.mark.parametrize('kind', ['nms', 'soft_nms'])
 def test_classes_do_not_suppress_each_other(kind: str) -> None:
     boxes, scores = some_boxes(80)

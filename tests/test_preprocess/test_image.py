@@ -18,6 +18,7 @@ from internvl_mm.preprocess import (
     ResizeShortSide,
     ResizeSquash,
 )
+from internvl_mm.utils.errors import DataError
 
 BICUBIC = transforms.InterpolationMode.BICUBIC
 
@@ -45,6 +46,9 @@ def test_evaluation_equals_the_published_pipeline_to_the_bit(shape: tuple[int, i
 
 def test_short_side_becomes_exactly_the_size():
     assert ResizeShortSide(30)(picture(90, 45)).size == (60, 30)
+    assert ResizeShortSide(30)(picture(1, 900)).size == (30, 27_000)
+    with pytest.raises(DataError, match='60000×1 pixels, so oblong .* would have 3,010,560,000'):
+        ResizeShortSide(224)(picture(60_000, 1))
 
 
 def test_squash_is_pillows_bicubic():

@@ -90,6 +90,8 @@ def test_prefixes_are_data() -> None:
 def test_bounds_outside_and_bad_settings_are_told() -> None:
     with pytest.raises(DataError, match=r'the bound 30 to 40 s lies outside its 4 s'):
         segment_indices(fake(100, 25.0), 8, (30, 40))
+    with pytest.raises(DataError, match=r'the bound 3 to 2 s ends before it starts'):
+        segment_indices(fake(100, 25.0), 8, (3, 2))
     with pytest.raises(DataError, match=r'the clip from 30 to 40 s lies outside'):
         RandomFrames()(fake(100, 25.0), (30, 40))
     with pytest.raises(ConfigError, match='min_frames=9 is more than max_frames=8'):

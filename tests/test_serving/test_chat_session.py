@@ -146,6 +146,12 @@ def test_a_video_is_frames_with_their_lines(folder: Path) -> None:
     assert [tuple(frame.shape) for frame in tiles] == [(1, 3, 56, 56)] * 8
     question, tiles = inputs.gather('What?', [folder / '0.png'], [folder / 'frames'])
     assert question.startswith('Image-1: <image>\nFrame1: <image>\n') and len(tiles) == 9
+    picture = inputs.image(folder / '0.png', num_images=1)
+    assert torch.equal(tiles[0], picture)
+    # A picture the question places stands after the frames, in the text and among the tiles.
+    question, tiles = inputs.gather('Is <image> among them?', [folder / '0.png'], [folder / 'frames'])
+    assert question.startswith('Frame1: <image>\n') and question.endswith('Is <image> among them?')
+    assert torch.equal(tiles[-1], picture) and len(tiles) == 9
 
 
 def test_a_conversation_in_the_terminal(folder: Path, capsys) -> None:
@@ -195,6 +201,19 @@ def test_a_file_of_questions_is_answered_and_gone_on_with(folder: Path, tmp_path
     assert [line['line'] for line in second] == [0, 1, 2, 3, 4]
     assert [line.get('answer') for line in second[:3]] == [line['answer'] for line in first[:3]]
     (folder / 'none.png').unlink()
+    # Another question in the place of one that was answered: its answer is not the old one.
+    questions[2]['question'] = 'Other\u2028text?'
+    source.write_text('\n'.join(json.dumps(line, ensure_ascii=False) for line in questions), 'utf-8')
+    assert main(arguments) == 0
+    assert '1 answered, 0 failed' in capsys.readouterr().out
+    third = [json.loads(line) for line in target.read_text('utf-8').rstrip('\n').split('\n')]
+    assert [line['line'] for line in third] == [0, 1, 2, 3, 4], 'in order, whichever was made last'
+    assert third[2]['question'] == 'Other\u2028text?' and third[0] == second[0]
+    # The wrong file is not written over.
+    before = source.read_bytes()
+    assert main([*arguments[:4], str(source), *arguments[5:]]) == 2
+    assert 'line 1 is no answer: name another file' in capsys.readouterr().err
+    assert source.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -206,6 +225,7 @@ def test_a_file_of_questions_is_answered_and_gone_on_with(folder: Path, tmp_path
             '{"question": "a", "images": "b"}',
             "line 1: unknown key 'images'; known are id, question, image, video",
         ),
+        ('{"question": "a", "image": 7}', 'line 1: image is 7 instead of a path or a list of paths'),
     ],
 )
 def test_a_file_that_is_no_list_of_questions_is_told(

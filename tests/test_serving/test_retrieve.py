@@ -85,6 +85,11 @@ def test_an_index_is_built_searched_again_and_refused_for_other_weights(
     assert door.main(['photos', *model, *size]) == 0
     said = ' '.join(capsys.readouterr().out.split())
     assert '1 of 4 pictures could not be read' in said and '3 pictures in pictures.safetensors' in said
+    # Pictures are opened as the benchmark opens them.
+    decoder = 'benchmarks.flickr30k.dataloader.dataset.decoder'
+    bound = [*size, f'{decoder}.type=ImageDecoder', f'{decoder}.max_pixels=100']
+    assert door.main(['photos', *model, '--index', 'bounded.safetensors', *bound]) == 2
+    assert 'photos/0.png: 24×20 pixels in the header, more than max_pixels=100' in capsys.readouterr().err
     assert door.main([*model, '--query', 'a face', 'happy ' * 90, '--top', '2', *size]) == 0
     assert '1 queries have more than 80 tokens' in ' '.join(capsys.readouterr().out.split())
     page = (place / 'hits.html').read_text('utf-8')

@@ -25,7 +25,10 @@ train_dataloader = dict(
             type=ChatEncoder,
             tokenizer='',
             template='',
-            tiling=dict(type=DynamicTiling, max_num=6),
+            # The published scripts name no number of tiles: the trainer's default.
+            tiling=dict(type=DynamicTiling, max_num=12),
+            # Unlike fine-tuning, the published preference data count 'Frame1', not 'Frame-1'.
+            frame_prefix='inference',
             max_length=6144,
             overlong='drop',
         ),

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from internvl_mm.data.decode import ImageDecoder
+from internvl_mm.data.decode import ImageDecoder, decoder_of
 from internvl_mm.data.pipeline import Pipeline, Transform
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.data.seeding import seeded
-from internvl_mm.registry import TRANSFORMS
 from internvl_mm.structures import ImageSample
 from internvl_mm.utils.errors import DataError
 from internvl_mm.utils.hashing import hash_settings
@@ -64,9 +63,10 @@ class BaseDataset(GuardedDataset):
         self.targets = np.asarray(targets, np.int64)
         self.classes = tuple(classes)
         self.transform = Pipeline(transform)
-        self.decoder = TRANSFORMS.build(decoder) if isinstance(decoder, dict) else decoder or ImageDecoder()
+        self.decoder = decoder_of(decoder)
         if len(self) == 0:
             raise DataError(f"data set '{self.name}' has no samples")
+        # All labels at once: a wrong num_classes is told before the first epoch, not somewhere in it.
         if on_error == 'fail':
             outside = np.flatnonzero((self.targets < 0) | (self.targets >= self.num_classes))
             for index in outside[:1].tolist():
@@ -121,6 +121,7 @@ class BaseDataset(GuardedDataset):
         self._check_label(index)
         source = self.read(index)
         image = source if isinstance(source, Image.Image) else self.decoder(source, self.path(index))
+        # Transforms draw from the global generators; the state of the process must not decide what they draw.
         with seeded(index.seed, index.epoch, index):
             inputs = self.transform(image)
         sample = ImageSample.labelled(

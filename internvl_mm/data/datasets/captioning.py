@@ -38,18 +38,19 @@ class CaptioningDataset(CaptionListDataset):
         super().__init__(root, file, **options)
 
     def keep(self, pairs: list[Pair]) -> list[Pair]:
-        """The first pair of each image; the captions of all go to :attr:`references`."""
+        """One pair of each image, the first that has a caption; the captions of all go to :attr:`references`."""
         groups: dict[str, list[Pair]] = {}
         for pair in pairs:
             groups.setdefault(pair.image_id, []).append(pair)
-        # Empty references would count as a sentence of no words, which pulls every score down.
-        self.references = [
-            [pair.caption for pair in group if pair.caption.strip()] for group in groups.values()
-        ]
-        for group, references in zip(groups.values(), self.references, strict=True):
-            if not references:
+        kept = []
+        for group in groups.values():
+            # Empty references would count as a sentence of no words, which pulls every score down.
+            worded = [pair for pair in group if pair.caption.strip()]
+            if not worded:
                 raise DataError(f'{group[0].image}: nothing to compare with, all its captions are empty')
-        return [group[0] for group in groups.values()]
+            kept.append(worded[0])
+            self.references.append([pair.caption for pair in worded])
+        return kept
 
     def load(self, index: SampleIndex) -> Item:
         """See :class:`GuardedDataset`."""

@@ -11,11 +11,11 @@ import numpy as np
 from internvl_mm.data.chat_records import parse_record
 from internvl_mm.data.chat_sizes import measure_sizes
 from internvl_mm.data.datasets.chat_sources import open_source
-from internvl_mm.data.datasets.guarded import GuardedDataset, OnError
+from internvl_mm.data.datasets.guarded import GuardedDataset, OnError, named
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.data.seeding import seeded
 from internvl_mm.registry import DATASETS, TRANSFORMS
-from internvl_mm.structures import BadSample, ChatRecord
+from internvl_mm.structures import ChatRecord
 from internvl_mm.utils.errors import DataError
 from internvl_mm.utils.hashing import hash_settings
 
@@ -78,20 +78,10 @@ class ChatDataset(GuardedDataset):
 
     def load_row(self, row: int, index: SampleIndex) -> dict[str, Any]:
         """Load a row with the random choices of another index: a mixture repeats rows, each time differently."""
-        try:
-            with seeded(index.seed, index.epoch, index):
-                sample = self.encoder(self.record(row))
-        except DataError as error:
-            # The same kind of error, because a sample that is too long has a policy of its own.
-            error.args = (f'{self.path(row)}: {error}',)
-            raise
+        # By the index, not the row: a row that a mixture repeats gets other frames each time.
+        with seeded(index.seed, index.epoch, index):
+            sample = self.encoder(self.record(row))
         return dict(inputs=replace(sample, dataset=self.name, index=row, path=self.path(row)))
-
-    def __getitem__(self, index: int) -> dict[str, Any] | BadSample:
-        try:
-            return super().__getitem__(index)
-        except DataError as error:
-            return dropped(error, self, index)
 
     def path(self, index: int) -> str:
         """File and line."""
@@ -106,7 +96,7 @@ class ChatDataset(GuardedDataset):
         try:
             return self.encoder.measure(self.record(index))
         except DataError as error:
-            error.args = (f'{self.path(index)}: {error}',)
+            named(error, self.path(index))
             raise
 
     def sizes(self) -> np.ndarray:
@@ -127,6 +117,7 @@ class ChatDataset(GuardedDataset):
     def fingerprint(self) -> str:
         """See :class:`GuardedDataset`."""
         encoder = self.encoder
+        # Whatever changes tokens or tiles of a sample, so that kept sizes and packs of other settings are not used.
         parts = [encoder.tiling, encoder.text.template, encoder.tokens_per_tile, *encoder.text.settings]
         parts += [encoder.frames.max_frames, encoder.frame_prefix]
         return hash_settings(
@@ -141,10 +132,3 @@ class ChatDataset(GuardedDataset):
                 settings=[*self._settings, *map(str, parts)],
             )
         )
-
-
-def dropped(error: DataError, dataset: Any, index: int) -> BadSample:
-    """The report of a sample that is too long, where the policy is to drop it; raise the error where it is not."""
-    if not getattr(error, 'drop', False):
-        raise error
-    return BadSample(dataset.name, int(index), dataset.path(int(index)), str(error))

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from internvl_mm.data.chat_records import join_root
-from internvl_mm.data.datasets.chat import ChatDataset, dropped
+from internvl_mm.data.datasets.chat import ChatDataset
 from internvl_mm.data.datasets.guarded import GuardedDataset, OnError
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import DATASETS, TRANSFORMS
-from internvl_mm.structures import BadSample, ChatRecord
+from internvl_mm.structures import ChatRecord
 from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
 from internvl_mm.utils.hashing import hash_settings
 from internvl_mm.utils.paths import ExistingFile
@@ -144,12 +144,6 @@ class ChatMixture(GuardedDataset):
         """See :meth:`GuardedDataset.load`."""
         dataset, row = self.locate(index)
         return dataset.load_row(row, index)
-
-    def __getitem__(self, index: int) -> dict[str, Any] | BadSample:
-        try:
-            return super().__getitem__(index)
-        except DataError as error:
-            return dropped(error, self, index)
 
     def path(self, index: int) -> str:
         """File and line."""

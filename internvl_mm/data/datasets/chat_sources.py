@@ -98,10 +98,7 @@ class JsonLines(ChatSource):
         with open(self.file, 'rb') as lines:
             lines.seek(self._start[index])
             text = lines.read(self._size[index])
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise DataError(f'{self.path(index)}: not JSON ({error})') from error
+        return _parsed(text, self.path(index))
 
     def signature(self) -> str:
         """See :meth:`ChatSource.signature`."""
@@ -190,11 +187,7 @@ class TarChats(ChatSource):
             self._read(*member)
             for member in self._members[self._starts[index] : self._starts[index + 1]].tolist()
         )
-        try:
-            line = json.loads(description)
-        except ValueError as error:
-            raise DataError(f'{self.path(index)}: not JSON ({error})') from error
-        return {**line, 'image': pictures} if isinstance(line, dict) else line
+        return {**_parsed(description, self.path(index)), 'image': pictures}
 
     def _read(self, number: int, offset: int, size: int) -> bytes:
         try:
@@ -211,6 +204,16 @@ class TarChats(ChatSource):
     def path(self, index: int) -> str:
         """Shard and key, as ``shard.tar/key``."""
         return f'{self._shards[self._members[self._starts[index], 0]]}/{self._keys[index]}'
+
+
+def _parsed(text: bytes, path: str) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except ValueError as error:
+        raise DataError(f'{path}: not JSON ({error})') from error
+    if not isinstance(line, dict):
+        raise DataError(f'{path}: a sample is {type(line).__name__} {line!r:.80} instead of an object')
+    return line
 
 
 def _samples_of(shard: Path) -> list[tuple[str, list[tarfile.TarInfo]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,22 @@ class CocoInstances(MMBaseDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read and check the annotation file."""
         content = _read(self.ann_file)
+        try:
+            return self._checked(content)
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f'{self.ann_file}: an entry is not in the form of COCO ({type(error).__name__} {error}): images need '
+                'id, file_name, width and height, annotations image_id, category_id and bbox, categories id and name'
+            ) from error
+
+    def _checked(self, content: dict[str, Any]) -> list[dict[str, Any]]:
         categories = sorted(content['categories'], key=lambda category: category['id'])
         names = tuple(category['name'] for category in categories)
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            # Metrics find the categories of a file by the names of the classes.
+            raise DataError(
+                f'{self.ann_file}: two categories are called {twice[0]!r}: give them different names'
+            )
         self._metainfo['classes'] = _checked_classes(self._metainfo.get('classes'), names, self.ann_file)
         # Ids have gaps: the 80 classes of COCO count to 90.
         labels = {category['id']: label for label, category in enumerate(categories)}

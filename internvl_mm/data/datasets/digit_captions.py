@@ -14,7 +14,7 @@ from internvl_mm.data.datasets.guarded import Item
 from internvl_mm.data.datasets.image_text import ImageTextDataset
 from internvl_mm.data.digit_scenes.captions import describe
 from internvl_mm.data.digit_scenes.digits import check_split, load_source_digits
-from internvl_mm.data.digit_scenes.language import LANGUAGES
+from internvl_mm.data.digit_scenes.language import check_languages
 from internvl_mm.data.digit_scenes.scene import (
     LONE_SHIFT,
     LONE_SIZE,
@@ -25,7 +25,8 @@ from internvl_mm.data.digit_scenes.scene import (
 )
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import DATASETS
-from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
+from internvl_mm.utils.checks import check_counts
+from internvl_mm.utils.errors import ConfigError
 
 
 @DATASETS.register_module()
@@ -62,12 +63,9 @@ class DigitCaptionDataset(ImageTextDataset):
     ):
         check_split(split)
         check_placement(sizes, shift)
-        for code in languages:
-            if code not in LANGUAGES:
-                raise DataError(
-                    f"languages={tuple(languages)}: there are no captions in '{code}', only in "
-                    f'{" and ".join(LANGUAGES)}.{did_you_mean(code, LANGUAGES)}'
-                )
+        if length is not None:
+            check_counts(length=length)
+        check_languages(languages)
         if not kinds or not set(kinds) <= set(range(5)):
             raise ConfigError(f'kinds={tuple(kinds)}: choose from the five captions 0 to 4 of a picture')
         self.split, self.size, self.seed = split, size, seed
@@ -113,6 +111,7 @@ class DigitCaptionDataset(ImageTextDataset):
         return item
 
     def _scene(self, index: SampleIndex) -> Scene:
+        # Numbered on through the epochs: a new picture of the same scan in each.
         number = self._epoch(index) * len(self) + int(index)
         if self._last is None or self._last[0] != number:
             rng = sample_rng(self.seed, self.split, 'digit', number)
@@ -123,6 +122,7 @@ class DigitCaptionDataset(ImageTextDataset):
 
     def _choice(self, index: SampleIndex) -> tuple[str, int]:
         """Language and kind of the caption of an index."""
+        # The 2 sets it apart from the generators of negatives (1) and transforms (none).
         draws = np.random.default_rng([self.seed, self._epoch(index), int(index), 2])
         language = self.languages[draws.integers(len(self.languages))]
         return language, self.kinds[draws.integers(len(self.kinds))]

@@ -12,6 +12,7 @@ from internvl_mm.data.chat_records import IMAGE
 from internvl_mm.data.datasets.guarded import GuardedDataset
 from internvl_mm.data.digit_scenes.dialogue import SHORT_KINDS, ask
 from internvl_mm.data.digit_scenes.digits import check_split
+from internvl_mm.data.digit_scenes.language import check_languages
 from internvl_mm.data.digit_scenes.scene import sample_rng, scene_at
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import DATASETS, TRANSFORMS
@@ -56,6 +57,9 @@ class _DigitTalk(GuardedDataset):
         super().__init__(name=name)
         check_split(split)
         check_counts(length=length)
+        check_languages((language,))
+        if not kinds:
+            raise ConfigError(f'kinds=(): name at least one of {", ".join(SHORT_KINDS)}')
         for kind in kinds:
             if kind not in SHORT_KINDS:
                 raise ConfigError(
@@ -81,6 +85,7 @@ class _DigitTalk(GuardedDataset):
 
     def _ask(self, number: int, kinds: tuple[str, ...]) -> tuple[Image.Image, list[tuple[str, str]]]:
         """Picture of scene ``number`` and a question of each kind that it allows, in a random order."""
+        # Two generators: a change of the questions leaves the pictures as they are.
         scene = scene_at(self.split, seed=self.seed, index=number, **self._scene)
         rng = sample_rng(self.seed, self.split, 'dialogue', number)
         order = [kinds[i] for i in rng.permutation(len(kinds))]
@@ -124,6 +129,7 @@ class DigitChatDataset(_DigitTalk):
 
     def load(self, index: SampleIndex) -> dict[str, Any]:
         """See :meth:`GuardedDataset.load`."""
+        # Scenes are numbered on through the epochs, so that no scene comes twice.
         picture, turns = self._ask(index.epoch * self.length + index, self.kinds)
         turns = turns[: self.turns]  # their order is random
         sample = self.encoder(self._record(picture, turns))
@@ -143,6 +149,7 @@ class DigitQuestionDataset(_DigitTalk):
 
     def load(self, index: SampleIndex) -> dict[str, Any]:
         """See :meth:`GuardedDataset.load`."""
+        # The same in every epoch: scores of different epochs are about the same questions.
         scene, kind = divmod(int(index), len(self.kinds))
         picture, [(question, answer)] = self._ask(scene, (self.kinds[kind],))
         prompt = self.encoder.prompt(self._record(picture, [(question, answer)]))

@@ -18,7 +18,7 @@ from internvl_mm.data.digit_scenes.scene import (
 )
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import DATASETS
-from internvl_mm.utils.errors import ConfigError
+from internvl_mm.utils.checks import check_counts
 
 
 @DATASETS.register_module()
@@ -51,10 +51,8 @@ class DigitSceneDataset(BaseDataset):
     ):
         check_split(split)
         check_placement(sizes, shift)
-        if length is not None and length < 1:
-            raise ConfigError(
-                f'length={length}: an epoch needs at least one sample; leave it out for one per scan'
-            )
+        if length is not None:
+            check_counts(length=length)
         self.split = split
         self.size = size
         self.seed = seed

@@ -45,6 +45,7 @@ class SubsetDataset(Dataset, ABC):
         chosen = dict(dataset=self.dataset.name, size=len(self.dataset), **rule)
         indices = _read_subset(Path(subset_file), chosen)
         if indices is None:
+            # A function of the rule alone: processes that come here at once choose, and write, the same.
             indices = self.choose(rule)
             _write_subset(Path(subset_file), dict(chosen, indices=indices.tolist()))
         self._indices = indices
@@ -71,6 +72,7 @@ class SubsetDataset(Dataset, ABC):
 
     def __getitem__(self, index: int) -> Item | BadSample:
         inner = int(self._indices[index])
+        # Seed and epoch stay those of the sampler: only the number means another sample in the full data set.
         return self.dataset[index.to(inner) if isinstance(index, SampleIndex) else inner]
 
 
@@ -89,6 +91,7 @@ class FewShotDataset(SubsetDataset):
     """
 
     def __init__(self, dataset: BaseDataset | dict, *, shots: int, subset_file: str, seed: int = 0):
+        check_counts(shots=shots)
         super().__init__(dataset, subset_file=subset_file, suffix=f'{shots}shot', shots=shots, seed=seed)
         self.targets = self.dataset.targets[self._indices]
 
@@ -103,6 +106,7 @@ class FewShotDataset(SubsetDataset):
                     f"class {label} ('{name}') of '{self.dataset.name}' has {len(members)} samples, fewer than "
                     f'shots={shots}; use at most {len(members)}'
                 )
+            # Sorted, so that the file can be read and compared by people.
             chosen.append(np.sort(rng.choice(members, shots, replace=False)))
         return np.concatenate(chosen)
 
@@ -131,7 +135,7 @@ class RandomPartDataset(SubsetDataset):
     def choose(self, rule: dict[str, int]) -> np.ndarray:
         """See :class:`SubsetDataset`."""
         part = rule['part']
-        count = len(self.dataset) // part
+        count = len(self.dataset) // part  # rounded down, as published: 20,210 / 16 = 1,263.1
         if not count:
             raise DataError(
                 f"part={part} of '{self.dataset.name}' with {len(self.dataset)} samples leaves none; use at most "

@@ -30,7 +30,8 @@ class GuardedDataset(Dataset, ABC):
     Args:
         name: Name in results, ledgers and reports; the class's name by default.
         on_error: What a bad sample does: ``'fail'`` stops, ``'skip'`` leaves it out of its batch, ``'replace'`` takes
-            another one, always the same for the same sample. The last two leave a line in the run's ledger.
+            another one, always the same for the same sample. The last two leave a line in the run's ledger. Samples
+            longer than an encoder allows under ``overlong='drop'`` are left out under any policy.
 
     Raises:
         ConfigError: ``on_error`` is no policy.
@@ -81,10 +82,13 @@ class GuardedDataset(Dataset, ABC):
         try:
             return self.load(index)
         except DataError as error:
-            if self.on_error == 'fail':
+            reason = str(named(error, self.path(index)))
+            # Samples that are too long have a policy of their own, the encoder's.
+            drop = getattr(error, 'drop', False)
+            if self.on_error == 'fail' and not drop:
                 raise
-            bad = BadSample(self.name, int(index), self.path(index), str(error))
-        return bad if self.on_error == 'skip' else self._replace(index, bad)
+            bad = BadSample(self.name, int(index), self.path(index), reason)
+        return self._replace(index, bad) if self.on_error == 'replace' and not drop else bad
 
     def _replace(self, index: SampleIndex, bad: BadSample) -> Item | BadSample:
         """Another sample in place of a bad one, chosen by (seed, index); gives up after a few that are bad too."""
@@ -95,3 +99,11 @@ class GuardedDataset(Dataset, ABC):
             except DataError:
                 continue
         return bad
+
+
+def named(error: DataError, path: str | None) -> DataError:
+    """Say in an error where its sample is from: transforms and encoders see a picture or a text, not its file."""
+    if path is not None and path not in str(error):
+        # The same error, because its kind and attributes decide what follows.
+        error.args = (f'{path}: {error}',)
+    return error

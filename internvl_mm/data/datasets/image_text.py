@@ -21,7 +21,7 @@ from internvl_mm.data.datasets.guarded import GuardedDataset, Item
 from internvl_mm.data.datasets.paths import PathTable, check_confined, check_folder
 from internvl_mm.data.datasets.table import _load_table
 from internvl_mm.data.datasets.tar_shards import IMAGE_SUFFIXES, _split_name
-from internvl_mm.data.decode import ImageDecoder
+from internvl_mm.data.decode import ImageDecoder, decoder_of
 from internvl_mm.data.pipeline import Pipeline, Transform
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.data.seeding import seeded
@@ -68,7 +68,7 @@ class ImageTextDataset(GuardedDataset):
         self.captions = TextTable(pair.caption for pair in pairs)
         self.image_ids = numbered([pair.image_id for pair in pairs])
         self.transform = Pipeline(transform)
-        self.decoder = TRANSFORMS.build(decoder) if isinstance(decoder, dict) else decoder or ImageDecoder()
+        self.decoder = decoder_of(decoder)
         built = (
             TRANSFORMS.build(caption_transform) if isinstance(caption_transform, dict) else caption_transform
         )
@@ -146,8 +146,13 @@ class ImageTextDataset(GuardedDataset):
         # The 1 sets it apart from the stream of the transforms, whose key is the first three numbers.
         draws = np.random.default_rng([index.seed, index.epoch, int(index), 1])
         for choice in draws.integers(len(self), size=NEGATIVE_TRIES).tolist():
-            if self.image_ids[choice] != self.image_ids[index] and self.captions[choice].strip():
-                return self.caption(choice)
+            if self.image_ids[choice] == self.image_ids[index]:
+                continue
+            try:
+                # In the epoch of the index: drawn data sets word their captions anew in each.
+                return self.caption(index.to(choice))
+            except DataError:
+                continue  # empty, perhaps only once cleaned: told where that pair is the sample
         raise DataError(f'{self.path(index)}: no caption of another image among {NEGATIVE_TRIES} drawn ones')
 
 
@@ -376,7 +381,7 @@ def _shard_pair(
         if 'json' in members:
             row = dict(json.loads(content('json')))
         caption = content('txt').decode() if 'txt' in members else str(row.get(caption_key) or '')
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: JSON, but no object
         raise DataError(f'{shard}/{key}: its text is damaged ({error})') from error
     image = next((members[suffix] for suffix in IMAGE_SUFFIXES if suffix in members), None)
     name, offset, size = (image.name, image.offset_data, image.size) if image else (key, 0, 0)

@@ -59,19 +59,14 @@ class PreferenceDataset(GuardedDataset):
         line = self.source[index]
         texts = [line.get(field) for field in ('question', 'chosen', 'rejected')]
         if not all(isinstance(text, str) for text in texts):
-            raise DataError(
-                f'{self.path(index)}: needs question, chosen and rejected as texts; it has {texts!r:.160}'
-            )
+            raise DataError(f'needs question, chosen and rejected as texts; it has {texts!r:.160}')
         question, *answers = texts
         samples = []
         for answer in answers:
             talk = [{'from': 'human', 'value': question}, {'from': 'gpt', 'value': answer}]
-            try:
-                # The same random choices for both: they share their tiles.
-                with seeded(index.seed, index.epoch, index):
-                    sample = self.encoder(parse_record({**line, 'conversations': talk}, self.root))
-            except DataError as error:
-                raise DataError(f'{self.path(index)}: {error}') from error
+            # The same random choices for both: they share their tiles.
+            with seeded(index.seed, index.epoch, index):
+                sample = self.encoder(parse_record({**line, 'conversations': talk}, self.root))
             samples.append(replace(sample, dataset=self.name, index=int(index), path=self.path(index)))
         return dict(inputs=samples)
 

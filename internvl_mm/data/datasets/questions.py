@@ -67,27 +67,24 @@ class QuestionDataset(GuardedDataset):
     def load(self, index: SampleIndex) -> dict[str, Any]:
         """See :meth:`GuardedDataset.load`."""
         line = self.source[self._rows[index]]
-        question, answers = self._texts(line, index)
-        try:
-            record = parse_record({**line, 'conversations': _messages(line, question, answers[0])}, self.root)
-            with seeded(0, 0, index):  # frames of videos: the same in every run
-                prompt = self.encoder.prompt(record)
-        except DataError as error:
-            raise DataError(f'{self.path(index)}: {error}') from error
+        question, answers = self._texts(line)
+        # A record ends in an answer; the prompt leaves it out, so that any of the right ones will do.
+        record = parse_record({**line, 'conversations': _messages(line, question, answers[0])}, self.root)
+        with seeded(0, 0, index):  # frames of videos: the same in every run
+            prompt = self.encoder.prompt(record)
         facts = dict(dataset=self.name, index=int(index), path=self.path(index))
         asked = QuestionSample(
             metainfo=dict(facts, kind=str(line.get('kind', '')), question=question, answers=answers)
         )
         return dict(inputs=replace(prompt, **facts), data_samples=asked)
 
-    def _texts(self, line: Mapping[str, Any], index: int) -> tuple[str, list[str]]:
+    def _texts(self, line: Mapping[str, Any]) -> tuple[str, list[str]]:
         question, answer = line.get('question'), line.get('answer')
         answers = [answer] if isinstance(answer, str) else answer
         right = isinstance(answers, list) and answers and all(isinstance(text, str) for text in answers)
         if not isinstance(question, str) or not right:
             raise DataError(
-                f'{self.path(index)}: needs question, a text, and answer, a text or a list of texts; it has '
-                f'{question!r:.80} and {answer!r:.80}'
+                f'needs question, a text, and answer, a text or a list of texts; it has {question!r:.80} and {answer!r:.80}'
             )
         return question + self.suffix, answers
 
@@ -111,6 +108,7 @@ def _messages(line: Mapping[str, Any], question: str, answer: str) -> list[dict[
     """A conversation of one turn; pictures that the question does not place come first, numbered if several."""
     images = line.get('image') or []
     count = 1 if isinstance(images, (str, bytes)) else len(images)
+    # A single one without a place is put first by parse_record.
     if count > 1 and IMAGE not in question:
         question = ''.join(f'Image-{number}: {IMAGE}\n' for number in range(1, count + 1)) + question
     if line.get('video') and VIDEO not in question:

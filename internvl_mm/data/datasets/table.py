@@ -78,6 +78,7 @@ class TableDataset(BaseDataset):
         cell = self._images[int(index)][self._column]
         content, path = (cell.get('bytes'), cell.get('path')) if isinstance(cell, dict) else (cell, None)
         if content is None and path:
+            # A table may be a stranger's: its paths lead nowhere but below its folder.
             return self._folder / check_confined(path, self.path(index))
         if not isinstance(content, bytes):
             raise DataError(
@@ -106,6 +107,7 @@ def _load_table(source: Path) -> hf.Dataset:
 
 
 def _labels(table: hf.Dataset, column: str, path: str) -> np.ndarray:
+    # As one array: Python objects of a million rows would take seconds and memory.
     labels = np.asarray(table.with_format('numpy')[column][:])
     if labels.dtype.kind not in 'iu' or labels.ndim != 1:
         held = f'{labels.dtype}' + (' lists' if labels.ndim > 1 else '')

@@ -12,7 +12,7 @@ from internvl_mm.data.datasets.base import BaseDataset
 from internvl_mm.data.datasets.paths import check_folder
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import DATASETS
-from internvl_mm.utils.errors import DataError
+from internvl_mm.utils.errors import DataError, did_you_mean
 from internvl_mm.utils.paths import ExistingFolder
 
 TorchvisionKind = Literal[
@@ -71,7 +71,7 @@ class TorchvisionDataset(BaseDataset):
         options: See :class:`BaseDataset`.
 
     Raises:
-        DataError: The folder is not what torchvision's class reads.
+        DataError: Another kind or split, or the folder is not what torchvision's class reads.
     """
 
     def __init__(
@@ -82,6 +82,10 @@ class TorchvisionDataset(BaseDataset):
         split: Literal['test', 'train'] = 'test',
         **options: Any,
     ):
+        if kind not in _CHOICE:
+            raise DataError(f"kind='{kind}' is none of {', '.join(_CHOICE)}.{did_you_mean(kind, _CHOICE)}")
+        if split not in ('test', 'train'):
+            raise DataError(f"split='{split}': use 'test', or 'train' for what probes learn from")
         choice = (_CHOICE if split == 'test' else _TRAINING).get(kind)
         if choice is None:
             raise DataError(f"{kind} has no split='{split}': its published evaluation takes all pictures")

@@ -88,11 +88,13 @@ class KineticsDataset(_Clips, BaseDataset):
         rows = _read_list(Path(file))
         # Labels in the order of names, as the class numbers of Kinetics are.
         classes = sorted({label for label, _ in rows})
+        # Labels are places in this order: with other actions every class would silently mean another.
         if num_classes not in (None, len(classes)):
             raise DataError(
                 f'{file}: {len(classes)} actions, but num_classes={num_classes}: the list of another version'
             )
         numbers = {name: number for number, name in enumerate(classes)}
+        # Copies lie flat (CVDF) or by class (the original downloader); one look decides for all.
         nested = any((folder / label).is_dir() for label in classes)
         paths = [check_confined(f'{label}/{name}' if nested else name, str(file)) for label, name in rows]
         self._paths, self.frames = PathTable(folder, paths), _built(frames)

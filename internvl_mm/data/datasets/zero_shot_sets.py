@@ -147,14 +147,17 @@ class VOCObjectsDataset(BaseDataset):
 
 def _objects(file: Path) -> list[tuple[int, tuple[int, ...]]]:
     """Class and box of each object of an annotation."""
-    found = []
+    found: list[tuple[int, tuple[int, ...]]] = []
     try:
         for thing in ElementTree.parse(file).iter('object'):
             label = VOC_CLASSES.index(str(thing.findtext('name')))
-            box = (
+            left, top, right, bottom = (
                 int(float(thing.findtext(f'bndbox/{side}', ''))) for side in ('xmin', 'ymin', 'xmax', 'ymax')
             )
-            found.append((label, tuple(box)))
+            # Nothing could be cut out of the picture, which would be found only when it is read.
+            if left >= right or top >= bottom:
+                raise ValueError(f'the box {left}, {top}, {right}, {bottom} is inverted or empty')
+            found.append((label, (left, top, right, bottom)))
     except (OSError, ElementTree.ParseError, ValueError) as error:
         raise DataError(f'{file}: not an annotation of PASCAL VOC ({error})') from error
     return found

@@ -6,8 +6,24 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from internvl_mm.data.digit_scenes.scene import Scene, SceneDigit
+from internvl_mm.utils.errors import ConfigError, did_you_mean
 
 LANGUAGES = ('en', 'zh')
+
+
+def check_languages(codes: Sequence[str]) -> None:
+    """Refuse languages that scenes are not described in.
+
+    Raises:
+        ConfigError: There is one, or none at all.
+    """
+    if not codes:
+        raise ConfigError(f'languages=(): name at least one of {" and ".join(LANGUAGES)}')
+    for code in codes:
+        if code not in LANGUAGES:
+            raise ConfigError(
+                f"there are no texts in '{code}', only in {' and '.join(LANGUAGES)}.{did_you_mean(code, LANGUAGES)}"
+            )
 
 
 class Term(NamedTuple):

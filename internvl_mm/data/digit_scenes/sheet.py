@@ -137,6 +137,7 @@ class Sheet:
         """Make room for ``height`` pixels below the current position."""
         needed = self.y + height + MARGIN
         if needed > self.page.height:
+            # Twice what is needed: a page that grew by rows would be copied for each of them.
             page = Image.new('RGB', (WIDTH, 2 * needed), PAPER)
             page.paste(self.page)
             self.page = page

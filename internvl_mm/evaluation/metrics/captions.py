@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from internvl_mm.evaluation.caption_scores import CiderScorer, bleu, rouge_l
+from internvl_mm.evaluation.caption_scores import MAX_ORDER, CiderScorer, bleu, rouge_l
 from internvl_mm.evaluation.caption_words import split_caption
 from internvl_mm.evaluation.intervals import bootstrap_interval
 from internvl_mm.registry import METRICS
@@ -30,6 +30,11 @@ class CaptionScores(SampleMetric):
     Args:
         prefix: See :class:`SampleMetric`.
     """
+
+    def reported(self) -> tuple[str, ...] | None:
+        """See :class:`SampleMetric`."""
+        ciders = ('cider_d', 'cider_d_low', 'cider_d_high', 'cider')
+        return (*ciders, *(f'bleu{order}' for order in range(1, MAX_ORDER + 1)), 'rouge_l', 'words', 'n')
 
     def score(self, samples: Sequence[dict[str, Any]]) -> list[Scores | None]:
         """See :class:`SampleMetric`; here the words themselves, which are compared at the end."""

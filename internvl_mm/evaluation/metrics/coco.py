@@ -150,10 +150,7 @@ class CocoAP(SampleMetric):
         self, truth: COCO, entries: list[dict], kind: str, *, images: list[int], categories: list[int]
     ) -> dict[str, float]:
         names = [f'{kind}_{name}' for name in (*STATS, *RECALLS)]
-        # pycocotools' loadRes looks at the first entry and fails without one.
-        if not entries:
-            return dict.fromkeys(names, 0.0)
-        judge = self._judge(truth, truth.loadRes(entries), kind)
+        judge = self._judge(truth, self._found(truth, entries), kind)
         # Only pictures that were read: objects of all others would count as missed.
         judge.params.imgIds, judge.params.catIds = sorted(images), categories
         judge.params.maxDets = list(self.max_detections)
@@ -163,6 +160,15 @@ class CocoAP(SampleMetric):
         self._draw(judge, kind, truth)
         # -1 where no object is of a size.
         return {name: 100.0 * float(value) for name, value in zip(names, judge.stats) if value >= 0}
+
+    def _found(self, truth: COCO, entries: list[dict]) -> COCO:
+        if entries:
+            return truth.loadRes(entries)
+        # loadRes looks at the first entry and fails without one.
+        nothing = self._library()[0]()
+        nothing.dataset = dict(truth.dataset, annotations=[])
+        nothing.createIndex()
+        return nothing
 
     def _judge(self, truth: COCO, found: COCO, kind: str) -> COCOeval:
         return self._library()[1](truth, found, kind)
@@ -239,11 +245,7 @@ class LvisAP(CocoAP):
     ) -> dict[str, float]:
         metrics = super()._evaluate(truth, entries, kind, images=images, categories=categories)
         # The latest bars are those of this kind, drawn a moment ago.
-        by_class = (
-            next((bars.values for bars in reversed(self.figures) if isinstance(bars, Bars)), {})
-            if entries
-            else {}
-        )
+        by_class = next(bars.values for bars in reversed(self.figures) if isinstance(bars, Bars))
         frequency = {category['name']: category['frequency'] for category in truth.dataset['categories']}
         for letter, name in dict(r='rare', c='common', f='frequent').items():
             values = [value for label, value in by_class.items() if frequency[label] == letter]

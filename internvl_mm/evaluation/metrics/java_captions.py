@@ -59,6 +59,10 @@ class JavaCaptionScores(CaptionScores):
                 f'{" and ".join(scores)} need pycocoevalcap ({error}): pip install "internvl_mm[captions]"'
             ) from error
 
+    def reported(self) -> tuple[str, ...] | None:
+        """See :class:`SampleMetric`."""
+        return (*(super().reported() or ()), *self._scorers)
+
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """All scores of the set."""
         found = super().compute_metrics(results)

@@ -22,19 +22,14 @@ CHUNK = 1024  # queries ranked at a time
 Text = TypeVar('Text')
 
 
-def recall_at(scores: Tensor, right: Tensor, topk: Sequence[int]) -> dict[int, float]:
-    """Share of queries with a right answer among their k best, in percent.
+def hits_at(scores: Tensor, right: Tensor, topk: Sequence[int]) -> dict[int, Tensor]:
+    """Per k, whether a right answer is among the k best of each query, bool ``[queries]``.
 
     Args:
         scores: ``[queries, candidates]``.
         right: bool, alike.
         topk: Which k; larger ones than there are candidates count all of them.
     """
-    return {k: 100.0 * float(hits.float().mean()) for k, hits in hits_at(scores, right, topk).items()}
-
-
-def hits_at(scores: Tensor, right: Tensor, topk: Sequence[int]) -> dict[int, Tensor]:
-    """Per k, whether a right answer is among the k best of each query, bool ``[queries]``; see :func:`recall_at`."""
     ranked = scores.topk(min(max(topk), scores.shape[1]), dim=1).indices
     # [queries, max k], in the order of the ranks.
     hits = right.gather(1, ranked)
@@ -125,22 +120,27 @@ class RetrievalRecall(SampleMetric):
         # Each text belongs to the first of its images, with which it is drawn.
         owner = right.int().argmax(dim=0)
         named: dict[str, float] = {}
-        for k, hits in _hits(images, texts, right, self.topk).items():
+        for k, hits in self.hits(images, texts, right).items():
             named |= _share(f'i2t_r{k}', hits, torch.arange(len(images)))
-        for k, hits in _hits(texts, images, right.t(), self.topk).items():
+        for k, hits in self.hits(texts, images, right.t()).items():
             named |= _share(f't2i_r{k}', hits, owner)
         return dict(**named, images=len(images), texts=len(texts), n=len(results))
 
+    def hits(self, queries: Tensor, candidates: Tensor, right: Tensor) -> dict[int, Tensor]:
+        """Per k, whether each query has a right answer among its k best, bool ``[queries]``.
 
-def _hits(queries: Tensor, candidates: Tensor, right: Tensor, topk: Sequence[int]) -> dict[int, Tensor]:
-    """Per k, whether each query has a right answer among its k best, bool ``[queries]``."""
-    found: dict[int, list[Tensor]] = {k: [] for k in topk}
-    # Scores of a chunk against COCO's captions, [1024, 25000] in fp32, take 100 MB.
-    for start in range(0, len(queries), CHUNK):
-        piece = slice(start, start + CHUNK)
-        for k, hits in hits_at(queries[piece] @ candidates.t(), right[piece], topk).items():
-            found[k].append(hits)
-    return {k: torch.cat(hits) for k, hits in found.items()}
+        Args:
+            queries: Unit vectors ``[queries, E]``.
+            candidates: Unit vectors ``[candidates, E]``.
+            right: What belongs together, bool ``[queries, candidates]``.
+        """
+        found: dict[int, list[Tensor]] = {k: [] for k in self.topk}
+        # Scores of a chunk against COCO's captions, [1024, 25000] in fp32, take 100 MB.
+        for start in range(0, len(queries), CHUNK):
+            piece = slice(start, start + CHUNK)
+            for k, hits in hits_at(queries[piece] @ candidates.t(), right[piece], self.topk).items():
+                found[k].append(hits)
+        return {k: torch.cat(hits) for k, hits in found.items()}
 
 
 def _share(name: str, hits: Tensor, owner: Tensor) -> dict[str, float]:
@@ -163,16 +163,25 @@ class ZeroShotAccuracy(Accuracy):
     """Accuracy of class scores from names alone, and its mean over classes, in percent.
 
     Args:
-        topk: Which k to report; those above the number of classes are left out, where ``clip_benchmark`` gives NaN.
+        topk: Which k to report, 1 among them; those above the number of classes are left out, where ``clip_benchmark``
+            gives NaN.
         prefix: See :class:`SampleMetric`.
+
+    Raises:
+        ConfigError: ``topk`` lacks 1.
     """
 
     def __init__(self, topk: tuple[int, ...] = (1, 5), *, prefix: str | None = None):
         super().__init__(topk, prefix=prefix)
+        if 1 not in topk:
+            raise ConfigError(f'topk={topk} lacks 1, of which the mean over classes is taken: add it')
 
     def reported(self) -> tuple[str, ...] | None:
         """See :class:`SampleMetric`."""
-        return (*(f'top{k}' for k in self.topk), 'loss', 'n', 'mean_per_class')
+        return (
+            *(f'top{k}' for k in self.topk),
+            *('loss', 'n', 'mean_per_class', 'mean_per_class_low', 'mean_per_class_high'),
+        )
 
     def score(self, samples: Sequence[dict[str, Any]]) -> list[Scores | None]:
         """See :class:`SampleMetric`."""
@@ -195,7 +204,7 @@ class ZeroShotAccuracy(Accuracy):
         per_class: dict[float, list[float]] = {}
         for scores in results:
             if scores is not None:
-                per_class.setdefault(scores['label'], []).append(scores[f'top{self.topk[0]}'])
+                per_class.setdefault(scores['label'], []).append(scores['top1'])
         plain = [
             {name: value for name, value in scores.items() if name != 'label'} for scores in results if scores
         ]

@@ -58,15 +58,18 @@ class MeanIoU(SampleMetric):
                 f'{_called(sample)}: the label map has {tuple(label.shape)} pixels, the prediction '
                 f'{tuple(predicted.shape)}: load label maps after resizing, so that they keep their own resolution'
             )
-        # Without class names, up to the highest class of this picture; compute_metrics pads to the widest.
-        count = len(self.classes) or int(max(label[label != self.ignore_index].max(), predicted.max())) + 1
         valid = label != self.ignore_index
-        # [P]: ignored pixels leave the prediction, too, or they would add to unions.
+        # [P]: ignored pixels leave the prediction, too, or they would add to unions. P is 0 where all are ignored.
         label, predicted = label[valid].long(), predicted[valid].long()
+        # Without class names, up to the highest class of this picture; compute_metrics pads to the widest.
+        count = len(self.classes) or 1 + max(
+            [0, *(int(values.max()) for values in (label, predicted) if len(values))]
+        )
         for what, values in (('label map', label), ('prediction', predicted)):
-            if len(values) and not 0 <= int(values.min()) <= int(values.max()) < count:
+            outside = values[(values < 0) | (values >= count)]
+            if len(outside):
                 raise DataError(
-                    f'{_called(sample)}: the {what} has class {int(values.max())}, but the data set {count} classes (0 '
+                    f'{_called(sample)}: the {what} has class {int(outside[0])}, but the data set {count} classes (0 '
                     f'to {count - 1}): evaluate a head of the classes of the data'
                 )
         # Where both agree, the histogram of either is the intersection, as in mmsegmentation.
@@ -80,7 +83,8 @@ class MeanIoU(SampleMetric):
     def compute_metrics(self, results: list[Scores | None]) -> dict[str, float]:
         """Means over classes of sums over samples."""
         scored: list[Any] = [scores['areas'] for scores in results if scores is not None]
-        if not scored:
+        # A set whose pixels are all ignored has no union to divide by: nothing was measured.
+        if not any(areas.any() for areas in scored):
             return dict(n=0)
         classes = max(areas.shape[1] for areas in scored)
         # [n, 3, C] in float64, which holds whole numbers of pixels exactly up to 2^53.

@@ -67,7 +67,17 @@ class VisionEmbeddings(nn.Module):
         self.position_embedding = nn.Parameter(torch.empty(1, num_positions, hidden_size))
 
     def grid(self, pixel_values: Tensor) -> tuple[int, int]:
-        """Patch grid of ``[B, C, H, W]``; a :class:`DataError` for sizes that are not multiples of the patch."""
+        """Patch grid of ``[B, C, H, W]``.
+
+        Raises:
+            DataError: It has another number of axes, or sides that are no multiple of the patch.
+        """
+        if pixel_values.ndim != 4:
+            # A convolution takes [C, H, W] too, and what follows would fail far from the mistake.
+            raise DataError(
+                f'images have the shape {list(pixel_values.shape)} instead of [B, C, H, W]: give a batch, '
+                'pixel_values[None] for one image'
+            )
         height, width = pixel_values.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise DataError(

@@ -98,6 +98,7 @@ def _family(name: str) -> str:
 def print_report(conversion: Conversion, target: Path) -> None:
     """Print the account of names and the comparison."""
     found = conversion.found
+    # One line for all blocks: InternViT-6B has 48 of them with the same names.
     rows = Counter(
         (_family(name), ', '.join(map(_family, stored))) for name, stored in conversion.renamed.items()
     )

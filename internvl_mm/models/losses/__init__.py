@@ -1,6 +1,6 @@
 """Predictions and targets to a number to minimise."""
 
 from .classification import ClassificationLoss
-from .contrastive import ContrastiveLoss, InfoNCELoss, SigmoidLoss
+from .contrastive import ContrastiveLoss, InfoNCELoss, SigmoidLoss, full_product
 
-__all__ = ['ClassificationLoss', 'ContrastiveLoss', 'InfoNCELoss', 'SigmoidLoss']
+__all__ = ['ClassificationLoss', 'ContrastiveLoss', 'InfoNCELoss', 'SigmoidLoss', 'full_product']

@@ -78,6 +78,19 @@ def own_rows(count: int, device: torch.device) -> Tensor:
     return torch.arange(first, first + count, device=device)
 
 
+def full_product(rows: Tensor, columns: Tensor) -> Tensor:
+    """``rows @ columns.T`` in fp32, also where the run computes in half precision.
+
+    Autocast takes no notice of a cast: in bf16 cosines times 100 would lie a half apart, and most of a batch be tied.
+
+    Args:
+        rows: ``[n, E]``.
+        columns: ``[C, E]``.
+    """
+    with torch.autocast(rows.device.type, enabled=False):
+        return rows.float() @ columns.float().t()
+
+
 def cross_entropy_in_chunks(
     rows: Tensor, columns: Tensor, target: Tensor, *, chunk: int, smoothing: float = 0.0
 ) -> Tensor:
@@ -96,7 +109,7 @@ def cross_entropy_in_chunks(
     soft = target.is_floating_point()
 
     def summed(part: Tensor, wanted: Tensor) -> Tensor:
-        scores = part.float() @ columns.float().t()
+        scores = full_product(part, columns)
         return F.cross_entropy(scores, wanted, label_smoothing=0.0 if soft else smoothing, reduction='sum')
 
     total = rows.new_zeros((), dtype=torch.float32)
@@ -244,7 +257,7 @@ class SigmoidLoss(ContrastiveLoss):
         scale = self.logit_scale.exp()
 
         def summed(rows: Tensor, target: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-            scores = scale * rows @ columns.t() + bias
+            scores = full_product(scale * rows, columns) + bias
             # [c, R·b]: +1 for the own text, -1 for all others.
             sign = F.one_hot(target, len(columns)) * 2.0 - 1.0
             return -F.logsigmoid(sign * scores).sum()

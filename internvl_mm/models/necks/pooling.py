@@ -32,6 +32,7 @@ class ClsToken(PoolingNeck):
 
     def forward(self, features: VisionFeatures) -> Tensor:
         """See :class:`PoolingNeck`."""
+        # [B, D] in fp32: heads, and features kept on disk for probes, count with more digits than the backbone.
         return features.pooled.float()
 
 
@@ -67,6 +68,7 @@ class ClsPatchConcat(PoolingNeck):
 
     def forward(self, features: VisionFeatures) -> Tensor:
         """See :class:`PoolingNeck`."""
+        # [B, D] over the N patches; the order, class token first, is that of the published heads.
         mean = features.patches.mean(dim=1, dtype=torch.float32)
         return torch.cat([features.pooled.float(), mean], dim=-1)
 
@@ -131,6 +133,7 @@ class ClipProjector(AttentionPooling):
     ):
         super().__init__(dim, num_heads=num_heads, out_dim=out_dim)
         self.pretrained = pretrained
+        # The published probe trains the head alone; trained, it would be AttentionPooling.
         self.requires_grad_(False)
 
     def init_weights(self) -> None:

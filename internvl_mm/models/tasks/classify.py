@@ -74,6 +74,7 @@ class ImageClassifier(BaseTask):
         """Training loss, and the share of images in percent whose (main) class scores highest, as ``top1``."""
         target = self._target(data_samples)
         logits = self.head(self.extract(inputs))
+        # Mixup and CutMix give [B, C] shares instead of classes; the larger share counts as the class.
         main_class = target.argmax(dim=-1) if target.is_floating_point() else target
         top1 = 100.0 * (logits.detach().argmax(dim=-1) == main_class).float().mean()
         return dict(loss=self.criterion(logits, target), top1=top1)
@@ -82,7 +83,7 @@ class ImageClassifier(BaseTask):
         self, inputs: Tensor, data_samples: list[ImageSample]
     ) -> list[tuple[float, dict[str, Any]]] | None:
         """See :class:`BaseTask`; batch norms that train couple the images of a batch."""
-        middle = len(inputs) // 2
+        middle = len(inputs) // 2  # 0 for a single image, which cannot be halved
         norms = (module for module in self.modules() if isinstance(module, _BatchNorm))
         if not middle or any(norm.training for norm in norms):
             return None

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from internvl_mm.models.losses import full_product
 from internvl_mm.preprocess.caption_tokens import CaptionTokenizer, require_captions
 from internvl_mm.preprocess.class_prompts import ClassPrompts
 from internvl_mm.registry import TRANSFORMS
@@ -26,7 +27,8 @@ class ImageTextTask(BaseTask):
     """A task that embeds images and texts in one space.
 
     ``predict`` fills ``pred_image`` (and ``pred_text`` for samples with captions), unit vectors ``[E]`` in fp32 for
-    retrieval; samples of a data set with class prompts also get ``pred_logits``.
+    retrieval; samples of a data set with class prompts also get ``pred_logits`` ``[C]``, in fp32 whatever the towers
+    computed in.
 
     Args:
         tokenizer: A :class:`CaptionTokenizer` or its config.
@@ -132,7 +134,9 @@ class ImageTextTask(BaseTask):
             if 'caption' in sample:
                 sample.pred_text = next(texts)
             if sample.get('dataset') in self.class_prompts:
-                sample.pred_logits = ZERO_SHOT_SCALE * self.classifier(sample.dataset, image.device) @ image
+                # [1, E] by [C, E], as if it were a batch of one: data sets of a batch may differ.
+                scores = full_product(image[None], self.classifier(sample.dataset, image.device))[0]
+                sample.pred_logits = ZERO_SHOT_SCALE * scores
         return data_samples
 
     @staticmethod

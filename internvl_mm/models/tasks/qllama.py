@@ -16,6 +16,7 @@ from transformers import GenerationConfig
 
 from internvl_mm.models.connectors.qllama import unknown_settings
 from internvl_mm.models.hf_internvl_14b import IMAGE_MODES, ImageMode
+from internvl_mm.models.losses import full_product
 from internvl_mm.preprocess.caption_tokens import IGNORED, CaptionTokenizer, same_length
 from internvl_mm.registry import MODELS
 from internvl_mm.structures import ImageSample
@@ -144,7 +145,7 @@ class QLlamaTask(ImageTextTask):
         captions = [sample.caption for sample in samples]
         texts = F.normalize(self.encode_texts(captions, inputs.device).float(), dim=-1)
         ids = image_ids(samples, inputs.device)
-        scores = self.model.logit_scale.exp() * images @ texts.t()
+        scores = full_product(self.model.logit_scale.exp() * images, texts)
         # [B, B]: neither the own caption nor another of the same picture is wrong.
         scores = scores.masked_fill(ids[:, None] == ids[None, :], float('-inf'))
         if scores.isinf().all(dim=1).any():

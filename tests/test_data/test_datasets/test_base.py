@@ -115,6 +115,15 @@ def test_faults_of_a_transform_are_never_taken_for_bad_data(tmp_path: Path):
         damaged(tmp_path, image_bytes(), transform=[broken], on_error='skip')[0]
 
 
+def test_pictures_a_transform_refuses_are_bad_samples_with_their_path(tmp_path: Path):
+    transform = [dict(type='ResizeShortSide', size=448)]
+    strip = image_bytes(size=(2_000, 1))
+    with pytest.raises(DataError, match=r'2\.png: 2000×1 pixels, so oblong'):
+        damaged(tmp_path, strip, transform=transform)[2]
+    bad = damaged(tmp_path, strip, transform=transform, on_error='skip')[2]
+    assert isinstance(bad, BadSample) and '2.png: 2000×1 pixels' in bad.reason
+
+
 def test_an_unknown_policy_is_refused(tmp_path: Path):
     (tmp_path / 'a').mkdir()
     (tmp_path / 'a' / '0.png').write_bytes(image_bytes())

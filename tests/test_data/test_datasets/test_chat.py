@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from internvl_mm.data import EpochSampler, SampleIndex
 from internvl_mm.data.collate_chat import collate_chat, collate_packed
 from internvl_mm.data.datasets import ChatDataset, ChatMixture, PackedChatDataset
+from internvl_mm.data.datasets.preferences import PreferenceDataset
 from internvl_mm.data.decode import ImageDecoder
 from internvl_mm.preprocess import ChatDataPreprocessor, RandomFrames
 from internvl_mm.structures import IGNORE, BadSample
@@ -166,7 +167,12 @@ def test_long_samples_are_dropped_under_any_policy_when_told_so(tmp_path: Path) 
     packed = PackedChatDataset(dataset)
     assert [len(packed[0]['inputs']), len(packed[0]['bad_samples'])] == [1, 1]
     (tmp_path / 'meta.json').write_text(json.dumps(dict(toy=dict(annotation=file))))
-    assert isinstance(ChatMixture(str(tmp_path / 'meta.json'), encoder(overlong='drop'))[1], BadSample)
+    for policy in ('fail', 'replace'):
+        mixture = ChatMixture(str(tmp_path / 'meta.json'), encoder(overlong='drop'), on_error=policy)
+        assert isinstance(mixture[1], BadSample)
+    pair = dict(question='Q', chosen='long ' * 600, rejected='A')
+    preferences = PreferenceDataset(write_jsonl(tmp_path / 'p.jsonl', [pair]), encoder(overlong='drop'))
+    assert 'p.jsonl:1: ' in preferences[0].reason and 'more than max_length=600' in preferences[0].reason
 
 
 def test_a_video_with_a_clip(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ def test_lines_are_read_one_by_one_and_blank_ones_passed_over(tmp_path: Path) ->
     file = write_jsonl(tmp_path / 'a.jsonl', [dict(x='é'), '', dict(x=2), '{broken'])
     source = open_source(file)
     assert (len(source), source[0], source[1]) == (3, dict(x='é'), dict(x=2))
+    with pytest.raises(DataError, match=r'b\.jsonl:1: a sample is list \[1\] instead of an object'):
+        open_source(write_jsonl(tmp_path / 'b.jsonl', ['[1]']))[0]
     assert [source.path(index).rpartition(':')[2] for index in range(3)] == ['1', '3', '4']
     with pytest.raises(DataError, match=r'a\.jsonl:4: not JSON'):
         source[2]

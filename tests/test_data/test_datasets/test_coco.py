@@ -151,6 +151,21 @@ def test_boxes_that_reach_over_the_border_are_fine(tmp_path: Path) -> None:
         (annotation(0, image_id=99), {}, r'annotations belong to images \[99\] that the file does not list'),
         (lambda found: found.pop('categories'), {}, r"lacks \['categories'\]"),
         (
+            lambda found: found['images'][0].pop('width'),
+            {},
+            r"an entry is not in the form of COCO \(KeyError 'width'\): images need id",
+        ),
+        (
+            lambda found: found['annotations'][0].pop('category_id'),
+            {},
+            'an entry is not in the form of COCO',
+        ),
+        (
+            lambda found: [category.update(name='one') for category in found['categories']],
+            {},
+            "two categories are called 'one'",
+        ),
+        (
             lambda found: found.update(images=[], annotations=[]),
             {},
             'lists 0 pictures, and none of them has an object',

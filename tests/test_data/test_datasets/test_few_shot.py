@@ -102,3 +102,5 @@ def test_one_in_so_many_is_chosen_once(tmp_path: Path):
         RandomPartDataset(full, part=4, subset_file=str(tmp_path / 'none.json'))
     with pytest.raises(ConfigError, match='part=0 is not possible'):
         RandomPartDataset(full, part=0, subset_file=str(tmp_path / 'none.json'))
+    with pytest.raises(ConfigError, match='shots=-1 is not possible'):
+        few(tmp_path, shots=-1)

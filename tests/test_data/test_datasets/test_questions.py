@@ -101,6 +101,10 @@ def test_training_scenes_are_new_in_every_epoch_and_test_questions_are_not(encod
     assert late['data_samples'].answers[0] in ('1', '2')
     with pytest.raises(ConfigError, match=r"kinds names 'wich'; .*Did you mean 'which'"):
         DigitQuestionDataset('test', encoder, length=2, kinds=('wich',))
+    with pytest.raises(ConfigError, match=r'kinds=\(\): name at least one of which, count, where'):
+        DigitQuestionDataset('test', encoder, length=2, kinds=())
+    with pytest.raises(ConfigError, match="no texts in 'fr', only in en and zh"):
+        DigitChatDataset('train', encoder, length=2, language='fr')
 
 
 def test_fewer_questions_about_a_scene(encoder: ChatEncoder) -> None:

@@ -56,6 +56,12 @@ def test_voc_objects_are_cut_out(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match='000001.xml: not an annotation'):
         VOCObjectsDataset(root=str(tmp_path))
+    sides = ''.join(f'<{side}>{at}</{side}>' for side, at in dict(xmin=9, ymin=1, xmax=9, ymax=5).items())
+    (tmp_path / 'Annotations' / '000001.xml').write_text(
+        f'<annotation><object><name>cat</name><bndbox>{sides}</bndbox></object></annotation>'
+    )
+    with pytest.raises(DataError, match='000001.xml: .*the box 9, 1, 9, 5 is inverted or empty'):
+        VOCObjectsDataset(root=str(tmp_path))
     with pytest.raises(DataError, match="lists the pictures of 'train'"):
         VOCObjectsDataset(root=str(tmp_path), split='train')
 
@@ -68,6 +74,10 @@ def test_torchvision_sets_know_labels_and_names(tmp_path: Path) -> None:
         dataset[2]
     with pytest.raises(DataError, match="EuroSAT has no split='train'"):
         TorchvisionDataset('EuroSAT', str(tmp_path), split='train')
+    with pytest.raises(DataError, match="kind='CIFAR' is none of CIFAR10, .*Did you mean 'CIFAR10'"):
+        TorchvisionDataset('CIFAR', str(tmp_path))
+    with pytest.raises(DataError, match="split='val': use 'test'"):
+        TorchvisionDataset('Food101', str(tmp_path), split='val')
     with pytest.raises(DataError, match='does not hold STL10 as torchvision reads it.*download=True'):
         TorchvisionDataset('STL10', str(tmp_path))
 
