@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import get_world_size
 
 from internvl_mm.registry import SAVERS
 from internvl_mm.utils.console import console
@@ -37,9 +37,7 @@ class Saver:
         Raises:
             CheckpointError: It cannot be written; also, an earlier one could not be.
         """
-        write_state(folder, files)
-        if get_rank() == 0:
-            done(folder)
+        write_state(folder, files, done=done)
 
     def settle(self) -> None:
         """Wait until live tensors may change."""
@@ -95,9 +93,7 @@ class BackgroundSaver(Saver):
 
     def _write(self, folder: Path, files: Files, done: Done) -> None:
         try:
-            write_state(folder, files, group=self._group, copied=self._copied.set)
-            if get_rank() == 0:
-                done(folder)
+            write_state(folder, files, group=self._group, copied=self._copied.set, done=done)
         except CheckpointError as error:
             # At once, too: the training may end by another error before anybody asks.
             console.print(str(error), style='red', markup=False, highlight=False)
