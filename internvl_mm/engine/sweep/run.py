@@ -122,9 +122,9 @@ def _train(state: PointState) -> int:
     started = time.perf_counter()
     # A process of its own: memory is free again afterwards, and what kills it leaves the sweep alive.
     with open(state.folder / OUTPUT, 'ab') as output:
-        status = subprocess.run(
-            [*state.command, '--resume'], stdout=output, stderr=subprocess.STDOUT
-        ).returncode
+        status = _wait(
+            subprocess.Popen([*state.command, '--resume'], stdout=output, stderr=subprocess.STDOUT)
+        )
     state.seconds = time.perf_counter() - started
     if status in (INTERRUPTED, -2):
         raise KeyboardInterrupt
@@ -134,6 +134,19 @@ def _train(state: PointState) -> int:
         state.error = f'exit status {status}: ' + ' | '.join(line.strip() for line in lines[-3:])
     state.save()
     return status
+
+
+def _wait(training: subprocess.Popen) -> int:
+    """Exit status of a training; Ctrl-C lets it save its state first, a second one ends it at once."""
+    try:
+        return training.wait()
+    except KeyboardInterrupt:
+        # The terminal interrupted the training as well; subprocess.run would kill it after 0.25 s.
+        try:
+            training.wait()
+        finally:
+            training.kill()  # does nothing to one that has ended
+        raise
 
 
 def _label(point: Point) -> str:
