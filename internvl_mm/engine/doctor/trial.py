@@ -26,6 +26,7 @@ from internvl_mm.models.heads import LinearClsHead
 from internvl_mm.models.necks import ClsPatchConcat
 from internvl_mm.models.tasks import ImageClassifier
 from internvl_mm.preprocess.batch import ImageDataPreprocessor
+from internvl_mm.utils.parameters import local_part
 
 SIZE = 28  # pixels: 2×2 patches
 
@@ -98,8 +99,7 @@ class Recorder(Hook):
         self.weights.append(self._weights(runner))
 
     def _weights(self, runner: Any) -> torch.Tensor:
-        # ds_tensor: this process's share under ZeRO-3.
-        parts = [getattr(p, 'ds_tensor', p).detach().flatten().clone() for p in task_of(runner).parameters()]
+        parts = [local_part(p).detach().flatten().clone() for p in task_of(runner).parameters()]
         return torch.cat(parts)
 
 
@@ -126,7 +126,7 @@ class Poison(Hook):
         elif self.what == 'gradient':
             self._handle = parameter.register_hook(lambda gradient: gradient * torch.nan)
         else:
-            getattr(parameter, 'ds_tensor', parameter).data.fill_(torch.nan)
+            local_part(parameter).data.fill_(torch.nan)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None

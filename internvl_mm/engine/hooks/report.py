@@ -34,8 +34,14 @@ class ReportHook(Hook):
         self._write(runner)
 
     def after_stop(self, runner: FlexibleRunner) -> None:
-        """Show why the run ended early."""
-        self._write(runner)
+        """Show how far a run came that ended early."""
+        if self._started is None:
+            return  # it ended before it began
+        try:
+            self._write(runner)
+        except OSError as error:
+            # Most often the disk is full, which may be why the run ended: that error is the one to be told.
+            runner.logger.warning(f'the report was not brought up to date: {error}')
 
     def after_run(self, runner: FlexibleRunner) -> None:
         """Write the report and say where it is."""
