@@ -146,7 +146,7 @@ def test_dry_run_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert door('train')([DIGITS, '--dry-run']) == 0
-    assert 'estimated memory' in capsys.readouterr().out
+    assert 'predicted peak' in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 

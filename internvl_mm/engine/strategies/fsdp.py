@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from internvl_mm.engine.memory import Sharing
 from internvl_mm.engine.partition import Segment
 from internvl_mm.registry import MODELS, STRATEGIES
 from internvl_mm.utils.errors import CheckpointError, ConfigError
@@ -44,7 +45,7 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
     Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
     """
 
-    zero_stage = 3  # what it shares out, for estimates of memory
+    sharing = Sharing(3)
 
     def __init__(
         self,
