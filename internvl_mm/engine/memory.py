@@ -9,8 +9,8 @@ In bytes per GPU, of P values of parameters of which T train, on n GPUs:
 * averaged weights (EMAHook) 4·T;
 * activations: what autograd keeps for the backward pass of the batch of one GPU; of recomputed blocks the inputs of
   all and the inside of one;
-* buffers: DDP's buckets hold the gradients a second time, 4·T; ZeRO's at most 5e8 values, in stage 3 also 1e9 gathered
-  ones; FSDP gathers two blocks, and keeps what is in no block gathered;
+* buffers: none with DDP, whose gradients live in its buckets; ZeRO's buckets hold at most 5e8 values, in stage 3 also
+  1e9 gathered ones; FSDP gathers two blocks, and keeps what is in no block gathered;
 * offloading moves optimiser states and DeepSpeed's copy, in stage 3 also the weights, to the host.
 
 Workspaces of kernels and the allocator's slack come on top: leave a tenth free.
@@ -39,7 +39,7 @@ GPUS_OF_A_NODE = 8  # whose offloaded states one host holds
 _FORMULAS = (
     'bytes per GPU of n, with P parameters of which T train: weights 4·P, gradients 4·T, optimiser 4·T per value it '
     "keeps (AdamW 8·T) and DeepSpeed's copy 4·T, each / n where it is shared; averaged weights 4·T more; activations: "
-    'what autograd keeps (of recomputed blocks the inputs and one inside); buffers: DDP 4·T, ZeRO at most 5e8 values, '
+    'what autograd keeps (of recomputed blocks the inputs and one inside); buffers: ZeRO at most 5e8 values, '
     'stage 3 also 1e9, FSDP two blocks and what is in none'
 )
 _BUCKET, _LIVE = 5e8, 1e9  # values; reduce_bucket_size, stage3_max_live_parameters of DeepSpeed
@@ -162,7 +162,7 @@ class Sizes:
     def _buffers(self, sharing: Sharing) -> float:
         """Bytes for exchange between GPUs."""
         if sharing.library == 'torch':
-            return _FP32 * (2 * self.block + self.outside) if sharing.stage == 3 else _FP32 * self.trainable
+            return _FP32 * (2 * self.block + self.outside) if sharing.stage == 3 else 0.0
         gathered = min(_LIVE, self.values) if sharing.stage == 3 else 0
         return _FP32 * (min(_BUCKET, self.trainable) + gathered)
 
