@@ -72,6 +72,7 @@ class BackgroundSaver(Saver):
 
     def save(self, folder: Path, files: Files, done: Done) -> None:
         """See :meth:`Saver.save`; an error of this state is raised by the next call or by :meth:`finish`."""
+        # One state at a time: bounds what is unwritten, and raises what went wrong with the last one.
         self.finish()
         if self._thread is None:
             # Not a daemon: the interpreter waits for it at its end, also after an exception.
@@ -87,6 +88,7 @@ class BackgroundSaver(Saver):
 
     def finish(self) -> None:
         """Wait for the state on its way, if there is one."""
+        # Taken first: an error is told once, and the next state can be written.
         running, self._running = self._running, None
         if running is not None:
             running.result()

@@ -37,6 +37,7 @@ def check_writable(folder: str | Path, *, setting: str, way_out: str) -> None:
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
+        # By writing: permission bits say nothing on network file systems, quotas or read-only mounts.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

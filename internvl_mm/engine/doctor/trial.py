@@ -42,6 +42,7 @@ def trial(
         batch_size: Of a process.
         changes: Other settings; ``workers`` and ``step`` are those of loader and loop.
     """
+    # These two belong into loader and loop, not to the top of a config.
     workers, step = changes.pop('workers', 0), changes.pop('step', None)
     backbone = dict(
         type=InternViT,
@@ -99,6 +100,7 @@ class Recorder(Hook):
         self.weights.append(self._weights(runner))
 
     def _weights(self, runner: Any) -> torch.Tensor:
+        # [values of this process]: under ZeRO-3 its share, which is all it can compare.
         parts = [local_part(p).detach().flatten().clone() for p in task_of(runner).parameters()]
         return torch.cat(parts)
 
@@ -114,9 +116,11 @@ class Poison(Hook):
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Spoil this step."""
+        # Counted from 1 as logs and states do; runner.iter counts what is done.
         if runner.iter + 1 not in self.iterations or get_rank() != self.rank:
             return
         task = task_of(runner)
+        # Any will do; the first takes part in every step.
         parameter = next(iter(task.parameters()))
         if self.what == 'loss':
             # In front of the hook that looks at losses.

@@ -77,6 +77,7 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
                 '_base_/strategies/zero2.py or ddp.py'
             )
         self._mesh = init_device_mesh(get_device(), (self.world_size,))
+        # Inner first: what a block holds is no longer in the group of the model around it.
         for block in find_blocks(model):
             fully_shard(block, mesh=self._mesh, reshard_after_forward=self._reshard)
         # What is in no block stays gathered between forward and backward pass, which follow one another.
@@ -103,6 +104,7 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
         return tensors
 
     def _assign(self, tensors: dict[str, Tensor]) -> None:
+        # Tensors that are no DTensor (buffers) are whole on every process.
         own = self.task.state_dict()
         cut = {name: self._cut(tensor, own[name]) for name, tensor in tensors.items()}
         self.task.load_state_dict(cut, strict=False)
@@ -132,6 +134,7 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
         for index, tensor in enumerate(tensors):
             rows = tensor.shape[0]
             # As torch.chunk cuts: equal shares, rounded up; the last processes may get fewer rows or none.
+            # Ceiling division.
             first = min(-(-rows // self.world_size) * self.rank, rows)
             length = tensor.to_local().numel()
             if length:

@@ -94,6 +94,7 @@ def run_point(
     Raises:
         KeyboardInterrupt: The training was interrupted.
     """
+    # By the hash of the resolved config: the same settings written differently are the same run.
     folder = root / 'points' / point.check()
     state = read_state(folder)
     if state is not None and state.status == 'finished':
@@ -107,6 +108,7 @@ def run_point(
         state.tries, state.started = before.tries, before.started
     for _ in range(retries + 1):
         status = _train(state)
+        # A mistake in the settings would fail again; anything else may be a machine's.
         if status in (0, MISTAKE):
             break
     word = f'{state.status} in {state.seconds:.0f} s'
@@ -126,10 +128,12 @@ def _train(state: PointState) -> int:
             subprocess.Popen([*state.command, '--resume'], stdout=output, stderr=subprocess.STDOUT)
         )
     state.seconds = time.perf_counter() - started
+    # -2: ended by SIGINT before our handler was there, as while importing.
     if status in (INTERRUPTED, -2):
         raise KeyboardInterrupt
     state.status = 'finished' if status == 0 else 'failed'
     if status:
+        # The last lines of a Python error say what it was.
         lines = (state.folder / OUTPUT).read_text('utf-8', errors='replace').splitlines()
         state.error = f'exit status {status}: ' + ' | '.join(line.strip() for line in lines[-3:])
     state.save()
