@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,9 @@ from .checkpoint import write_state
 from .trees import Files
 
 Done = Callable[[Path], None]
+# Syncing and hashing a terabyte takes longer than the half hour torch gives by default. That a process died is noticed
+# at once by its connection, and that one hangs by HangWatchHook.
+_PATIENCE = datetime.timedelta(days=1)
 
 
 @SAVERS.register_module()
@@ -78,7 +82,8 @@ class BackgroundSaver(Saver):
             # Not a daemon: the interpreter waits for it at its end, also after an exception.
             self._thread = ThreadPoolExecutor(1, thread_name_prefix='saver')
             # A group of its own: meetings of two threads in one group would take each other's messages.
-            self._group = dist.new_group(backend='gloo') if get_world_size() > 1 else None
+            several = get_world_size() > 1
+            self._group = dist.new_group(backend='gloo', timeout=_PATIENCE) if several else None
         self._copied.clear()
         self._running = self._thread.submit(self._write, folder, files, done)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -22,6 +23,19 @@ def free_space(path: Path) -> str:
     """Room left where a file lies or would lie, in words, e.g. ``'0.3 GiB free'``."""
     existing = next(place for place in (path, *path.absolute().parents) if place.exists())
     return f'{shutil.disk_usage(existing).free / 2**30:.1f} GiB free'
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that no reader, and no later run, ever sees half of it: beside the target, then renamed.
+
+    Not synced: after a power cut the old file may be back. What has to survive that is a training state.
+    """
+    scratch = path.with_name(f'.{path.name}.unfinished')
+    try:
+        scratch.write_text(text, encoding='utf-8')
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)  # a disk that is full keeps what fitted
 
 
 def check_writable(folder: str | Path, *, setting: str, way_out: str) -> None:

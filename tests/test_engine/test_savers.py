@@ -127,3 +127,18 @@ def test_what_follows_a_state_may_fail_too(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match='not allowed'):
         Saver().save(tmp_path / 'iter_1', files(), fail)
     check_files(tmp_path / 'iter_1')
+
+
+def test_a_large_state_may_take_longer_than_a_collective(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(savers, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(savers.dist, 'new_group', lambda **options: made.append(options))
+    monkeypatch.setattr(savers, 'write_state', lambda folder, files, **_: None)
+    saver = BackgroundSaver()
+    for number in (1, 2):
+        saver.save(tmp_path / f'iter_{number}', files(), lambda path: None)
+    saver.finish()
+    (options,) = made  # one group for all states
+    assert options['backend'] == 'gloo' and options['timeout'].total_seconds() > 4 * 3600

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from internvl_mm.utils.console import console
+from internvl_mm.utils.disk import write_whole
 from internvl_mm.utils.door import INTERRUPTED, MISTAKE
 from internvl_mm.utils.errors import DataError
 
@@ -49,9 +49,7 @@ class PointState:
     def save(self) -> None:
         """Write the state, atomically."""
         kept = {name: value for name, value in asdict(self).items() if name != 'folder'}
-        scratch = self.folder / f'.{STATE}'
-        scratch.write_text(json.dumps(kept, indent=1), 'utf-8')
-        os.replace(scratch, self.folder / STATE)
+        write_whole(self.folder / STATE, json.dumps(kept, indent=1))
 
     @property
     def run(self) -> Path | None:
