@@ -39,6 +39,7 @@ def doctor(work_dir: Path, config: str | None) -> int:
     found = list(track(examine(work_dir), 'examining', total=len(findings.CHECKS)))
     rows = [(one.verdict, one.check, one.detail, one.seconds) for one in found]
     print_table('This machine', ('', 'what', 'found', 'seconds'), rows)
+    # Last: a mistake in it ends the command, and the machine's findings are on the screen by then.
     if config is not None:
         check_config(load_config(config))
         console.print(f'{config}: every setting and every file it names is there', highlight=False)

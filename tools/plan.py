@@ -19,6 +19,8 @@ def main(argv: list[str] | None = None) -> int:
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='replace settings: a.b.c=1'
     )
     args = parser.parse_args(argv)
+    if min(args.gpus) < 1:
+        parser.error(f'--gpus {" ".join(map(str, args.gpus))}: each is at least 1')
 
     from internvl_mm.utils.door import run_door
 
@@ -32,16 +34,12 @@ def plan(args: argparse.Namespace) -> None:
         UserError: A mistake in a config or the options.
     """
     from internvl_mm.engine.config import load_config
-    from internvl_mm.engine.memory_plan import FORMULAS, plan_rows, read_sizes
-    from internvl_mm.utils.console import console, print_table
+    from internvl_mm.engine.memory import plan_rows, print_plan
+    from internvl_mm.engine.memory_plan import read_sizes
 
-    columns = ('strategy', 'GPUs', 'weights', 'gradients', 'optimiser', 'activations', 'GiB per GPU', 'host')
     for name in args.configs:
-        rows = plan_rows(read_sizes(load_config(name, args.cfg_options)), args.gpus)
-        # A tenth stays free for workspaces and the allocator.
-        fitted = [(*row, 'yes' if row[6] <= 0.9 * args.memory else '') for row in rows]
-        print_table(name, (*columns, f'fits {args.memory:g}'), fitted)
-    console.print(FORMULAS, highlight=False)
+        sizes = read_sizes(load_config(name, args.cfg_options))
+        print_plan(name, plan_rows(sizes, args.gpus), capacity=args.memory)
 
 
 if __name__ == '__main__':

@@ -48,6 +48,7 @@ def sweep(settings: list[str], work_dir: Path | None) -> int:
     leaves = [word.removeprefix('config=') for word in settings if word.startswith('config=')]
     if not leaves:
         raise ConfigError('config=LEAF is missing: name the leaf config whose settings are varied')
+    # Without the time: a second call finds what finished, and goes on.
     root = work_dir or Path('work_dirs/sweeps', Path(leaves[0].split(',')[0]).stem)
     launch(settings, root.absolute(), train=[sys.executable, str(TRAIN)])
     chosen = [word.partition('=')[2] for word in settings if word.startswith('sweep.metric=')]

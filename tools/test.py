@@ -49,6 +49,7 @@ def test(args: argparse.Namespace) -> None:
         cfg, 'work_dir', args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     )
     set_checkpoint(cfg, args.checkpoint)
+    # A config of a run folder may say True, and an evaluation continues nothing.
     set_option(cfg, 'resume', False)
     set_option(cfg, 'launcher', args.launcher)
     set_option(cfg, 'test_benchmarks', args.benchmarks and args.benchmarks.split(','))

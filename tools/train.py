@@ -24,7 +24,9 @@ def main(argv: list[str] | None = None) -> int:
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], help='how processes were started'
     )
     parser.add_argument(
-        '--dry-run', action='store_true', help='build everything, try one batch, print sizes and stop'
+        '--dry-run',
+        action='store_true',
+        help='build all, try one batch, print what each strategy needs, stop',
     )
     args = parser.parse_args(argv)
 

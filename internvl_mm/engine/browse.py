@@ -35,6 +35,7 @@ def browse(cfg: Config, *, benchmark: str | None = None, num: int = 24) -> Image
     loader = _loader_settings(cfg, benchmark)
     loader.update(batch_size=num, num_workers=0, persistent_workers=False, prefetch_factor=None)
     dataloader = Runner.build_dataloader(loader, seed=(cfg.get('randomness') or {}).get('seed'))
+    # As the runner does: the config's own comes before the model's.
     preprocessor = MODELS.build(cfg.get('data_preprocessor') or cfg.model.get('data_preprocessor'))
     batch = preprocessor(next(iter(dataloader)), training=benchmark is None)
     classes = getattr(dataloader.dataset, 'classes', None)

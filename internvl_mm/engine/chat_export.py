@@ -48,6 +48,7 @@ def export_chat(source: str | Path, target: str | Path, *, merge: bool = True) -
     meta = read_meta(state)
     config = Config.fromstring(meta['config'], '.py')
     task = load_task(state, config, meta)
+    # Before merging, which takes the adapters out; also the check that they can be kept apart.
     ranks = dict.fromkeys(_RANKS, 0) if merge else adapter_ranks(task)
     # Copies: merging changes the weights in place.
     plain = {} if merge else {name: tensor.clone() for name, tensor in task.chat.state_dict().items()}
@@ -132,6 +133,7 @@ def adapter_ranks(task: ChatTuning) -> dict[str, int]:
 
 def _write_apart(target: Path, tensors: Mapping[str, Tensor], ranks: Mapping[str, int]) -> None:
     """Replace the merged weights of a folder by weights and adapters, under the published trainer's names."""
+    # save_pretrained may have written several files and their index.
     for old in target.glob('*.safetensors*'):
         old.unlink()
     published = dict(_published_names(tensors, ranks))
@@ -157,6 +159,7 @@ def _tiling(config: Config) -> dict[str, Any]:
     """How images were cut, as a published config says it."""
     encoder = _find(config.get('train_dataloader', {}), 'encoder') or {}
     tiling = encoder.get('tiling') or {}
+    # The config of a state is text: parts go by their dotted names.
     kind = str(tiling.get('type', 'DynamicTiling')).rpartition('.')[2]
     if kind != 'DynamicTiling':
         return dict(dynamic_image_size=False, use_thumbnail=False, pad2square=kind == 'PadTiling')
@@ -196,6 +199,7 @@ def model_card(state: Path, config: Config, meta: Mapping[str, Any], *, name: st
         'versions': ', '.join(f'{key} {value}' for key, value in meta.get('versions', {}).items()),
     }
     rows = ''.join(f'| {key} | {value} |\n' for key, value in facts.items() if value is not None)
+    # <run folder>/checkpoints/<state>; a state that was copied elsewhere has no results beside it.
     file = state.parent.parent / 'results.json'
     results = json.loads(file.read_text('utf-8')) if file.is_file() else []
     scores = ''.join(

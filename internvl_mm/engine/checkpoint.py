@@ -66,7 +66,12 @@ def render_state(shared: dict[str, Any], own: dict[str, Any]) -> Files:
 
 
 def write_state(
-    folder: str | Path, files: Files, *, group: Any = None, copied: Callable[[], None] = lambda: None
+    folder: str | Path,
+    files: Files,
+    *,
+    group: Any = None,
+    copied: Callable[[], None] = lambda: None,
+    done: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
     """Write a training state; called by every process of the run, which must see the same file system.
 
@@ -78,6 +83,8 @@ def write_state(
         files: From :func:`render_state`.
         group: Process group of a thread that must not meet the training's.
         copied: Called once the tensors of this process are no longer needed, also after an error.
+        done: Called by the first process with the folder once the state is complete on the disk: it moves pointers
+            and deletes older states. No process returns before it did.
 
     Raises:
         CheckpointError: Disk full, not writable; on every process, whichever failed.
@@ -87,13 +94,15 @@ def write_state(
     rank, scratch = get_rank(), folder.with_name(f'.{folder.name}.unfinished')
     together = functools.partial(_together, folder, group)
     try:
-        # Three meetings: nobody writes before the folder is there, nor renames it before all have written.
+        # Four meetings: nobody writes before the folder is there, nor renames it before all have written; and nobody
+        # leaves before `latest` has moved, since launchers kill the others as soon as one process ends.
         try:
             together(lambda: _make_scratch(scratch) if rank == 0 else None)
             together(lambda: write_files(scratch, files))
         finally:
             copied()
         together(lambda: _finish(scratch, folder) if rank == 0 else None)
+        together(lambda: done(folder) if rank == 0 else None)
     finally:
         if rank == 0:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -128,6 +137,9 @@ def prune(parent: Path, *, keep_last: int, protected: Iterable[str] = ()) -> lis
 
     Returns:
         What was deleted.
+
+    Raises:
+        CheckpointError: One cannot be deleted.
     """
     states = sorted(find_states(parent), key=state_position)
     keep = {*protected, *(state.name for state in states[-max(keep_last, 1) :])}
@@ -135,8 +147,14 @@ def prune(parent: Path, *, keep_last: int, protected: Iterable[str] = ()) -> lis
     for state in doomed:
         # Renamed first, so that an interrupted deletion leaves no half state under a valid name.
         grave = state.with_name(f'.{state.name}.deleted')
-        state.rename(grave)
-        shutil.rmtree(grave)
+        try:
+            state.rename(grave)
+            shutil.rmtree(grave)
+        except OSError as error:
+            raise CheckpointError(
+                f'{state} was not deleted ({error}), and the disk would fill: make its folder writable, or raise '
+                'keep_last; newer states are complete'
+            ) from error
     return doomed
 
 
@@ -145,6 +163,8 @@ def _together(target: Path, group: Any, action: Callable[[], None]) -> None:
     problem: CheckpointError | None = None
     try:
         action()
+    except CheckpointError as error:
+        problem = error
     except (OSError, SafetensorError) as error:
         problem = _cannot_write(target, error)
     # Also the point where processes wait for one another.

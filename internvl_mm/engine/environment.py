@@ -44,6 +44,7 @@ def collect_environment() -> dict[str, Any]:
         packages={name: _version(name) for name in PACKAGES},
         cpu=_cpu_name(),
         cpu_threads=torch.get_num_threads(),
+        # All that are visible to this process, not only the one it uses.
         gpus=[torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         cuda=torch.version.cuda,
         git=git_commit(),

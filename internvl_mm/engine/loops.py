@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from internvl_mm.evaluation.report import ResultRow, interval_text
 from internvl_mm.preprocess.class_prompts import ClassPrompts
 from internvl_mm.registry import LOOPS, STEPS, TRANSFORMS
 from internvl_mm.utils.console import print_table, progress_bar
+from internvl_mm.utils.disk import write_whole
 from internvl_mm.utils.errors import ConfigError, DataError
 
 from .steps import PlainStep
@@ -301,7 +301,4 @@ def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
     """Merge rows into a results file, atomically: the latest of each (benchmark, metric) stays."""
     old = json.loads(path.read_text('utf-8')) if path.exists() else []
     merged = {(row['benchmark'], row['metric']): row for row in [*old, *rows]}
-    # Readers (the report, a watching user) never see half a file.
-    scratch = path.with_suffix('.unfinished')
-    scratch.write_text(json.dumps(list(merged.values()), indent=1), 'utf-8')
-    os.replace(scratch, path)
+    write_whole(path, json.dumps(list(merged.values()), indent=1))

@@ -1,26 +1,17 @@
-"""What a run of any size will need per GPU, for each strategy, without weights, data or GPUs.
+"""Sizes of a model of any size, without weights, data or GPUs: what :mod:`~internvl_mm.engine.memory` computes with.
 
-The model is built of fake tensors, which have sizes and no values. In bytes per GPU, of P parameters of which T train,
-on n GPUs:
-
-* weights 4·P, gradients 4·T, AdamW 8·T, each divided by n where the strategy shares it (ZeRO 1: AdamW; 2: also
-  gradients; 3 and FSDP: also weights); offloading moves AdamW, in stage 3 also the weights, to the host;
-* activations: per block what autograd keeps, counted by running the block once on fake tensors under bf16 autocast;
-  times the number of blocks, or, where they are recomputed, one block and the inputs of all (4 bytes per value);
-* buffers: ZeRO exchanges gradients in buckets of at most 5e8 values; stage 3 also keeps at most 1e9 gathered values
-  (DeepSpeed's defaults), FSDP two blocks;
-* logits: those of one chunk of tokens, with their gradient, 8 bytes per value.
-
-Workspaces of kernels and the allocator's slack come on top: leave a tenth free.
-
-Source: Rajbhandari et al. 2020, "ZeRO" (arXiv 1910.02054), section 3; defaults of DeepSpeed 0.19.
+The model is built of fake tensors, which have sizes and no values. Activations are counted per block, by running the
+block once on fake tensors under bf16 autocast, times the number of blocks; where they are recomputed, one block and the
+inputs of all (4 bytes per value). Of a chat model the logits of one chunk of tokens and their gradient come on top, 8
+bytes per value. Heads of classifiers are small beside that and are left out; decoders and detectors are not, so those
+tasks are measured (``tools/train.py --dry-run``), not planned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,29 +19,14 @@ from mmengine.config import Config
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from internvl_mm.engine.dry_run import Memory, SavedBytes, estimate_memory, state_per_value
-from internvl_mm.models.losses.chunked_cross_entropy import CHUNK
+from internvl_mm.engine.hooks import EMAHook
+from internvl_mm.engine.memory import SavedBytes, Sizes, held_bytes, state_per_value
+from internvl_mm.models.tasks import ImageClassifier
 from internvl_mm.models.tasks.chat_tuning import ChatTuning
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import ConfigError
-from internvl_mm.utils.parameters import find_blocks, numel
 
-GIB = 2**30
-FORMULAS = (
-    'bytes per GPU of n, with P parameters of which T train: weights 4·P, gradients 4·T, AdamW 8·T, each / n where it '
-    'is shared; activations: counted for one block, x blocks (recomputed: one block and 4 bytes per value of each '
-    "block's input); buffers of exchange and one chunk of logits are counted as activations"
-)
-_BUCKET, _LIVE = 5e8, 1e9  # values; reduce_bucket_size, stage3_max_live_parameters of DeepSpeed
-# Name of a strategy file → what it shares and whether it offloads.
-STRATEGIES: dict[str, dict[str, Any]] = dict(
-    ddp=dict(zero_stage=0),
-    zero1=dict(zero_stage=1),
-    zero2=dict(zero_stage=2),
-    zero3=dict(zero_stage=3),
-    fsdp2=dict(zero_stage=3),
-    zero3_offload=dict(zero_stage=3, offload=True),
-)
+_MEASURED = 'take tools/train.py --dry-run, which measures one batch'
 
 
 @dataclass(frozen=True)
@@ -143,91 +119,72 @@ def chat_towers(task: ChatTuning, cfg: Config, batch: int) -> list[Tower]:
 
 
 def _row_limits(cfg: Config) -> tuple[int, int]:
-    """Most tokens and tiles of a row."""
+    """Most tokens and tiles of a row.
+
+    Raises:
+        ConfigError: The config does not say them.
+    """
     data = cfg.train_dataloader.dataset
     if 'max_tokens' in data:
         return data.max_tokens, data.max_tiles
-    # A thumbnail comes on top of several tiles.
-    return data.encoder.max_length, data.encoder.tiling.max_num + 1
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """A model and its batch, ready for the formulas.
-
-    Attributes:
-        task: Of fake tensors.
-        towers: What activations come from.
-        state_values: See :func:`~internvl_mm.engine.dry_run.state_per_value`.
-        vocabulary: Of the head of a language model, 0 without.
-    """
-
-    task: nn.Module
-    towers: list[Tower]
-    state_values: float
-    vocabulary: int
-
-    @property
-    def activations(self) -> float:
-        """Bytes of the batch of one GPU, logits included."""
-        return sum(tower.activations for tower in self.towers) + 8.0 * CHUNK * self.vocabulary
-
-    def buffers(self, strategy: str, gpus: int) -> float:
-        """Bytes for exchange between GPUs."""
-        parameters = list(self.task.parameters())
-        trainable = sum(numel(p) for p in parameters if p.requires_grad)
-        if gpus == 1:
-            return 0.0
-        if strategy == 'fsdp2':
-            largest = max(
-                (sum(map(numel, block.parameters())) for block in find_blocks(self.task)), default=0
-            )
-            return 2 * 4.0 * largest
-        bucket = 4.0 * min(_BUCKET, trainable)
-        if STRATEGIES[strategy]['zero_stage'] == 3:
-            return bucket + 4.0 * min(_LIVE, sum(map(numel, parameters)))
-        return bucket
-
-    def memory(self, strategy: str, gpus: int) -> Memory:
-        """Bytes per GPU; buffers count as activations."""
-        shared = estimate_memory(
-            self.task,
-            state_values=self.state_values,
-            activations=self.activations,
-            world_size=gpus,
-            **STRATEGIES[strategy],
+    encoder = data.get('encoder') or {}
+    tokens, tiles = encoder.get('max_length'), (encoder.get('tiling') or {}).get('max_num')
+    if tokens is None or tiles is None:
+        raise ConfigError(
+            'train_dataloader.dataset cannot be planned without its longest row: set encoder.max_length and '
+            f'encoder.tiling.max_num (of packed rows max_tokens and max_tiles), or {_MEASURED}'
         )
-        return replace(shared, activations=shared.activations + self.buffers(strategy, gpus))
+    return tokens, tiles + 1  # a thumbnail comes on top of several tiles
+
+
+def logits_bytes(task: nn.Module) -> float:
+    """Bytes of the logits of one chunk of tokens and of their gradient, in fp32; 0 without a language model."""
+    if not isinstance(task, ChatTuning):
+        return 0.0
+    head = task.chat.language_model.get_output_embeddings()
+    return 2 * 4.0 * head.chunk * head.weight.shape[0]
+
+
+def read_towers(
+    cfg: Config, *, precision: torch.dtype | None = torch.bfloat16
+) -> tuple[nn.Module, list[Tower]]:
+    """The model of a config, of fake tensors, and the towers its batch goes through; see :func:`read_sizes`."""
+    batch = cfg.train_dataloader.get('batch_size', 1)
+    with torch.device('meta'):
+        task = MODELS.build(_without_weights(cfg.model.to_dict()))
+    chat = isinstance(task, ChatTuning)
+    if not chat and not (isinstance(task, ImageClassifier) and hasattr(task.backbone, 'encoder')):
+        raise ConfigError(
+            f'{type(task).__name__} cannot be planned: plans know classifiers with an InternViT and chat models; '
+            + _MEASURED
+        )
+    if chat:
+        task.adapt()
+    with _fake_world(precision):
+        task.to_empty(device='cpu')
+        return task, chat_towers(task, cfg, batch) if chat else image_towers(task, cfg, batch)
 
 
 def read_sizes(cfg: Config, *, precision: torch.dtype | None = torch.bfloat16) -> Sizes:
     """Build the model of a config without values, and count.
 
     Args:
-        cfg: A config of classification, segmentation, detection or chat.
+        cfg: A config of classification or chat.
         precision: Of autocast; ``None`` computes in fp32.
 
     Raises:
-        ConfigError: The model has no backbone of equal blocks and is no chat model.
+        ConfigError: The config trains nothing, another task, or data whose longest row it does not say.
     """
-    settings = _without_weights(cfg.model.to_dict())
-    batch = cfg.train_dataloader.get('batch_size', 1)
-    with torch.device('meta'):
-        task = MODELS.build(settings)
-    if isinstance(task, ChatTuning):
-        task.adapt()
-    with _fake_world(precision):
-        task.to_empty(device='cpu')
-        if isinstance(task, ChatTuning):
-            towers, vocabulary = chat_towers(task, cfg, batch), task.chat.language_model.config.vocab_size
-        elif hasattr(getattr(getattr(task, 'backbone', None), 'encoder', None), 'layers'):
-            towers, vocabulary = image_towers(task, cfg, batch), 0
-        else:
-            raise ConfigError(
-                f'{type(task).__name__} cannot be planned: plans know models with an InternViT backbone and chat '
-                'models; take tools/train.py --dry-run, which measures one batch'
-            )
-    return Sizes(task, towers, state_per_value(cfg.optim_wrapper.optimizer), vocabulary)
+    if cfg.get('optim_wrapper') is None:
+        raise ConfigError(f'{cfg.filename} has no optim_wrapper: it trains nothing that could be shared out')
+    task, towers = read_towers(cfg, precision=precision)
+    averages = any(hook.type is EMAHook for hook in cfg.get('custom_hooks') or ())
+    return Sizes.of(
+        task,
+        state_values=state_per_value(cfg.optim_wrapper.optimizer),
+        activations=sum(tower.activations for tower in towers) + logits_bytes(task),
+        averaged=held_bytes(p for p in task.parameters() if p.requires_grad) if averages else 0,
+    )
 
 
 def _without_weights(settings: Any) -> Any:
@@ -237,16 +194,3 @@ def _without_weights(settings: Any) -> Any:
     if isinstance(settings, (list, tuple)):
         return type(settings)(map(_without_weights, settings))
     return settings
-
-
-def plan_rows(sizes: Sizes, gpus: Sequence[int]) -> list[tuple[Any, ...]]:
-    """Strategy, GPUs, then GiB per GPU: weights, gradients, optimiser, activations and buffers, all; GiB of host."""
-    rows = []
-    for strategy in STRATEGIES:
-        for count in gpus:
-            memory = sizes.memory(strategy, count)
-            parts = (memory.weights, memory.gradients, memory.optimizer, memory.activations, memory.device)
-            # The host of a node holds what all of its GPUs offload: 8 of them, or fewer.
-            host = memory.host * min(count, 8)
-            rows.append((strategy, count, *(part / GIB for part in parts), host / GIB))
-    return rows

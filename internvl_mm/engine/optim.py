@@ -68,6 +68,7 @@ class LayerDecay:
             ConfigError: The model has no backbone that knows layer ids, the optimiser config no ``lr``, or no parameter
                 is named by an entry of ``at_input``.
         """
+        # Known by what it can, not by its class: guest backbones have layer ids, too.
         backbone = getattr(model, 'backbone', None)
         if not hasattr(backbone, 'layer_id'):
             raise ConfigError(
@@ -135,6 +136,7 @@ class CosineAbsolute(_ParamScheduler):
         by_epoch: bool = True,
         last_step: int = -1,
     ):
+        # 0 epochs of warm-up are no warm-up; one beyond the end would never reach the base rate.
         if not 0 <= warmup <= end:
             raise ConfigError(
                 f'CosineAbsolute: warmup={warmup} must lie between 0 and end={end}, the length of training'

@@ -66,6 +66,7 @@ class PartRates(LayerDecay):
             raise ConfigError('PartRates needs optim_wrapper.optimizer.lr')
         lr, weight_decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
         # Name to (part, depth, last depth of the part).
+        # All parameters, frozen ones too: naming a part that does not train is no mistake.
         places = {name: model.layer_of(name) for name, _ in model.named_parameters()}
         parts = {part for part, _, _ in places.values()}
         for named in {*self.lr_mult, *self.decay_rates} - parts:
@@ -76,6 +77,7 @@ class PartRates(LayerDecay):
         found: dict[tuple[str, int, int, bool], list[nn.Parameter]] = defaultdict(list)
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
+                # Norms, layer scales and biases: decaying them pulls features towards 0 without regularising anything.
                 decays = parameter.ndim > 1 and not name.endswith('.bias')
                 found[(*places[name], decays)].append(parameter)
         return [

@@ -63,6 +63,7 @@ def join_states(shards: Iterable[Mapping[str, Any]], sizes: Mapping[str, int]) -
                 if not (isinstance(value, Tensor) and value.ndim):
                     kept[key] = value
                     continue
+                # Flat, [values of the parameter]; every process fills in its own piece.
                 target = kept.setdefault(key, torch.zeros(sizes[segment.name], dtype=value.dtype))
                 piece = value.reshape(-1)[segment.offset : segment.offset + segment.length]
                 target[segment.start : segment.start + segment.length] = piece
@@ -99,6 +100,7 @@ def read_shards(state: Path) -> list[dict[str, Any]]:
     Raises:
         CheckpointError: The state holds weights only, or was written before states could be converted.
     """
+    # As many as processes wrote it, whatever their number is now.
     names = [path.stem for path in state.glob('shard.rank*.json')]
     # Memory-mapped: bytes are read as they are put together.
     shards = [load_tree(state, name) for name in sorted(names)]
@@ -135,6 +137,7 @@ def convert_state(
     """
     shards = read_shards(state)
     saved = shards[0]['optimizer']['param_groups']
+    # Rates belong to groups by their order; with other groups they would go to other parameters.
     if len(saved) != len(groups):
         raise CheckpointError(
             f'{state}: the optimiser differs from the one that was saved ({len(saved)} groups of parameters, here '

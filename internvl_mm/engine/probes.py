@@ -245,6 +245,7 @@ class SweepProbe(BaseProbe):
         # [n, C] or [n, 1+N, D] on the CPU, and [n].
         features, labels = train.views[view][0], train.labels(view)
         device = _device(candidates[0].module)
+        # On the CPU, from one seed: the order is the same on every device and for every setting.
         for batch in torch.randperm(len(labels), generator=generator).split(self.batch_size):
             # One read for all candidates is what makes a sweep cheap; stored halves compute in fp32.
             inputs, targets = features[batch].to(device).float(), labels[batch].to(device)

@@ -25,6 +25,7 @@ def choose_state(work_dir: str, resume: bool | str) -> str | None:
     """
     if not resume:
         return None
+    # A path that was given by name is never replaced by another state; find_state says what is wrong with it.
     if isinstance(resume, str) and resume != 'auto':
         return str(sound_state(resume) or find_state(resume))
     state = sound_state(work_dir)
@@ -42,6 +43,7 @@ def seed_of(randomness: dict | None, resume: str | None) -> dict[str, Any]:
     randomness = dict(randomness or {})
     if resume is not None:
         seed = read_meta(Path(resume))['seed']
+        # Left out or None means: any, so the state's.
         if randomness.get('seed', seed) not in (seed, None):
             raise CheckpointError(
                 f'{resume} was written with seed {seed} and the config has randomness.seed={randomness["seed"]}, '
@@ -75,6 +77,7 @@ def check_order(meta: Mapping[str, Any], own: Mapping[str, Any], state: str) -> 
     Raises:
         CheckpointError: The run would go on at another place of the order; says what to set.
     """
+    # States of older versions lack it; what one side does not know is not compared.
     saved = meta.get('order', {})
     ways_out = dict(
         samples='give it the same data',
@@ -92,6 +95,7 @@ def check_order(meta: Mapping[str, Any], own: Mapping[str, Any], state: str) -> 
 
 def sources_of(settings: Any, place: str = '') -> dict[str, str]:
     """Settings that name weights (``load_from``, ``pretrained…``) and their values, by dotted name."""
+    # Only texts: a path. Other values, such as True, name no file that has to be there again.
     found: dict[str, str] = {}
     for name, value in settings.items() if isinstance(settings, Mapping) else ():
         where = f'{place}.{name}' if place else str(name)

@@ -254,14 +254,19 @@ class Runner(FlexibleRunner):
     def train(self) -> Any:
         """Train; returns the model.
 
+        However it ends early (error, signal, Ctrl-C), hooks with ``after_stop(runner)`` give back what they took of
+        this process (signal handlers, threads, the terminal): whoever called may go on, as a notebook does.
+
         Raises:
             ConfigError: The config describes no training.
         """
         if self._train_loop is None:
-            raise ConfigError(
-                'nothing to train: the config lacks train_dataloader, train_cfg and optim_wrapper'
-            )
-        return super().train()
+            raise ConfigError('nothing to train: no train_dataloader, train_cfg and optim_wrapper')
+        try:
+            return super().train()
+        except BaseException:  # SystemExit and KeyboardInterrupt, too: it is raised again
+            self.call_hook('after_stop')
+            raise
 
     def val(self) -> dict[str, float]:
         """Evaluate ``val_benchmarks``."""
@@ -272,9 +277,7 @@ class Runner(FlexibleRunner):
     def test(self) -> dict[str, float]:
         """Evaluate ``test_benchmarks``."""
         if self._test_loop is None:
-            raise ConfigError(
-                'nothing to evaluate: the config has no benchmarks, or test_benchmarks is empty'
-            )
+            raise ConfigError('nothing to evaluate: no benchmarks, or test_benchmarks is empty')
         # Whoever asks for the iteration would build the training data, which need not be at hand.
         training, built = self._train_loop, isinstance(self._train_loop, BaseLoop)
         self._train_loop = training if built else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import get_world_size
 
 from internvl_mm.registry import SAVERS
 from internvl_mm.utils.console import console
@@ -19,6 +20,9 @@ from .checkpoint import write_state
 from .trees import Files
 
 Done = Callable[[Path], None]
+# Syncing and hashing a terabyte takes longer than the half hour torch gives by default. That a process died is noticed
+# at once by its connection, and that one hangs by HangWatchHook.
+_PATIENCE = datetime.timedelta(days=1)
 
 
 @SAVERS.register_module()
@@ -37,9 +41,7 @@ class Saver:
         Raises:
             CheckpointError: It cannot be written; also, an earlier one could not be.
         """
-        write_state(folder, files)
-        if get_rank() == 0:
-            done(folder)
+        write_state(folder, files, done=done)
 
     def settle(self) -> None:
         """Wait until live tensors may change."""
@@ -74,12 +76,14 @@ class BackgroundSaver(Saver):
 
     def save(self, folder: Path, files: Files, done: Done) -> None:
         """See :meth:`Saver.save`; an error of this state is raised by the next call or by :meth:`finish`."""
+        # One state at a time: bounds what is unwritten, and raises what went wrong with the last one.
         self.finish()
         if self._thread is None:
             # Not a daemon: the interpreter waits for it at its end, also after an exception.
             self._thread = ThreadPoolExecutor(1, thread_name_prefix='saver')
             # A group of its own: meetings of two threads in one group would take each other's messages.
-            self._group = dist.new_group(backend='gloo') if get_world_size() > 1 else None
+            several = get_world_size() > 1
+            self._group = dist.new_group(backend='gloo', timeout=_PATIENCE) if several else None
         self._copied.clear()
         self._running = self._thread.submit(self._write, folder, files, done)
 
@@ -89,15 +93,14 @@ class BackgroundSaver(Saver):
 
     def finish(self) -> None:
         """Wait for the state on its way, if there is one."""
+        # Taken first: an error is told once, and the next state can be written.
         running, self._running = self._running, None
         if running is not None:
             running.result()
 
     def _write(self, folder: Path, files: Files, done: Done) -> None:
         try:
-            write_state(folder, files, group=self._group, copied=self._copied.set)
-            if get_rank() == 0:
-                done(folder)
+            write_state(folder, files, group=self._group, copied=self._copied.set, done=done)
         except CheckpointError as error:
             # At once, too: the training may end by another error before anybody asks.
             console.print(str(error), style='red', markup=False, highlight=False)

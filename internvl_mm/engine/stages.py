@@ -140,6 +140,7 @@ class Stages:
             run.took = time.monotonic() - run.began
             if run.process.returncode:
                 raise StageError(_last_words(run))
+            # Folders are named by time; an earlier call may have left runs in the same place.
             run.folder = max(path.parent for path in run.work_dir.glob('*/results.json'))
             console.print(f'{run.stage.title}: {run.took:.0f} s', highlight=False)
 
@@ -147,12 +148,14 @@ class Stages:
         running = sum(run.process is not None and run.folder is None for run in runs.values())
         for run in runs.values():
             source = runs[run.stage.start[1]].folder if run.stage.start else None
+            # A run that waits for its source keeps nobody from starting behind it.
             if running >= self.lanes or run.process is not None or (run.stage.start and source is None):
                 continue
             run.work_dir.mkdir(parents=True, exist_ok=True)
             argv = self.command(run.stage, source)
             console.print(f'python {" ".join(argv)}', highlight=False, soft_wrap=True, style='dim')
             with run.log.open('wb') as log:
+                # No terminal: of several runs at once nobody could say whose question it was.
                 run.process = subprocess.Popen(
                     [sys.executable, *argv], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
                 )

@@ -87,6 +87,7 @@ class TextCache:
         folder = self.folder / hash_settings(settings)[:16]  # 64 bits, as in FeatureCache
         check_writable(folder, setting='features.folder', way_out='name another')
         write_json(folder / 'settings.json', settings)
+        # Of the sentences, not of the class: names that share their sentences share the vector.
         keys = [hashlib.sha256(json.dumps(list(group)).encode()).digest() for group in groups]
         known = self._known(folder)
         missing = {key: group for key, group in zip(keys, groups, strict=True) if key not in known}
@@ -100,6 +101,7 @@ class TextCache:
                 name = hashlib.sha256(b''.join(shard)).hexdigest()[:32]
                 write_shard(folder / f'{name}.safetensors', _compute(task, shard))
                 progress.advance(bar, world_size)
+        # Whatever the other processes wrote is on the disk now.
         barrier()
         known = self._known(folder)
         found = [known[key] for key in keys]
@@ -125,6 +127,7 @@ def _shards(missing: dict[bytes, Sequence[str]]) -> list[dict[bytes, Sequence[st
     shards: list[dict[bytes, Sequence[str]]] = []
     room = 0
     for key, group in missing.items():
+        # A group is never parted: its vector is a mean over all of its sentences.
         if room < len(group):
             shards.append({})
             room = SHARD_SENTENCES

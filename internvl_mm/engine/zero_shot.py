@@ -79,8 +79,10 @@ class ZeroShotLoop(BenchmarkLoop):
         classes = self.texts.embed(task, self.prompts[self.current].sentences(), what=self.current).vectors
         vectors, positions = self.images.extract(task, dataset, views=1).views[0]
         rank, world_size = get_dist_info()
+        # Chunks in turns: metrics gather by sample, so that any split among processes gives the same number.
         for start in range(rank * CHUNK, len(positions), world_size * CHUNK):
             piece = slice(start, start + CHUNK)
+            # In fp32: stored embeddings may be halves, whose norms would be rounded.
             unit = F.normalize(vectors[piece].float(), dim=-1)
             scores = ZERO_SHOT_SCALE * unit @ classes.t()
             yield [
@@ -103,11 +105,13 @@ class ZeroShotLoop(BenchmarkLoop):
         ids = dataset.image_ids[positions.numpy()].tolist()
         of_image = dict(zip(ids, F.normalize(vectors.float(), dim=-1)))
         rank, world_size = get_dist_info()
+        # One row per caption: an image with five captions is five pairs.
         rows = list(zip(captions.items(), texts.vectors))
         for start in range(rank * CHUNK, len(rows), world_size * CHUNK):
             yield [
                 _pair(dataset, index, caption, of_image[image], vector)
                 for (index, caption), vector in rows[start : start + CHUNK]
+                # Of an image that could not be read all captions go, too: the ledger has it.
                 if (image := int(dataset.image_ids[index])) in of_image
             ]
 
@@ -178,6 +182,7 @@ def _as_published(parts: dict, published: bool) -> dict:
         if not isinstance(part, dict):
             return part
         kind = find_part(part['type']) if isinstance(part['type'], str) else part['type']
+        # By the signature: a part says that it distinguishes the two by taking the argument.
         knows = callable(kind) and 'published' in signature_of(kind).arguments
         return {'published': published, **part} if knows else part
 

@@ -7,11 +7,12 @@ report draws them.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
+
+from internvl_mm.utils.disk import write_whole
 
 FIGURES = 'figures.json'
 
@@ -67,10 +68,7 @@ def write_figures(folder: str | Path, figures: Mapping[str, Sequence[MetricFigur
     }
     if not new:
         return
-    # Readers never see half a file.
-    scratch = path.with_suffix('.unfinished')
-    scratch.write_text(json.dumps(kept | new, ensure_ascii=False), 'utf-8')
-    os.replace(scratch, path)
+    write_whole(path, json.dumps(kept | new, ensure_ascii=False))
 
 
 def read_figures(folder: str | Path) -> dict[str, list[MetricFigure]]:

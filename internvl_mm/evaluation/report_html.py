@@ -15,6 +15,7 @@ from internvl_mm.evaluation.figures import Bars, MetricFigure, read_figures
 from internvl_mm.evaluation.report import Curve, ResultRow, RunRecord, interval_text, is_share, read_run
 from internvl_mm.evaluation.report_html_chart import Figure, draw, draw_bars, short_number
 from internvl_mm.evaluation.report_html_similarity import data_uri, similarity_views
+from internvl_mm.utils.disk import write_whole
 from internvl_mm.utils.errors import DataError
 
 REPORT = 'report.html'
@@ -211,5 +212,5 @@ def _link(report: Path, start: Path) -> str:
 def write_page(path: Path, page: str) -> Path:
     """Write a page, making its folder; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding='utf-8')
+    write_whole(path, page)  # a browser may look at it meanwhile, and the process may be killed
     return path

@@ -58,6 +58,7 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows as a table; numbers are right aligned."""
     table = Table(title=title, title_justify='left')
+    # Read twice, for the columns and for the cells; callers may hand over an iterator.
     rows = [list(row) for row in rows]
     for column, name in enumerate(header):
         numeric = all(isinstance(row[column], (int, float)) for row in rows)

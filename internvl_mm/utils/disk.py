@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,6 +25,19 @@ def free_space(path: Path) -> str:
     return f'{shutil.disk_usage(existing).free / 2**30:.1f} GiB free'
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that no reader, and no later run, ever sees half of it: beside the target, then renamed.
+
+    Not synced: after a power cut the old file may be back. What has to survive that is a training state.
+    """
+    scratch = path.with_name(f'.{path.name}.unfinished')
+    try:
+        scratch.write_text(text, encoding='utf-8')
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)  # a disk that is full keeps what fitted
+
+
 def check_writable(folder: str | Path, *, setting: str, way_out: str) -> None:
     """Make a folder and write into it.
 
@@ -37,6 +51,7 @@ def check_writable(folder: str | Path, *, setting: str, way_out: str) -> None:
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
+        # By writing: permission bits say nothing on network file systems, quotas or read-only mounts.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

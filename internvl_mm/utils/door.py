@@ -52,6 +52,7 @@ def _mistake(text: str) -> int:
 
 def _own_words(error: UserError) -> str:
     """The message alone: from a worker of a data loader, torch hands it on below the worker's whole traceback."""
+    # torch builds the error anew in the main process, so that its class survives and its message does not.
     text = str(error)
     if not text.startswith('Caught '):
         return text

@@ -27,6 +27,7 @@ def find_blocks(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
         if id(module) in inside or not isinstance(module, nn.ModuleList):
             continue
+        # A list of unlike parts (a neck's branches, say) is no stack of blocks.
         kinds = Counter(type(entry) for entry in module)
         for entry in module:
             # Single layers are too small to be handled alone.

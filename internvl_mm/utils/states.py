@@ -28,12 +28,14 @@ def newest_states(path: str | Path) -> list[Path]:
     # Run folders are named by time, so the last name is the newest run; it may not have saved anything yet.
     runs = sorted((run for run in path.glob('*/checkpoints') if run.is_dir()), reverse=True)
     found: list[Path] = []
+    # The path may be the folder of states, a run folder or a work_dir: whatever the user has at hand.
     for parent in (path, path / 'checkpoints', *runs):
         states = find_states(parent) if parent.is_dir() else []
         # Without a pointer (killed between a state and its pointer) the one written last counts.
         states.sort(key=lambda state: state.stat().st_mtime, reverse=True)
         pointer = parent / LATEST
         named = parent / pointer.read_text('utf-8').strip() if pointer.is_file() else None
+        # It moves to verified states only; a newer folder was never pointed to.
         if named in states:
             states = [named, *(state for state in states if state != named)]
         found += states

@@ -260,6 +260,18 @@ def test_old_states_are_deleted_but_not_protected_ones(tmp_path: Path) -> None:
 # ---- models ----
 
 
+def test_a_state_that_cannot_be_deleted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (1, 2):
+        write(tmp_path, f'iter_{number}')
+
+    def fail(path: Path) -> None:
+        raise PermissionError(errno.EACCES, 'not allowed')
+
+    monkeypatch.setattr(checkpoint.shutil, 'rmtree', fail)
+    with pytest.raises(CheckpointError, match='iter_1 was not deleted .*not allowed.*keep_last'):
+        prune(tmp_path, keep_last=1)
+
+
 def test_fitting_tensors_pass_and_others_are_listed() -> None:
     shapes = {'layers.0.w': (2, 3), 'layers.1.w': (2, 3), 'head.w': (4,)}
     check_fit({name: torch.zeros(shape) for name, shape in shapes.items()}, shapes, source='x')

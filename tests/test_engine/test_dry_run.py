@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from torch import nn
-from torch.optim import SGD, AdamW
 
 from internvl_mm.engine.config import load_config
-from internvl_mm.engine.dry_run import Memory, count_flops, dry_run, estimate_memory, state_per_value, tiny
+from internvl_mm.engine.dry_run import count_flops, dry_run, tiny
 from internvl_mm.engine.hooks import EMAHook
 from internvl_mm.engine.hooks.ema import averaged_tensors
 from internvl_mm.engine.probe_runner import ProbeRunner
 from internvl_mm.engine.probes import KNNProbe
 from internvl_mm.registry import MODELS
 from internvl_mm.structures import ImageSample
+from internvl_mm.utils.console import console
 from internvl_mm.utils.flops import vit_flops
 
 DIGITS = str(Path(__file__).parents[1] / 'data' / 'configs' / 'digits.py')
@@ -34,18 +33,24 @@ def test_prints_everything_and_leaves_nothing(
     monkeypatch.chdir(tmp_path)
     cfg.work_dir = str(tmp_path / 'runs')
     cfg.custom_hooks = [dict(type=EMAHook)]
+    monkeypatch.setattr(console, 'width', 200)
     before = cfg.to_dict()
     dry_run(cfg)
     told = capsys.readouterr().out
     task = MODELS.build(cfg.model)
     assert f'{sum(p.numel() for p in task.parameters()):,}' in told
-    rows = [line.split() for line in told.splitlines()]
-    (averaged,) = (row[-2] for row in rows if row[1:3] == ['averaged', 'weights'])
-    assert float(averaged) == pytest.approx(
-        sum(t.numel() for t in averaged_tensors(task).values()) * 4 / 2**20, rel=1e-3
-    )
-    for words in ('GFLOPs', 'optimizer state', 'activations (2 measured, 8 estimated)', 'digits', 'train'):
+    (own,) = (line.split('│') for line in told.splitlines() if 'this run' in line)
+    weights = sum(t.numel() for t in [*task.parameters(), *averaged_tensors(task).values()]) * 4 / 2**20
+    assert float(own[3]) == pytest.approx(weights, rel=1e-3)
+    for words in (
+        'GFLOPs',
+        'batch size 8 (activations measured with 2), MiB per GPU',
+        'weights 4·P',
+        'zero3_offload',
+    ):
         assert words in told
+    for name in ('digits', 'train'):
+        assert name in told
     assert list(tmp_path.iterdir()) == []
     assert cfg.to_dict() == before
 
@@ -57,10 +62,12 @@ def test_probes_on_cached_features(
     cfg = load_config(DIGITS, ['model.backbone.frozen=all'])
     for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'default_hooks'):
         cfg.pop(key)
+    monkeypatch.setattr(console, 'width', 200)
     cfg.runner_type, cfg.probe = ProbeRunner, dict(type=KNNProbe, ks=[1])
     dry_run(cfg)
     told = capsys.readouterr().out
     assert 'one image ran forward' in told
+    assert 'this run' in told and 'zero1' not in told  # nothing trains that others could share out
     assert '202' in told  # trainable: the head alone
     assert list(tmp_path.iterdir()) == []
 
@@ -74,6 +81,19 @@ def test_tiny_changes_a_copy(cfg: Config) -> None:
     assert (cfg.train_dataloader.batch_size, cfg.train_dataloader.num_workers) == (8, 4)
 
 
+def test_activations_are_scaled_to_the_configured_batch(
+    monkeypatch: pytest.MonkeyPatch, cfg: Config, capsys: pytest.CaptureFixture
+) -> None:
+    """Eight rows need four times what two need."""
+    found = []
+    monkeypatch.setattr('internvl_mm.engine.dry_run.print_plan', lambda title, rows, **_: found.extend(rows))
+    for size in (2, 8):
+        cfg.train_dataloader.batch_size = size
+        dry_run(cfg)
+    small, large = (memory.activations for name, _, memory in found if name == 'this run')
+    assert large == 4 * small
+
+
 def test_flops_agree_with_the_formula(cfg: Config) -> None:
     task = MODELS.build(cfg.model)
     batch = dict(
@@ -84,28 +104,3 @@ def test_flops_agree_with_the_formula(cfg: Config) -> None:
     head = 2 * 16 * 10  # cls_patch_concat gives 2 · 8 values for 10 classes
     assert counted == vit_flops(1, 8, 16, grid=(2, 2)) + head
     assert task.training
-
-
-@pytest.mark.parametrize(
-    ('optimizer', 'values'),
-    [
-        (dict(type=AdamW, lr=1.0), 2),
-        (dict(type=AdamW, lr=1.0, amsgrad=True), 3),
-        (dict(type=SGD, lr=1.0, momentum=0.9, nesterov=True), 1),
-        (dict(type=SGD, lr=1.0), 0),
-    ],
-)
-def test_optimizer_state(optimizer: dict, values: int) -> None:
-    assert state_per_value(optimizer) == values
-
-
-def test_memory_by_strategy() -> None:
-    task = nn.ModuleList([nn.Linear(10, 10, bias=False), nn.Linear(10, 30, bias=False).requires_grad_(False)])
-    given = dict(state_values=2, activations=7.0, world_size=4)
-    assert estimate_memory(task, **given) == Memory(1600, 400, 800, 0, 7)
-    assert estimate_memory(task, **given, averaged=1600).device == 1600 + 400 + 800 + 1600 + 7
-    assert estimate_memory(task, **given, zero_stage=1) == Memory(1600, 400, 200, 0, 7)
-    assert estimate_memory(task, **given, zero_stage=2) == Memory(1600, 100, 200, 0, 7)
-    assert estimate_memory(task, **given, zero_stage=3) == Memory(400, 100, 200, 0, 7)
-    assert estimate_memory(task, **given, zero_stage=2, offload=True) == Memory(1600, 100, 0, 0, 7, host=200)
-    assert estimate_memory(task, **given, zero_stage=3, offload=True) == Memory(0, 100, 0, 0, 7, host=600)

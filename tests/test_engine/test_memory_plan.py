@@ -8,8 +8,9 @@ from mmengine.config import Config
 from torch.optim import AdamW
 
 from internvl_mm.engine.config import load_config
-from internvl_mm.engine.dry_run import SavedBytes
-from internvl_mm.engine.memory_plan import plan_rows, read_sizes
+from internvl_mm.engine.hooks import EMAHook
+from internvl_mm.engine.memory import SavedBytes, Sharing
+from internvl_mm.engine.memory_plan import logits_bytes, read_sizes, read_towers
 from internvl_mm.registry import MODELS
 from internvl_mm.structures import ImageSample
 from internvl_mm.utils.errors import ConfigError
@@ -43,7 +44,7 @@ def trained(cfg: Config) -> tuple[torch.nn.Module, int, AdamW]:
 def test_predictions_are_within_a_tenth_of_what_is_measured() -> None:
     cfg = config()
     task, activations, optimizer = trained(cfg)
-    plan = read_sizes(cfg, precision=None).memory('ddp', 1)
+    plan = read_sizes(cfg, precision=None).memory(Sharing(), 1)
     assert plan.weights == sum(p.nbytes for p in task.parameters())
     assert plan.gradients == sum(p.grad.nbytes for p in task.parameters())
     moments = [t for kept in optimizer.state.values() for t in kept.values() if t.ndim]
@@ -52,42 +53,48 @@ def test_predictions_are_within_a_tenth_of_what_is_measured() -> None:
 
 
 def test_recomputation_keeps_inputs_and_one_block() -> None:
-    whole, less = (read_sizes(config(gradient_checkpointing=on), precision=None) for on in (False, True))
-    (tower,) = less.towers
-    assert tower.input_bytes == IMAGES * 65 * WIDTH * 4  # 64 patches and the class token
-    assert less.activations == DEPTH * tower.input_bytes + tower.block_bytes
-    assert whole.activations == DEPTH * tower.block_bytes
+    whole, less = (
+        read_towers(config(gradient_checkpointing=on), precision=None)[1][0] for on in (False, True)
+    )
+    assert less.input_bytes == IMAGES * 65 * WIDTH * 4  # 64 patches and the class token
+    assert less.activations == DEPTH * less.input_bytes + less.block_bytes
+    assert whole.activations == DEPTH * whole.block_bytes
 
 
-def test_strategies_share_what_they_say() -> None:
-    sizes = read_sizes(config())
-    rows = {(row[0], row[1]): row[2:] for row in plan_rows(sizes, [1, 4])}
-    weights, gradients, optimizer = rows['ddp', 1][:3]
-    assert rows['ddp', 4][:3] == (weights, gradients, optimizer)
-    assert rows['zero1', 4][:3] == (weights, gradients, optimizer / 4)
-    assert rows['zero2', 4][:3] == (weights, gradients / 4, optimizer / 4)
-    assert rows['zero3', 4][:3] == rows['fsdp2', 4][:3] == (weights / 4, gradients / 4, optimizer / 4)
-    assert rows['zero3_offload', 4][0] == rows['zero3_offload', 4][2] == 0
-    assert rows['zero3_offload', 4][-1] == pytest.approx(weights + optimizer)  # one host of 4 GPUs
+def test_averages_of_the_weights_are_counted() -> None:
+    cfg = load_config('quickstart/finetune_intern_vit_tiny_digits.py')
+    assert read_sizes(cfg).averaged == 0
+    cfg.custom_hooks = [dict(type=EMAHook)]
+    sizes = read_sizes(cfg)
+    assert sizes.averaged == 4 * sizes.trainable
 
 
 def test_chat_models_are_planned_at_their_longest_row() -> None:
     cfg = load_config('chat/finetune_internvl2_1b.py')
-    sizes = read_sizes(cfg)
-    vision, text = sizes.towers
+    task, (vision, text) = read_towers(cfg)
     assert not vision.trains and vision.activations == 0  # frozen
     assert (text.blocks, text.recomputed) == (24, True)
     batch = cfg.train_dataloader.batch_size
     assert text.input_bytes == 4 * batch * 4096 * 896
-    # 0.49 B of the language model, 0.30 B of the vision tower, 4 bytes each.
-    assert sizes.memory('ddp', 1).weights / 4 == pytest.approx(0.94e9, rel=0.02)
+    sizes = read_sizes(cfg)
+    # 0.49 B of the language model, 0.30 B of the vision tower.
+    assert sizes.values == pytest.approx(0.94e9, rel=0.02)
+    assert logits_bytes(task) == 2 * 4 * 1024 * task.chat.language_model.config.vocab_size
+    assert sizes.activations == text.activations + logits_bytes(task)
 
 
-def test_models_without_blocks_are_refused() -> None:
+def test_what_cannot_be_planned_is_refused() -> None:
     cfg = config()
     cfg.model = dict(type='torch.nn.Linear', in_features=1, out_features=1)
     with pytest.raises(ConfigError, match='Linear cannot be planned.*--dry-run'):
         read_sizes(cfg)
+    # A decoder keeps more than the backbone: a plan without it would be far too low.
+    with pytest.raises(ConfigError, match='Segmenter cannot be planned.*--dry-run'):
+        read_sizes(load_config('quickstart/seg_upernet_full_intern_vit_tiny_digits.py'))
+    with pytest.raises(ConfigError, match='longest row: set encoder.max_length.*--dry-run'):
+        read_sizes(load_config('quickstart/chat_pretrain_intern_vit_tiny_digits.py'))
+    with pytest.raises(ConfigError, match='no optim_wrapper: it trains nothing'):
+        read_sizes(load_config('quickstart/knn_intern_vit_tiny_digits.py'))
 
 
 def test_the_door_prints_a_table_and_how_it_was_computed(capsys: pytest.CaptureFixture) -> None:
@@ -97,3 +104,6 @@ def test_the_door_prints_a_table_and_how_it_was_computed(capsys: pytest.CaptureF
     told = capsys.readouterr().out
     assert 'zero3' in told and 'weights 4·P' in told
     assert main(['no_such_config.py']) == 2
+    with pytest.raises(SystemExit):
+        main(['no_such_config.py', '--gpus', '0'])
+    assert 'each is at least 1' in capsys.readouterr().err

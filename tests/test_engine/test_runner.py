@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from torch.optim.optimizer import _global_optimizer_pre_hooks
 
-from internvl_mm.engine.hooks import EMAHook
+from internvl_mm.engine.hooks import (
+    CheckpointHook,
+    EMAHook,
+    HangWatchHook,
+    NonFiniteHook,
+    ProgressHook,
+    ReportHook,
+    StopSignalHook,
+)
 from internvl_mm.engine.runner import Runner
 from internvl_mm.utils.errors import CheckpointError, ConfigError, DataError, UserError
 from tests.test_engine.tiny import LossRecorder, TinyImages, tiny_config, tiny_model
@@ -73,6 +84,28 @@ def test_work_dir_that_cannot_be_written_is_refused_before_anything_is_built(tmp
     file.write_text('')
     with pytest.raises(UserError, match='not writable .*choose another with --work-dir'):
         Runner.from_cfg(tiny_config(file / 'below', model=dict(type='nothing of the kind')))
+
+
+def test_a_run_that_fails_gives_back_what_it_took(work_dir: Path) -> None:
+    """In a process that lives on, its watch would end everything, and its saver would hold up other optimisers."""
+
+    class Fail(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            assert signal.getsignal(signal.SIGTERM) != handler
+            raise KeyError('of a part of the user')
+
+    handler, before = signal.getsignal(signal.SIGTERM), len(_global_optimizer_pre_hooks)
+    kinds = (HangWatchHook, CheckpointHook, StopSignalHook, NonFiniteHook, ProgressHook, ReportHook)
+    runner = Runner.from_cfg(tiny_config(work_dir, custom_hooks=[dict(type=kind) for kind in kinds]))
+    runner.register_hook(Fail())
+    with pytest.raises(KeyError, match='of a part of the user'):
+        runner.train()
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert len(_global_optimizer_pre_hooks) == before
+    assert not runner.model._forward_hooks
+    (watch,) = (hook for hook in runner.hooks if isinstance(hook, HangWatchHook))
+    assert watch._end.is_set()
+    assert (Path(runner.log_dir) / 'report.html').is_file()
 
 
 def test_unknown_benchmark_names_are_refused(work_dir: Path) -> None:

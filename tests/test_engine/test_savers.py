@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from internvl_mm.engine import savers
-from internvl_mm.engine.checkpoint import check_files, render_state
+from internvl_mm.engine import checkpoint, savers
+from internvl_mm.engine.checkpoint import check_files, render_state, write_state
 from internvl_mm.engine.hooks import CheckpointHook, EMAHook
 from internvl_mm.engine.runner import Runner
 from internvl_mm.engine.savers import BackgroundSaver, Saver
@@ -51,9 +52,10 @@ def test_states_hold_the_bytes_of_their_step(work_dir: Path) -> None:
 def test_training_goes_on_while_the_disk_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk, done = threading.Event(), []
 
-    def slow(folder: Path, files: Any, *, group: Any, copied: Any) -> None:
+    def slow(folder: Path, files: Any, *, group: Any, copied: Any, done: Any) -> None:
         copied()
         assert disk.wait(10)
+        done(folder)
 
     monkeypatch.setattr(savers, 'write_state', slow)
     saver = BackgroundSaver()
@@ -69,7 +71,7 @@ def test_training_goes_on_while_the_disk_is_slow(tmp_path: Path, monkeypatch: py
 def test_a_step_waits_until_the_weights_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = threading.Event()
 
-    def slow(folder: Path, files: Any, *, group: Any, copied: Any) -> None:
+    def slow(folder: Path, files: Any, *, group: Any, copied: Any, done: Any) -> None:
         assert taken.wait(10)
         copied()
 
@@ -98,3 +100,45 @@ def test_errors_of_the_background_are_raised_later(tmp_path: Path, capsys: pytes
     with pytest.raises(CheckpointError, match='iter_3 was not written'):
         saver.finish()
     saver.finish()  # told once
+
+
+def test_no_process_leaves_before_the_first_has_moved_the_pointers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the second of two processes, which hears in the fourth meeting what went wrong with the first."""
+    meetings: list[str | None] = []
+
+    def gather(own: str | None, group: Any) -> list[str | None]:
+        meetings.append(own)
+        return ['old states cannot be deleted' if len(meetings) == 4 else None, own]
+
+    monkeypatch.setattr(checkpoint, 'get_rank', lambda: 1)
+    monkeypatch.setattr(checkpoint, 'all_gather_object', gather)
+    (tmp_path / '.iter_1.unfinished').mkdir()  # by the first
+    with pytest.raises(CheckpointError, match='old states cannot be deleted'):
+        write_state(tmp_path / 'iter_1', files(), done=lambda folder: pytest.fail('not by this process'))
+    assert meetings == [None] * 4
+
+
+def test_what_follows_a_state_may_fail_too(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        raise OSError(errno.EACCES, 'not allowed')
+
+    with pytest.raises(CheckpointError, match='not allowed'):
+        Saver().save(tmp_path / 'iter_1', files(), fail)
+    check_files(tmp_path / 'iter_1')
+
+
+def test_a_large_state_may_take_longer_than_a_collective(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(savers, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(savers.dist, 'new_group', lambda **options: made.append(options))
+    monkeypatch.setattr(savers, 'write_state', lambda folder, files, **_: None)
+    saver = BackgroundSaver()
+    for number in (1, 2):
+        saver.save(tmp_path / f'iter_{number}', files(), lambda path: None)
+    saver.finish()
+    (options,) = made  # one group for all states
+    assert options['backend'] == 'gloo' and options['timeout'].total_seconds() > 4 * 3600

@@ -122,17 +122,17 @@ def test_a_work_dir_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytes
 
 
 # At the beginning, in a checkpoint, at the end.
-@pytest.mark.parametrize('file', ['environment.json', 'meta.json', 'results.unfinished'])
+@pytest.mark.parametrize('file', ['environment.json', 'meta.json', '.results.json.unfinished'])
 def test_a_full_disk_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, file: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_text = Path.write_text
 
-    def write(path: Path, *args: object) -> int:
+    def write(path: Path, *args: object, **options: str) -> int:
         if path.name == file:
             raise OSError(errno.ENOSPC, 'No space left on device')  # as write() fails, without a name
-        return write_text(path, *args)
+        return write_text(path, *args, **options)
 
     monkeypatch.setattr(Path, 'write_text', write)
     assert door('train')(WITH_CHECKPOINTS) == 2
@@ -146,7 +146,7 @@ def test_dry_run_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert door('train')([DIGITS, '--dry-run']) == 0
-    assert 'estimated memory' in capsys.readouterr().out
+    assert 'predicted peak' in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 

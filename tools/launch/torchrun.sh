@@ -2,8 +2,8 @@
 # Start a door on the devices of one machine, or as one of several machines.
 #   tools/launch/torchrun.sh 8 train configs/classification/….py [options of the door]
 #   NNODES=2 MASTER_ADDR=host0 MAX_RESTARTS=3 tools/launch/torchrun.sh 8 train CONFIG --resume     (the same on each machine)
-# With MAX_RESTARTS, machines that lost one of them wait for it and go on from the last checkpoint (docs/multi_node.md);
-# host0 keeps the meeting point and must stay.
+# With MAX_RESTARTS a process that dies on a living machine is started anew with all others, and with --resume they go
+# on from the last checkpoint. After the loss of a machine start the command on all of them again (docs/multi_node.md).
 set -euo pipefail
 processes=${1:?processes per machine}
 door=${2:?door: train or test}

@@ -17,6 +17,7 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(base_batch_size=16)
 param_scheduler = [
+    # mmengine counts the first rate as a step of the warm-up: the full rate is reached at end - 1.
     dict(type=LinearLR, start_factor=0.001, by_epoch=False, begin=0, end=501),
     dict(type=MultiStepLR, milestones=[8, 11], gamma=0.1, by_epoch=True, begin=0, end=12),
 ]

@@ -9,6 +9,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 with read_base():
     from .detection_adamw_1x import *
 
+# custom_keys are parts of parameter names.
 _none = dict(decay_mult=0.0)
 optim_wrapper.update(constructor=DefaultOptimWrapperConstructor)
 optim_wrapper['paramwise_cfg'] = dict(

@@ -15,6 +15,7 @@ optim_wrapper = dict(
     optimizer=dict(type=SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.0),
     clip_grad=dict(max_norm=5.0),
 )
+# The rate above is that of 512 images per update; the runner multiplies it by batch x processes / 512.
 auto_scale_lr = dict(base_batch_size=512)
 param_scheduler = [dict(type=CosineAbsolute, warmup=1, end=10, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(type=EpochTrainLoop, max_epochs=10)

@@ -14,7 +14,8 @@ optim_wrapper = dict(
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [
-    dict(type=LinearLR, start_factor=1e-3, by_epoch=False, begin=0, end=100),
+    # mmengine counts the first rate as a step of the warm-up: the full rate is reached at end - 1.
+    dict(type=LinearLR, start_factor=1e-3, by_epoch=False, begin=0, end=101),
     dict(type=CosineAnnealingLR, by_epoch=True, convert_to_iter_based=True, T_max=10),
 ]
 train_cfg = dict(type=EpochTrainLoop, max_epochs=10)

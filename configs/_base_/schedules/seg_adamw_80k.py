@@ -18,6 +18,7 @@ optim_wrapper = dict(
     constructor=LayerDecay,
     paramwise_cfg=dict(decay_rate=1.0),
 )
+# Two schedules of one rate multiply: each scales what the other left.
 param_scheduler = [
     dict(type=LinearLR, start_factor=1e-6, begin=0, end=1501, by_epoch=False),
     dict(type=PolyLR, power=1.0, begin=0, end=80001, by_epoch=False),

@@ -2,4 +2,5 @@
 
 from internvl_mm.engine.strategies import DDPStrategy
 
+# Memory of every strategy for a config: python tools/plan.py CONFIG (docs/memory.md).
 strategy = dict(type=DDPStrategy, precision='auto')

@@ -40,6 +40,7 @@ def scan_config(path: Path) -> Source:
 
     source = Source(files={path})
     for node in tree.body:
+        # read_base() is the only `with` of a config; mmengine runs what stands in it before the rest.
         if isinstance(node, ast.With):
             for statement in node.body:
                 source.include(_inherited(statement, path))
@@ -75,6 +76,7 @@ def _inherited(statement: ast.stmt, path: Path) -> Source:
         path.parent.joinpath(*['..'] * (statement.level - 1), *module.split('.')).with_suffix('.py').resolve()
     )
     if not parent.is_file():
+        # Parents lie beside one another; the right name is most often a neighbour of the wrong one.
         siblings = [file.stem for file in parent.parent.glob('*.py')]
         raise ConfigError(
             f'{where}: the parent config {parent} does not exist.{did_you_mean(parent.stem, siblings)}'

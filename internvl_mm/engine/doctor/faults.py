@@ -55,6 +55,7 @@ def kill_while_saving(folder: Path, kills: int) -> tuple[int, int]:
         CheckpointError: A state that counts as complete is damaged.
         AssertionError: A state that had been complete is gone.
     """
+    # The same moments on every machine, relative to how fast its disk is.
     draw, last, hits = random.Random(0), 1, 0
     started = time.perf_counter()
     save(folder, 1)
@@ -104,6 +105,7 @@ def damaged_checkpoints(folder: Path) -> str:
             flipped = (
                 content[:place] + bytes([content[place] ^ (1 << draw.randrange(8))]) + content[place + 1 :]
             )
+            # In turns: a cut file has another size, a flipped bit shows in the hash alone.
             file.write_bytes(content[:place] if attempt % 2 else flipped)
             try:
                 check_files(state)
@@ -160,8 +162,10 @@ def failing_disk(folder: Path) -> str:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         files = len(list(save(Path(scratch), 1).iterdir()))
         # One more than the files of a state: the folder is synced, too.
+        # The fault wanders from the first synced file to the folder.
         for calls in range(files + 1):
             fails_to_save(Path(scratch), io_errors(calls))
+        # Bytes: nothing gets through, the header is cut, the tensors are cut (16 KB of weights).
         for size in (0, 100, 4000):
             fails_to_save(Path(scratch), short_writes(size))
     return 'input/output error and file too large, at any file: refused, the state before is whole'

@@ -51,6 +51,7 @@ def precision(folder: Path) -> str:
     """What precision='auto' means here."""
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     choices = {width: resolve_precision('auto', device=device, width=width) for width in (96, 1024, 3200)}
+    # Widths of the tiny model, InternViT-300M and InternViT-6B.
     names = ', '.join(f'width {width}: {choice.name}' for width, choice in choices.items())
     return f"'auto' on this {device} is {names} ({choices[3200].reason})"
 
@@ -79,6 +80,7 @@ def parity(folder: Path) -> str:
     pixels = torch.randn(2, 3, 56, 56, device=device)
     tokens = [ours.to(device).eval()(pixels).tokens, theirs.to(device).eval()(pixels).last_hidden_state]
     error = (tokens[0] - tokens[1]).abs().max().item()
+    # 1e-6 on CPUs; on GPUs torch computes convolutions (the patch embedding) in TF32, with 10 bits.
     assert error < 1e-3, f'outputs differ by {error:.1e} on {device}: look at torch and its kernels'
     return f'largest difference {error:.1e} on {device}'
 
@@ -91,6 +93,7 @@ def two_processes(folder: Path) -> str:
             subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in (0, 1)
         ]
         try:
+            # One after the other is enough: both end together, or neither does.
             errors = [process.communicate(timeout=PROCESS_TIMEOUT)[1] for process in started]
         except subprocess.TimeoutExpired as error:
             raise RuntimeError(
@@ -110,6 +113,7 @@ def disk(folder: Path) -> str:
     from internvl_mm.utils.disk import check_writable
 
     check_writable(folder, setting='--work-dir', way_out='name another with --work-dir')
+    # Bytes; random, since some file systems compress, and large enough that a sync is no rounding error.
     size = 32 * 2**20
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         started = time.perf_counter()

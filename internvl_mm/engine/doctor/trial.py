@@ -26,6 +26,7 @@ from internvl_mm.models.heads import LinearClsHead
 from internvl_mm.models.necks import ClsPatchConcat
 from internvl_mm.models.tasks import ImageClassifier
 from internvl_mm.preprocess.batch import ImageDataPreprocessor
+from internvl_mm.utils.parameters import local_part
 
 SIZE = 28  # pixels: 2×2 patches
 
@@ -41,6 +42,7 @@ def trial(
         batch_size: Of a process.
         changes: Other settings; ``workers`` and ``step`` are those of loader and loop.
     """
+    # These two belong into loader and loop, not to the top of a config.
     workers, step = changes.pop('workers', 0), changes.pop('step', None)
     backbone = dict(
         type=InternViT,
@@ -98,8 +100,8 @@ class Recorder(Hook):
         self.weights.append(self._weights(runner))
 
     def _weights(self, runner: Any) -> torch.Tensor:
-        # ds_tensor: this process's share under ZeRO-3.
-        parts = [getattr(p, 'ds_tensor', p).detach().flatten().clone() for p in task_of(runner).parameters()]
+        # [values of this process]: under ZeRO-3 its share, which is all it can compare.
+        parts = [local_part(p).detach().flatten().clone() for p in task_of(runner).parameters()]
         return torch.cat(parts)
 
 
@@ -114,9 +116,11 @@ class Poison(Hook):
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Spoil this step."""
+        # Counted from 1 as logs and states do; runner.iter counts what is done.
         if runner.iter + 1 not in self.iterations or get_rank() != self.rank:
             return
         task = task_of(runner)
+        # Any will do; the first takes part in every step.
         parameter = next(iter(task.parameters()))
         if self.what == 'loss':
             # In front of the hook that looks at losses.
@@ -126,7 +130,7 @@ class Poison(Hook):
         elif self.what == 'gradient':
             self._handle = parameter.register_hook(lambda gradient: gradient * torch.nan)
         else:
-            getattr(parameter, 'ds_tensor', parameter).data.fill_(torch.nan)
+            local_part(parameter).data.fill_(torch.nan)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-import torch
 from mmengine.dist import is_main_process
 from mmengine.runner import FlexibleRunner
 
@@ -14,7 +12,7 @@ from internvl_mm.evaluation.report import Picture
 from internvl_mm.registry import HOOKS
 from internvl_mm.structures import QuestionSample
 
-from .sample_pictures import SamplePicturesHook
+from .sample_pictures import SamplePicturesHook, file_of
 
 
 @HOOKS.register_module()
@@ -40,22 +38,18 @@ class AnswerPicturesHook(SamplePicturesHook):
         first = batch.num_tiles.cumsum(0) - batch.num_tiles
         for number, sample in enumerate(outputs or ()):
             if batch.num_tiles[number] and 'pred_answer' in sample:
-                self._keep(batch.tiles[first[number]], sample)
+                # A copy: a view would keep the tiles of the whole batch.
+                self._hold(batch.tiles[first[number]].clone(), _judge_answer(sample))
 
-    def _keep(self, pixels: torch.Tensor, sample: QuestionSample) -> None:
-        kept = self._pictures.setdefault(sample.dataset, {})
-        correct = normalised(sample.pred_answer) in map(normalised, sample.answers)
-        wanted = len(kept) < self.samples or (not correct and len(kept) < self.samples + self.mistakes)
-        if sample.index in kept or not wanted:
-            return
-        picture = Picture(
-            file=f'{re.sub("[^A-Za-z0-9_-]", "_", sample.dataset)}_{sample.index:06d}.png',
-            dataset=sample.dataset,
-            index=sample.index,
-            label=' or '.join(sample.answers),
-            prediction=sample.pred_answer,
-            score=None,
-            correct=correct,
-            question=sample.question,
-        )
-        kept[sample.index] = picture, pixels.cpu().clone()
+
+def _judge_answer(sample: QuestionSample) -> Picture:
+    return Picture(
+        file=file_of(sample),
+        dataset=sample.dataset,
+        index=sample.index,
+        label=' or '.join(sample.answers),
+        prediction=sample.pred_answer,
+        score=None,
+        correct=normalised(sample.pred_answer) in map(normalised, sample.answers),
+        question=sample.question,
+    )

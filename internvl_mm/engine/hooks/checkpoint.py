@@ -109,6 +109,10 @@ class CheckpointHook(Hook):
         """Let nobody who evaluates other weights (averages) write into those that are being saved."""
         self.saver.settle()
 
+    def before_state_changes(self, runner: Runner) -> None:
+        """The same for hooks that change what they gave to states, outside optimiser steps; they call this event."""
+        self.saver.settle()
+
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Save a new best state; an evaluation without training changes nothing."""
         if self.save_best is None or runner.message_hub.runtime_info.get('max_iters') is None:
@@ -138,7 +142,14 @@ class CheckpointHook(Hook):
         if self._last != _name(runner.iter):
             self._save(runner, epoch=runner.epoch, iteration=runner.iter)
         self.saver.finish()
-        self._guard.remove()
+        self.after_stop(runner)
+
+    def after_stop(self, runner: Runner) -> None:
+        """Leave the optimisers of this process alone: other runs may train in it."""
+        # Nothing waits for the saver here: one that waits for a dead process would hide why the run ended.
+        if self._guard is not None:
+            self._guard.remove()
+            self._guard = None
 
     def _save(self, runner: Runner, *, epoch: int, iteration: int) -> None:
         name = self._last = _name(iteration)

@@ -42,6 +42,9 @@ class EMAHook(Hook):
     Source: timm's ModelEma with decay 0.998, as in the published linear probes.
     """
 
+    # After NonFiniteHook (50), which puts running statistics of a skipped step back: a NaN never leaves an average.
+    priority = 'BELOW_NORMAL'
+
     def __init__(self, decay: float = 0.998):
         if not 0 < decay < 1:
             raise ConfigError(
@@ -88,6 +91,8 @@ class EMAHook(Hook):
         stepped = getattr(runner.optim_wrapper, 'should_update', None)
         if stepped is None or stepped():
             weights = averaged_tensors(task_of(runner))
+            # A saver may still read the averages: in fp16 a step can be skipped, and nothing else has waited for it.
+            runner.call_hook('before_state_changes')
             # Both lists are paired by place, hence one order.
             self._blend(list(self.average.values()), [weights[name].float() for name in self.average], None)
 

@@ -18,6 +18,7 @@ from internvl_mm.evaluation.report import NON_FINITE
 from internvl_mm.registry import HOOKS
 from internvl_mm.structures import describe
 from internvl_mm.utils.errors import ConfigError, UserError
+from internvl_mm.utils.parameters import local_part
 
 from ._deepspeed import overflowed, skip_bad_steps
 from ._runner import statistics_of, task_of
@@ -118,6 +119,11 @@ class NonFiniteHook(Hook):
         """Stop listening."""
         for handle in self._handles:
             handle.remove()
+        self._handles = []
+
+    def after_stop(self, runner: FlexibleRunner) -> None:
+        """Stop listening."""
+        self.after_train(runner)
 
     def _check_losses(self, runner: FlexibleRunner, task: nn.Module, inputs: Any, losses: Any) -> None:
         if not (task.training and isinstance(losses, dict)):
@@ -185,7 +191,6 @@ class NonFiniteHook(Hook):
 
     def _stop(self, runner: FlexibleRunner, record: dict[str, Any] | None) -> None:
         assert record is not None
-        runner.call_hook('after_stop')  # the exception skips after_run; ReportHook shows what happened
         parameters, parts = record['parameters'], ', '.join(f'{k}={v}' for k, v in record['parts'].items())
         where = f' in {len(parameters)} parameters, first {parameters[0]}' if parameters else ''
         again = f', {self._in_a_row} in a row' if self._in_a_row > 1 else ''
@@ -200,11 +205,8 @@ class NonFiniteHook(Hook):
 
 def spoiled_parameters(task: nn.Module) -> list[str]:
     """Names of parameters with a value that is not finite, on this process."""
-    # ds_tensor: this process's share of a parameter of ZeRO-3, whose whole is empty between uses.
     return [
-        name
-        for name, parameter in task.named_parameters()
-        if not torch.isfinite(getattr(parameter, 'ds_tensor', parameter)).all()
+        name for name, parameter in task.named_parameters() if not torch.isfinite(local_part(parameter)).all()
     ]
 
 

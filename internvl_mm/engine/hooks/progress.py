@@ -54,7 +54,7 @@ class ProgressHook(Hook):
             console=terminal.console,
         )
         self._progress.add_task('train', total=runner.max_iters, completed=runner.iter, numbers='')
-        # An exception skips after_train; without this the terminal's cursor would stay hidden.
+        # For whoever trains without Runner.train, which calls after_stop: the cursor would stay hidden.
         atexit.register(self._progress.stop)
         self._handlers = [
             # Exactly this class: its child FileHandler must keep every line.
@@ -83,6 +83,10 @@ class ProgressHook(Hook):
         for handler in self._handlers:
             handler.removeFilter(_is_news)
         self._progress, self._handlers = None, []
+
+    def after_stop(self, runner: FlexibleRunner) -> None:
+        """Give the terminal back, its cursor included, also after an error."""
+        self.after_train(runner)
 
     def after_train_iter(
         self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None

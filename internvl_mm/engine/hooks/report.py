@@ -14,6 +14,8 @@ from mmengine.runner import FlexibleRunner
 from internvl_mm.evaluation.report import RUN, RunFacts
 from internvl_mm.evaluation.report_html import write_report
 from internvl_mm.registry import HOOKS
+from internvl_mm.utils.disk import write_whole
+from internvl_mm.utils.errors import DataError
 
 
 @HOOKS.register_module()
@@ -34,8 +36,14 @@ class ReportHook(Hook):
         self._write(runner)
 
     def after_stop(self, runner: FlexibleRunner) -> None:
-        """Show why the run ended early."""
-        self._write(runner)
+        """Show how far a run came that ended early."""
+        if self._started is None:
+            return  # it ended before it began
+        try:
+            self._write(runner)
+        except (OSError, DataError) as error:
+            # The disk is full, or the run ended before it left anything to show: why it ended is the error to be told.
+            runner.logger.warning(f'the report was not brought up to date: {error}')
 
     def after_run(self, runner: FlexibleRunner) -> None:
         """Write the report and say where it is."""
@@ -56,5 +64,5 @@ class ReportHook(Hook):
             + ('es' if runner.world_size > 1 else ''),
             precision=precision.name if precision else '',
         )
-        (Path(runner.log_dir) / RUN).write_text(json.dumps(asdict(facts), indent=1), encoding='utf-8')
+        write_whole(Path(runner.log_dir) / RUN, json.dumps(asdict(facts), indent=1))
         write_report(runner.log_dir)

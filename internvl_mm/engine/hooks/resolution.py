@@ -45,6 +45,7 @@ class ResolutionSchedule(Hook):
         for stage in self.stages:
             check_counts(size=stage.size)
             check_shares(mask=stage.mask)
+        # sorted(set()): two stages that begin together would leave one of them without effect.
         begins = [stage.begin for stage in self.stages]
         if not begins or begins[0] != 0 or begins != sorted(set(begins)):
             raise ConfigError(f'stages={tuple(stages)}: they begin at 0 and follow one another in time')
@@ -62,6 +63,7 @@ class ResolutionSchedule(Hook):
                 f'{type(task).__name__} has none'
             )
         for stage in self.stages:
+            # Before the first step, not when the stage begins: that may be days later.
             if stage.size % task.backbone.patch_size:
                 raise ConfigError(
                     f'size={stage.size} is no multiple of patch_size={task.backbone.patch_size}'
@@ -69,6 +71,7 @@ class ResolutionSchedule(Hook):
 
     def before_train_iter(self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None) -> None:
         """Apply the stage of this iteration."""
+        # Attributes of the task, not of its data: workers have read ahead already, and resizing happens on the device.
         stage = self.at(runner.iter)
         task = task_of(runner)
         task.training_size, task.mask = stage.size, stage.mask

@@ -71,7 +71,7 @@ class SamplePicturesHook(Hook):
             return
         shown = show_sample(sample, dataset)
         picture = Picture(
-            file=_file_of(sample),
+            file=file_of(sample),
             dataset=sample.dataset,
             index=sample.index,
             label='',
@@ -83,6 +83,7 @@ class SamplePicturesHook(Hook):
 
     def _hold(self, pixels: torch.Tensor, picture: Picture) -> None:
         kept = self._pictures.setdefault(picture.dataset, {})
+        # By the index: padded samplers of several processes repeat samples.
         if picture.index in kept:  # measured again, with averaged weights
             return
         if len(kept) < self.samples or (not picture.correct and len(kept) < self.samples + self.mistakes):
@@ -111,7 +112,7 @@ def _judge(sample: ImageSample, classes: Sequence[str]) -> Picture:
     # A metric may score a subset of the classes, whose names are not known here.
     names = classes if len(classes) == len(scores) else [str(index) for index in range(len(scores))]
     return Picture(
-        file=_file_of(sample),
+        file=file_of(sample),
         dataset=sample.dataset,
         index=sample.index,
         label=' or '.join(names[label] for label in accepted) or 'none',
@@ -124,7 +125,7 @@ def _judge(sample: ImageSample, classes: Sequence[str]) -> Picture:
 def _judge_caption(sample: ImageSample) -> Picture:
     right = normalised(sample.pred_caption) in map(normalised, sample.references)
     return Picture(
-        file=_file_of(sample),
+        file=file_of(sample),
         dataset=sample.dataset,
         index=sample.index,
         # The first reference is enough to compare with; photographs have five.
@@ -135,5 +136,7 @@ def _judge_caption(sample: ImageSample) -> Picture:
     )
 
 
-def _file_of(sample: Any) -> str:
+def file_of(sample: Any) -> str:
+    """Name of the picture of a sample, unique within a run."""
+    # Names of data sets may have slashes and blanks.
     return f'{re.sub("[^A-Za-z0-9_-]", "_", sample.dataset)}_{sample.index:06d}.png'

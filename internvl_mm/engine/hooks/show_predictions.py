@@ -79,6 +79,7 @@ def _label_maps(sample: Any) -> Shown:
     summary = f'{len(maps["prediction"].unique())} classes'
     if 'gt_sem_seg' in sample:
         maps = dict(labels=sample.gt_sem_seg.data[0].cpu(), **maps)
+        # Pixel accuracy of this picture alone, to sort by; the benchmark's number is a mean over classes.
         right = (maps['labels'] == maps['prediction'])[maps['labels'] != IGNORE]
         summary = f'{right.float().mean().item():.0%} of pixels right' if len(right) else 'no labelled pixel'
     drawn = {title: draw_classes(picture, labels, ignore=IGNORE) for title, labels in maps.items()}
@@ -89,6 +90,7 @@ def _objects(sample: Any, dataset: Any, min_score: float) -> Shown:
     picture = LoadImage().decoder(sample.path)
     names = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
     found = sample.pred_instances.cpu()
+    # Detectors give up to a hundred objects per picture, most of them with scores near 0.
     found = found[found.scores >= min_score]
     summary, drawn = f'{len(found)} objects found', {}
     labelled = _labelled(dataset, sample.index, picture)
@@ -116,8 +118,10 @@ def _labelled(
     if annotated is None:
         return None
     objects = annotated(index).get('instances') or []
+    # [N, 4] as x1, y1, x2, y2 in pixels of the file; reshaped, since a picture may have no object.
     boxes = torch.tensor([entry['bbox'] for entry in objects], dtype=torch.float32).reshape(-1, 4)
     masks = None
+    # Data sets for boxes alone have no masks, or have them for some objects.
     if objects and all(entry.get('mask') for entry in objects):
         masks = torch.stack([_decoded(entry['mask'], picture) for entry in objects])
     return boxes, [entry['bbox_label'] for entry in objects], masks
@@ -125,6 +129,7 @@ def _labelled(
 
 def _decoded(mask: Any, picture: Image.Image) -> Tensor:
     """Pixels of an object given as polygons, or as run lengths."""
+    # COCO keeps single objects as polygons and crowds as run lengths, whose counts are text once compressed.
     runs = mask
     if isinstance(mask, list) or isinstance(mask['counts'], list):
         runs = coco_mask.frPyObjects(mask, picture.height, picture.width)

@@ -48,6 +48,10 @@ class StopSignalHook(Hook):
             signal.signal(number, handler)
         self._before = {}
 
+    def after_stop(self, runner: FlexibleRunner) -> None:
+        """A run that ended with an error answers no signals: they are the caller's again."""
+        self.after_train(runner)
+
     def after_train_iter(
         self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
@@ -67,7 +71,6 @@ class StopSignalHook(Hook):
             if isinstance(hook, CheckpointHook):
                 # By every process, since writing a state takes them all.
                 hook.save_now(runner)
-        self.after_train(runner)
         if is_main_process():
             name = signal.Signals(int(received)).name
             console.print(

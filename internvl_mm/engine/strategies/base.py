@@ -13,6 +13,7 @@ from mmengine.optim import AmpOptimWrapper, BaseOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
+from internvl_mm.engine.memory import Sharing
 from internvl_mm.utils.errors import ConfigError
 from internvl_mm.utils.precision import Choice, Precision, resolve_precision
 
@@ -40,6 +41,7 @@ class StrategyMixin(StateMixin):
 
     # Whether processes work together; if so, a single process founds a group of one.
     collective = True
+    sharing = Sharing()  # what the processes share out, for predictions of memory
 
     def __init__(self, *, precision: Precision = 'auto', **kwargs: Any):
         self._precision = precision

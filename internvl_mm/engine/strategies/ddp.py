@@ -58,4 +58,6 @@ class DDPStrategy(StrategyMixin, MMDDPStrategy):
                 # Synchronised statistics are the same on every process.
                 broadcast_buffers=not self._sync_batch_norm,
                 find_unused_parameters=self._find_unused_parameters,
+                # Gradients live in the buckets that are exchanged: separate ones would hold all of them a second time.
+                gradient_as_bucket_view=True,
             )

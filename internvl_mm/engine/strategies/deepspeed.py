@@ -20,6 +20,7 @@ from mmengine.optim import BaseOptimWrapper
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from internvl_mm.engine.memory import Sharing
 from internvl_mm.engine.partition import Segment
 from internvl_mm.registry import STRATEGIES
 from internvl_mm.utils.errors import ConfigError, did_you_mean
@@ -112,7 +113,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
             )
         super().__init__(precision=precision, **kwargs)
         self.zero_stage = zero_stage
-        self._offload = offload
+        self.sharing = Sharing(zero_stage, offload, 'deepspeed')
         self._options = _known(options or {})
         self._sync_batch_norm = sync_batch_norm
         self._batch_size = train_micro_batch_size_per_gpu
@@ -195,7 +196,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
     def _config(self, stage: int) -> dict[str, Any]:
         # Without stages (evaluation) there is nothing the options could be about.
         zero: dict[str, Any] = dict(self._options if stage else {}, stage=stage)
-        if self._offload and stage:
+        if self.sharing.offload and stage:
             zero['offload_optimizer'] = dict(device='cpu')
             if stage == 3:
                 zero['offload_param'] = dict(device='cpu')

@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from internvl_mm.engine.memory import Sharing
 from internvl_mm.engine.partition import Segment
 from internvl_mm.registry import MODELS, STRATEGIES
 from internvl_mm.utils.errors import CheckpointError, ConfigError
@@ -44,7 +45,7 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
     Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
     """
 
-    zero_stage = 3  # what it shares out, for estimates of memory
+    sharing = Sharing(3)
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
                 '_base_/strategies/zero2.py or ddp.py'
             )
         self._mesh = init_device_mesh(get_device(), (self.world_size,))
+        # Inner first: what a block holds is no longer in the group of the model around it.
         for block in find_blocks(model):
             fully_shard(block, mesh=self._mesh, reshard_after_forward=self._reshard)
         # What is in no block stays gathered between forward and backward pass, which follow one another.
@@ -102,6 +104,7 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
         return tensors
 
     def _assign(self, tensors: dict[str, Tensor]) -> None:
+        # Tensors that are no DTensor (buffers) are whole on every process.
         own = self.task.state_dict()
         cut = {name: self._cut(tensor, own[name]) for name, tensor in tensors.items()}
         self.task.load_state_dict(cut, strict=False)
@@ -131,6 +134,7 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
         for index, tensor in enumerate(tensors):
             rows = tensor.shape[0]
             # As torch.chunk cuts: equal shares, rounded up; the last processes may get fewer rows or none.
+            # Ceiling division.
             first = min(-(-rows // self.world_size) * self.rank, rows)
             length = tensor.to_local().numel()
             if length:

@@ -112,6 +112,7 @@ class StateMixin(BaseStrategy):
             checkpoint['optimizer'] = self._shared_optimizer_state()
         if save_param_scheduler and hasattr(self, 'param_schedulers'):
             checkpoint['param_schedulers'] = self.scheduler_state_dict()
+        # Hooks see whole states; what is frozen goes afterwards.
         if callback is not None:
             callback(checkpoint)
         if trainable_only:
@@ -175,6 +176,7 @@ class StateMixin(BaseStrategy):
             CheckpointError: The weights do not fit; names depths, widths and shapes.
         """
         self.logger.info(f'loading weights from {filename}')
+        # Three kinds of sources: a state of ours, weights with the task's names, weights of a backbone alone.
         path = Path(filename)
         state = path if (path / MANIFEST).is_file() else path.is_dir() and latest_state(path)
         if state:
@@ -236,6 +238,7 @@ class StateMixin(BaseStrategy):
     def _check_frozen(self, names: list[str], meta: dict[str, Any], *, source: object) -> None:
         """Compare the frozen parameters with those a state was trained beside, after getting them if need be."""
         start = meta.get('frozen_from', {}).get('load_from')
+        # Hashing a frozen 6B takes a minute, so load_from is read only when it is needed.
         if not self._has_frozen(names, meta) and start and Path(start).exists():
             # Neither the constructor nor the state has them: they came with the weights training started from.
             self.load_checkpoint(start)

@@ -101,6 +101,7 @@ def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> Non
         ConfigError: A setting is wrong; nothing was started.
     """
     _declare(root, train)
+    # Settings of the leaf are unknown to Hydra's own config, which holds sweep.* alone.
     words = appended(arguments)
     searching = SEARCH in words
     words = [word for word in words if word != SEARCH]
@@ -121,6 +122,7 @@ def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> Non
                 # Of a plugin: it chooses points as it goes; each is checked before it runs.
                 Plugins.instance().instantiate_sweeper(**parts).sweep(words)
                 return
+            # All of them, before the first starts: a typo in the last point is told now.
             points = checked(words, config.sweep)
             results = Plugins.instance().instantiate_launcher(**parts).launch(points, initial_job_idx=0)
     except HydraException as error:

@@ -86,6 +86,7 @@ def resolve(pair: str) -> list[str]:
         ConfigError: There is no backbone of that name.
     """
     key, _, value = pair.partition('=')
+    # A backbone is several sizes at once.
     if key != BACKBONE:
         return [f'{SHORT.get(key, key)}={value}']
     folder = config_root() / '_base_' / 'models'
@@ -113,6 +114,7 @@ def expand(
     Raises:
         ConfigError: The file is missing or empty, an override cannot be read, or spans no finite grid.
     """
+    # Without a file there is one empty line: the grid alone.
     lines = [line.split() for line in _lines(file)] if file else [[]]
     grids = [_grid([*arguments, *appended(line)]) for line in lines]
     points = [point for grid in grids for point in grid]
@@ -138,6 +140,7 @@ def _grid(arguments: Sequence[str]) -> list[list[str]]:
 
 def _choices(override: Override) -> list[str]:
     key = override.get_key_element()
+    # Values with blanks or brackets keep Hydra's quoting; it parses them again.
     if not override.is_sweep_override():
         return [f'{key}={override.get_value_element_as_str()}']
     if not override.is_discrete_sweep():

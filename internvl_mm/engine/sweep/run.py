@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from internvl_mm.utils.console import console
+from internvl_mm.utils.disk import write_whole
 from internvl_mm.utils.door import INTERRUPTED, MISTAKE
 from internvl_mm.utils.errors import DataError
 
@@ -49,9 +49,7 @@ class PointState:
     def save(self) -> None:
         """Write the state, atomically."""
         kept = {name: value for name, value in asdict(self).items() if name != 'folder'}
-        scratch = self.folder / f'.{STATE}'
-        scratch.write_text(json.dumps(kept, indent=1), 'utf-8')
-        os.replace(scratch, self.folder / STATE)
+        write_whole(self.folder / STATE, json.dumps(kept, indent=1))
 
     @property
     def run(self) -> Path | None:
@@ -94,6 +92,7 @@ def run_point(
     Raises:
         KeyboardInterrupt: The training was interrupted.
     """
+    # By the hash of the resolved config: the same settings written differently are the same run.
     folder = root / 'points' / point.check()
     state = read_state(folder)
     if state is not None and state.status == 'finished':
@@ -107,6 +106,7 @@ def run_point(
         state.tries, state.started = before.tries, before.started
     for _ in range(retries + 1):
         status = _train(state)
+        # A mistake in the settings would fail again; anything else may be a machine's.
         if status in (0, MISTAKE):
             break
     word = f'{state.status} in {state.seconds:.0f} s'
@@ -122,18 +122,33 @@ def _train(state: PointState) -> int:
     started = time.perf_counter()
     # A process of its own: memory is free again afterwards, and what kills it leaves the sweep alive.
     with open(state.folder / OUTPUT, 'ab') as output:
-        status = subprocess.run(
-            [*state.command, '--resume'], stdout=output, stderr=subprocess.STDOUT
-        ).returncode
+        status = _wait(
+            subprocess.Popen([*state.command, '--resume'], stdout=output, stderr=subprocess.STDOUT)
+        )
     state.seconds = time.perf_counter() - started
+    # -2: ended by SIGINT before our handler was there, as while importing.
     if status in (INTERRUPTED, -2):
         raise KeyboardInterrupt
     state.status = 'finished' if status == 0 else 'failed'
     if status:
+        # The last lines of a Python error say what it was.
         lines = (state.folder / OUTPUT).read_text('utf-8', errors='replace').splitlines()
         state.error = f'exit status {status}: ' + ' | '.join(line.strip() for line in lines[-3:])
     state.save()
     return status
+
+
+def _wait(training: subprocess.Popen) -> int:
+    """Exit status of a training; Ctrl-C lets it save its state first, a second one ends it at once."""
+    try:
+        return training.wait()
+    except KeyboardInterrupt:
+        # The terminal interrupted the training as well; subprocess.run would kill it after 0.25 s.
+        try:
+            training.wait()
+        finally:
+            training.kill()  # does nothing to one that has ended
+        raise
 
 
 def _label(point: Point) -> str:

@@ -49,6 +49,7 @@ def search(words: Sequence[str], run: Run, *, trials: int, seed: int = 0, less: 
         direction='minimize' if less else 'maximize', sampler=optuna.samplers.TPESampler(seed=seed)
     )
     for _ in range(trials):
+        # Ask and tell: the run happens in a launcher's process, so Optuna cannot call it.
         trial = study.ask()
         value = run([*fixed, *(f'{key}={_suggest(trial, key, override)}' for key, override in free.items())])
         # A failure says nothing about its neighbours: the estimator leaves it out.

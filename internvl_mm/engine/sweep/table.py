@@ -75,8 +75,10 @@ def best(rows: Sequence[SweepRow], metric: str, *, less: bool = False) -> list[B
     groups: dict[tuple[tuple[str, str], ...], list[float]] = defaultdict(list)
     for row in rows:
         if metric in row.metrics:
+            # Points that differ in the seed alone are repetitions of one setting.
             key = tuple(item for item in row.state.values.items() if item[0] != SEED)
             groups[key].append(row.metrics[metric])
+    # One run says nothing about the spread between runs: no interval.
     found = [
         BestRow(dict(key), mean(values), mean_interval(values) if len(values) > 1 else None, len(values))
         for key, values in groups.items()
@@ -105,8 +107,10 @@ def write_tables(rows: Sequence[SweepRow], root: Path) -> tuple[Path, Path]:
     """Write ``table.csv`` and ``table.md`` into the folder of the sweep; return their paths."""
     header, lines = table(rows)
     comma, markdown = root / 'table.csv', root / 'table.md'
+    # newline='': the csv module ends lines by itself.
     with open(comma, 'w', encoding='utf-8', newline='') as file:
         csv.writer(file).writerows([header, *lines])
+    # A bar would end the cell, also within code.
     cells = [header, ['---'] * len(header), *([cell.replace('|', '\\|') for cell in line] for line in lines)]
     markdown.write_text(''.join(f'| {" | ".join(line)} |\n' for line in cells), 'utf-8')
     return comma, markdown

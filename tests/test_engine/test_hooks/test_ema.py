@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from timm.utils import ModelEmaV3
 
-from internvl_mm.engine.hooks import EMAHook
+from internvl_mm.engine.doctor.trial import Poison
+from internvl_mm.engine.hooks import CheckpointHook, EMAHook, NonFiniteHook
+from internvl_mm.engine.hooks._runner import statistics_of, task_of
 from internvl_mm.engine.hooks.ema import averaged_tensors
+from internvl_mm.engine.runner import Runner
 from internvl_mm.utils.errors import CheckpointError, ConfigError
+from tests.test_engine.tiny import tiny_config
 
 from .conftest import tiny_task
 
@@ -100,3 +105,35 @@ def test_a_run_that_only_loads_weights_begins_its_own_average(make_runner):
     hook.after_load_checkpoint(runner, dict(ema={'head.other': torch.zeros(1)}))
     hook.before_train(runner)
     assert hook.average.keys() == averaged_tensors(runner.model).keys()
+
+
+def test_running_statistics_of_a_skipped_step_stay_out(work_dir):
+    """Whichever hook a config names first."""
+
+    class Spoil(Hook):
+        priority = 'VERY_HIGH'
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if runner.iter + 1 == 3:
+                for buffer in statistics_of(task_of(runner)).values():
+                    buffer.fill_(torch.nan)
+
+    hook = EMAHook()
+    runner = Runner.from_cfg(tiny_config(work_dir, custom_hooks=[hook, dict(type=NonFiniteHook)]))
+    for other in (Poison('loss', {3}), Spoil()):
+        runner.register_hook(other)
+    runner.train()
+    assert all(torch.isfinite(value).all() for value in hook.average.values())
+
+
+def test_an_average_that_is_being_saved_is_waited_for(make_runner):
+    """In fp16 an optimiser may pass over a step, before which savers are otherwise waited for."""
+    hook, order = EMAHook(), []
+    hook._blend = lambda *_: order.append('blend')
+    checkpoint = CheckpointHook()
+    checkpoint.saver.settle = lambda: order.append('settle')
+    runner = make_runner(hook)
+    hook.before_train(runner)
+    runner.register_hook(checkpoint)
+    hook.after_train_iter(runner, 0)
+    assert order == ['settle', 'blend']

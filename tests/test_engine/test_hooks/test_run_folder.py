@@ -24,6 +24,7 @@ from internvl_mm.engine.hooks import (
     ReportHook,
     SamplePicturesHook,
     ThroughputHook,
+    report,
 )
 from internvl_mm.engine.loops import IterTrainLoop
 from internvl_mm.engine.runner import Runner
@@ -120,6 +121,21 @@ def test_report_of_a_stopped_run(tmp_path):
         runner.train()
     text = (Path(runner.log_dir) / 'report.html').read_text()
     assert 'iteration 3, gradient: ' in text
+
+
+def test_a_report_that_fails_does_not_hide_why_the_run_ended(tmp_path, monkeypatch):
+    def fail(folder):
+        raise OSError('no room for a report')
+
+    monkeypatch.setattr(report, 'write_report', fail)
+    runner = make(tmp_path, NonFiniteHook(patience=1), ReportHook())
+    runner.model.head.linear.weight.register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(NonFiniteLossError):
+        runner.train()
+    assert (
+        'the report was not brought up to date: no room'
+        in next(Path(runner.log_dir).glob('*.log')).read_text()
+    )
 
 
 def test_kept_states_and_pointers(tmp_path):
