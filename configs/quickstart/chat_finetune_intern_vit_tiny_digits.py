@@ -8,14 +8,19 @@ Expected: exact match 62.7 on 600 questions (how many 97.0, where 53.0, which 38
 
 from mmengine.config import read_base
 
+from internvl_mm.engine.hooks import AnswerPicturesHook
 from internvl_mm.models.tuning import PartTuning
 
 with read_base():
-    from .chat_pretrain_intern_vit_tiny_digits import *
+    from .._base_.data.digit_chat import *
+    from .._base_.models.chat_tiny import *
+    from .._base_.runtime import *
+    from .._base_.schedules.align_muon import *
 
 model['vision'] = dict(type=PartTuning)
+default_hooks['pictures'] = dict(type=AnswerPicturesHook)
 optim_wrapper['optimizer'].update(lr=0.01)
 # Gently: at the rate of the other parts it forgets what segmentation taught it.
-optim_wrapper['paramwise_cfg'] = dict(lr_mult=dict(vision_model=0.2))
+optim_wrapper['paramwise_cfg']['lr_mult'].update(vision_model=0.2)
 param_scheduler[0].update(end=8)
 train_cfg.update(max_epochs=8, val_interval=8)

@@ -1,6 +1,6 @@
-"""Stage 2 on small data: Muon for matrices, AdamW for the rest, 12 epochs with 1 of warm-up, cosine to 0, clipping.
+"""Joining parts on small data: Muon for matrices, AdamW for the rest, 12 epochs with 1 of warm-up, cosine to 0, clipping.
 
-As scratch_muon.py, with the parts of a model with a QLLaMA: vision and qllama.
+As scratch_muon.py, with a rate for each part: of a model with a QLLaMA (vision, qllama) or of a chat model.
 """
 
 from mmengine.optim import OptimWrapper
@@ -15,7 +15,7 @@ optim_wrapper = dict(
     optimizer=dict(
         type=Muon,
         lr=0.015,  # of matrices; their update is scaled to the size of AdamW's (0.2 root mean square)
-        fallback_lr_scale=0.2,  # vectors and the temperature: AdamW at 3e-3
+        fallback_lr_scale=0.2,  # vectors, tables of a vocabulary, the temperature: AdamW at 3e-3
         momentum=0.95,
         nesterov=True,
         betas=(0.9, 0.99),
