@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -202,6 +204,29 @@ def test_one_command_gives_one_table(capsys) -> None:
     assert set(results(Path('door'))) == {
         f'fer2013/{name}' for name in ('top1', 'top5', 'loss', 'mean_per_class')
     }
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work() -> None:
+    """The whole suite's door under torchrun: shards of five pictures in turns, the same numbers as one process."""
+    sizes = [f'benchmarks.fer2013.dataloader.dataset.transform.{step}.size=56' for step in (0, 1)]
+    argv = [str(ROOT / 'tools' / 'test.py'), 'zero_shot/fer2013', 'model', '--cfg-options', *FAST, *sizes]
+    argv += ['benchmarks.fer2013.dataloader.num_workers=0', 'features.shard_size=5']
+    torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+    found = {}
+    for name, launcher, last in (('one', [], []), ('two', torchrun, ['--launcher', 'pytorch'])):
+        own = [f'features.folder={name}/features', '--work-dir', name, *last]
+        done = subprocess.run(
+            [sys.executable, *launcher, *argv, *own], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        # The hash differs by the folder of the features.
+        found[name] = {
+            key: {field: value for field, value in row.items() if field != 'config_hash'}
+            for key, row in results(Path(name)).items()
+        }
+        assert len(list(Path(name, 'features').glob('**/*.safetensors'))) >= 3
+    assert found['two'] == found['one'] and found['two']['fer2013/top1']['n'] == 14
 
 
 def test_the_guide_to_adding_a_benchmark_works_as_written(place: Path) -> None:
