@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -108,8 +109,11 @@ class Stages:
 
         Raises:
             StageError: A stage failed; the others are ended, what they saved stays.
+            SystemExit: With status 143 on SIGTERM, after the same.
         """
         runs = {stage.config: _Run(stage, self.work_dir / stage.config) for stage in self.stages}
+        # Left alone, SIGTERM ends this process without a word to the runs, which would go on for an hour.
+        before = signal.signal(signal.SIGTERM, _leave)
         try:
             with Live(
                 console=console, get_renderable=lambda: _table(runs.values()), refresh_per_second=2
@@ -121,10 +125,12 @@ class Stages:
                     self._start(runs)
                     time.sleep(POLL)
         finally:
-            for run in runs.values():
-                if run.process is not None and run.process.poll() is None:
-                    run.process.terminate()  # it saves a checkpoint and ends
-                    run.process.wait()
+            unfinished = [run.process for run in runs.values() if run.process and run.process.poll() is None]
+            for process in unfinished:
+                process.terminate()  # it saves a checkpoint and ends
+            for process in unfinished:
+                process.wait()
+            signal.signal(signal.SIGTERM, before)
         return [(run.stage, run.folder, run.took) for run in runs.values()]
 
     def command(self, stage: Stage, source: Path | None) -> list[str]:
@@ -177,6 +183,10 @@ def print_results(title: str, runs: Sequence[tuple[Stage, Path, float]]) -> None
             first = (stage.title, f'{took:.0f}') if number == 0 else ('', '')
             rows.append((*first, metric, row.value, interval_text(row), row.n))
     print_table(title, ('stage', 'seconds', 'metric', 'value', '95 %', 'n'), rows)
+
+
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def _cores() -> int:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 from internvl_mm.engine.stages import Stage, StageError, Stages, print_results
 from internvl_mm.utils.errors import ConfigError
 
+REPO = Path(__file__).parents[2]
 # Stands for tools/train.py: writes down when it ran and what it was given, leaves a result; one config fails.
 TRAIN = """
 import json, sys, time
@@ -80,6 +84,25 @@ def test_a_failed_stage_ends_the_others_and_says_its_last_words(train: Path, wor
         stages.run()
     assert time.monotonic() - began < 30
     assert not (work_dir / 'never').exists()
+
+
+def test_sigterm_ends_the_stages_too(train: Path, work_dir: Path) -> None:
+    train.write_text('import os, time\nopen("pid", "w").write(str(os.getpid()))\ntime.sleep(60)\n')
+    code = (
+        'from pathlib import Path\nfrom internvl_mm.engine.stages import Stage, Stages\n'
+        f'Stages([Stage("long", "long", ())], Path({str(work_dir)!r}), Path({str(train)!r}), lanes=1).run()'
+    )
+    process = subprocess.Popen(
+        [sys.executable, '-c', code], cwd=work_dir, env=dict(os.environ, PYTHONPATH=str(REPO))
+    )
+    pid = work_dir / 'pid'
+    while not pid.exists() or not pid.read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
 
 
 @pytest.mark.parametrize(
