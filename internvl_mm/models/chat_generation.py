@@ -28,6 +28,7 @@ from .chat_prompt import (
     token_id,
     with_image,
 )
+from .packed_prefill import can_pack, prefill_packed
 
 
 @dataclass(frozen=True)
@@ -269,7 +270,7 @@ class ChatGeneration(ChatParts):
         output_hidden_states: bool | None = None,
         **settings: Any,
     ) -> Any:
-        """Continue a prompt with placeholders.
+        """Continue prompts with placeholders; those of a batch are read without their padding.
 
         Args:
             pixel_values: Tiles ``[M, 3, S, S]``.
@@ -289,12 +290,14 @@ class ChatGeneration(ChatParts):
         if attention_mask is not None:
             attention_mask = attention_mask.to(embeddings.device)
         settings.setdefault('use_cache', True)
+        settings['output_hidden_states'] = output_hidden_states
+        if can_pack(self.language_model, attention_mask, settings, generation_config):
+            settings['past_key_values'] = prefill_packed(self.language_model, embeddings, attention_mask)
         # Given embeddings without ids, transformers returns the new ids alone.
         return self.language_model.generate(
             inputs_embeds=embeddings,
             attention_mask=attention_mask,
             generation_config=generation_config,
-            output_hidden_states=output_hidden_states,
             **settings,
         )
 
