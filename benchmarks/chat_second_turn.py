@@ -22,15 +22,15 @@ TILES = 6
 GOAL = 3.0
 
 
-def build() -> InternVLChatModel:
-    """A random model in the proportions of InternVL2-1B."""
+def build(image_size: int = 448) -> InternVLChatModel:
+    """A random model in the proportions of InternVL2-1B; ``image_size`` is the side of a tile."""
     torch.manual_seed(0)
     vision = dict(
         hidden_size=256,
         intermediate_size=1024,
         num_hidden_layers=6,
         num_attention_heads=4,
-        image_size=448,
+        image_size=image_size,
         norm_type='layer_norm',
         qk_normalization=False,
         qkv_bias=True,
