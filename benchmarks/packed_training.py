@@ -128,7 +128,7 @@ def run(quick: bool) -> list[Row]:
             raise AssertionError(f'losses differ: {losses}')
         jobs: dict[str, Callable[[], Tensor]] = {n: partial(epoch, task, part) for n, part in batches.items()}
         # The gate was the round to warm up.
-        seconds = interleave(jobs, rounds=2 if quick else 4, warmup=0, clock=processor_clock)
+        seconds = interleave(jobs, rounds=2 if quick else 3, warmup=0, clock=processor_clock)
         useful = sum(map(len, samples))
         for name, _, goal in PEERS:
             share = useful / sum(batch.input_ids.numel() for batch in batches[name])

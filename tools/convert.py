@@ -48,8 +48,11 @@ def convert_weights(arguments: argparse.Namespace) -> int:
     """
     from internvl_mm.models.convert.chat_report import CHAT_LAYOUTS, convert_chat, print_chat_report
     from internvl_mm.models.convert.report import convert, print_report
+    from internvl_mm.utils.errors import ConfigError
 
     is_run = not (arguments.source / 'config.json').exists()
+    if arguments.separate and not (is_run and arguments.to.startswith('chat')):
+        raise ConfigError('--separate is for SRC a training run and --to chat or chat-native; leave it out')
     if arguments.to == 'chat' and is_run:
         from internvl_mm.engine.chat_export import export_chat
 

@@ -101,7 +101,7 @@ class ChatSession:
         """
         question = self.place_images(question, len(images))
         # [T, tokens per tile, H] -> [T · tokens per tile, H] of each image
-        visual = [self.model.extract_feature(tiles).flatten(0, 1) for tiles in images]
+        visual = [self.model.encode_tiles(tiles).flatten(0, 1) for tiles in images]
         counts = [len(tokens) for tokens in (*self._visual, *visual)]
         ids = torch.from_numpy(self._encoder.prompt([*self.history, (question, None)], counts))
         embeddings = self._embed(ids, [*self._visual, *visual])

@@ -162,5 +162,7 @@ def test_the_door_reports_and_mistakes_exit_with_status_2(tmp_path: Path, capsys
     assert 'adapters merged    none' in shown and 'tokenizer.json' in shown
     assert main([str(source), str(tmp_path / 'native'), '--to', 'chat']) == 2
     assert 'exists: choose a new name' in capsys.readouterr().err
+    assert main([str(source), str(tmp_path / 'other'), '--to', 'chat-native', '--separate']) == 2
+    assert '--separate is for SRC a training run' in capsys.readouterr().err
     assert main([str(GOLDEN / 'vit_300m_tiny'), str(tmp_path / 'x'), '--to', 'chat']) == 2
     assert 'holds no chat model' in capsys.readouterr().err
