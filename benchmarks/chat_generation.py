@@ -68,7 +68,7 @@ def run(quick: bool) -> list[Row]:
         if not torch.equal(jobs['ours'](), jobs['transformers']()):
             raise AssertionError(f"{what}: ids differ from those of transformers' own class")
         # One question takes a second, a batch ten; the gate was the round to warm up.
-        rounds = 15 if len(tiles) == 1 else 5
+        rounds = 9 if len(tiles) == 1 else 4
         seconds = interleave(jobs, rounds=2 if quick else rounds, warmup=0, clock=processor_clock)
         filled = inputs['attention_mask'].float().mean().item()
         rows.append(

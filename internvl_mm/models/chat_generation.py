@@ -30,8 +30,8 @@ from .chat_prompt import (
 )
 from .packed_prefill import can_pack, prefill_packed
 
-# Through the vision tower: 16 of 1,025 tokens fill a GPU, and a long video needs no more memory than a picture. On CPUs a
-# dozen at a time is some 8 % faster than 40.
+# Through the vision tower: 16 of 1,025 tokens fill a GPU, and a long video needs no more memory than a picture. On CPUs
+# a dozen at a time is some 8 % faster than 40.
 _TILES_AT_ONCE = 16
 
 
