@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from benchmarks.harness import Row, compare, interleave
+from benchmarks.harness import Row, compare, interleave, processor_clock
 from internvl_mm.preprocess.image import IMAGENET_MEAN, IMAGENET_STD
 from internvl_mm.preprocess.tiling import DynamicTiling, normalise
 
@@ -105,7 +105,10 @@ def run(quick: bool) -> list[Row]:
         }
         for kind, job in jobs.items():
             seconds = interleave(
-                {'ours': job, 'published': partial(published, image)}, rounds=rounds, warmup=2
+                {'ours': job, 'published': partial(published, image)},
+                rounds=rounds,
+                warmup=2,
+                clock=processor_clock,
             )
             what = f'{width}×{height} to {columns}×{count} tiles, {kind}'
             note = 'bit-exact' if kind == 'fp32' else 'normalised on the device'

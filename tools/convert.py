@@ -48,14 +48,23 @@ def convert_weights(arguments: argparse.Namespace) -> int:
     """
     from internvl_mm.models.convert.chat_report import CHAT_LAYOUTS, convert_chat, print_chat_report
     from internvl_mm.models.convert.report import convert, print_report
+    from internvl_mm.utils.errors import ConfigError
 
-    if arguments.to == 'chat' and not (arguments.source / 'config.json').exists():
-        from internvl_mm.engine.chat_export import export_chat  # a training run
+    is_run = not (arguments.source / 'config.json').exists()
+    if arguments.separate and not (is_run and arguments.to.startswith('chat')):
+        raise ConfigError('--separate is for SRC a training run and --to chat or chat-native; leave it out')
+    if arguments.to == 'chat' and is_run:
+        from internvl_mm.engine.chat_export import export_chat
 
         export_chat(arguments.source, arguments.target, merge=not arguments.separate)
         return 0
     if arguments.to in CHAT_LAYOUTS:
-        chat = convert_chat(arguments.source, arguments.target, arguments.to)
+        if arguments.to == 'chat-native' and is_run:
+            from internvl_mm.engine.chat_export_native import export_chat_native
+
+            chat = export_chat_native(arguments.source, arguments.target, merge=not arguments.separate)
+        else:
+            chat = convert_chat(arguments.source, arguments.target, arguments.to)
         print_chat_report(chat, arguments.target)
         return 0 if chat.exact else 1
     conversion = convert(arguments.source, arguments.target, arguments.to, num_heads=arguments.num_heads)

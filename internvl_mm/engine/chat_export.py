@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mmengine.config import Config
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -52,15 +52,30 @@ def export_chat(source: str | Path, target: str | Path, *, merge: bool = True) -
     ranks = dict.fromkeys(_RANKS, 0) if merge else adapter_ranks(task)
     # Copies: merging changes the weights in place.
     plain = {} if merge else {name: tensor.clone() for name, tensor in task.chat.state_dict().items()}
-    merge_adapters(task.chat)
+    take_adapters_out(task.chat)
+    write_published(task, config, meta, state, target)
+    if not merge:
+        _write_apart(target, plain, ranks)
+    return target
+
+
+def write_published(
+    task: ChatTuning, config: Config, meta: Mapping[str, Any], state: Path, target: Path
+) -> None:
+    """Write weights without adapters, config, tokenizer and model card of a task.
+
+    Args:
+        task: Without adapters.
+        config: Of the run.
+        meta: Of the state.
+        state: Where both are from.
+        target: The folder.
+    """
     model = task.chat.to_published(**_tiling(config))
     model.config.architectures = [type(model).__name__]
     model.save_pretrained(target)
-    if not merge:
-        _write_apart(target, plain, ranks)
     task.tokenizer.save_pretrained(target)
     (target / 'README.md').write_text(model_card(state, config, meta, name=target.name), encoding='utf-8')
-    return target
 
 
 def load_task(state: Path, config: Config, meta: Mapping[str, Any]) -> ChatTuning:
@@ -94,12 +109,13 @@ def _forget_pretrained(settings: Any) -> None:
                 _forget_pretrained(value)
 
 
-def merge_adapters(model: nn.Module) -> None:
-    """Add all adapters to their weights and take them out, in place."""
+def take_adapters_out(model: nn.Module, *, merge: bool = True) -> None:
+    """Take all adapters out, in place; with ``merge`` they are added to their weights before."""
     # A list, since modules are replaced on the way.
     for name, layer in list(model.named_modules()):
         if isinstance(layer, BaseTunerLayer):
-            layer.merge()
+            if merge:
+                layer.merge()
             owner, _, last = name.rpartition('.')
             setattr(model.get_submodule(owner), last, layer.get_base_layer())
 
@@ -182,7 +198,14 @@ def _find(settings: Any, name: str) -> Any:
     return None
 
 
-def model_card(state: Path, config: Config, meta: Mapping[str, Any], *, name: str) -> str:
+def model_card(
+    state: Path,
+    config: Config,
+    meta: Mapping[str, Any],
+    *,
+    name: str,
+    layout: Literal['chat', 'chat-native'] = 'chat',
+) -> str:
     """The README of a folder: what it is, how it was trained, what it scores, how to talk to it."""
     optimizer = dict(config.get('optim_wrapper', {}).get('optimizer', {}))
     facts = {
@@ -208,7 +231,8 @@ def model_card(state: Path, config: Config, meta: Mapping[str, Any], *, name: st
     table = (
         f'## Results\n\n| benchmark | metric | value | n |\n|---|---|---|---|\n{scores}\n' if scores else ''
     )
-    return _CARD.format(name=name, rows=rows, results=table)
+    use = _USE[layout].format(name=name)
+    return _CARD.format(name=name, rows=rows, results=table, use=use)
 
 
 _CARD = """---
@@ -229,12 +253,27 @@ A chat model of InternVL's architecture, trained with internvl_mm.
 {results}## Use
 
 ```python
-import internvl_mm
+{use}```
+"""
+
+_USE = {
+    'chat': """import internvl_mm
 from transformers import AutoModel, AutoTokenizer
 
 path = '{name}'
 model = AutoModel.from_pretrained(path).eval()
 tokenizer = AutoTokenizer.from_pretrained(path)
 print(model.chat(tokenizer, None, 'Who are you?', dict(max_new_tokens=64, do_sample=False)))
-```
-"""
+""",
+    'chat-native': """from transformers import AutoModelForImageTextToText, AutoProcessor
+
+path = '{name}'
+model, processor = AutoModelForImageTextToText.from_pretrained(path), AutoProcessor.from_pretrained(path)
+messages = [dict(role='user', content=[dict(type='text', text='Who are you?')])]
+inputs = processor.apply_chat_template(
+    messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors='pt'
+)
+answer = model.generate(**inputs, max_new_tokens=64, do_sample=False)[0, inputs['input_ids'].shape[1] :]
+print(processor.decode(answer, skip_special_tokens=True))
+""",
+}

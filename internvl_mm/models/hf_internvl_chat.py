@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from internvl_mm.utils.errors import CheckpointError, ConfigError
 
 from .chat_generation import ChatGeneration
 from .connectors import PixelShuffleMlp, ShuffleVersion
+from .convert.files import open_weights
+from .convert.lora import merge_published_lora
 from .convert.quantised import open_plain
 from .device_map import balanced_device_map, renamed_device_map
 from .hf_intern_vit import InternVisionConfig, InternVisionModel
@@ -94,6 +97,11 @@ class InternVLChatConfig(PreTrainedConfig):
         """Patches on the side of a tile."""
         return self.image_size // self.vision_config.patch_size
 
+    @property
+    def adapter_ranks(self) -> dict[str, int]:
+        """Rank of the adapters beside the weights, by part; 0 for none."""
+        return dict(vision_model=self.use_backbone_lora, language_model=self.use_llm_lora)
+
     def get_text_config(self, *args: Any, **kwargs: Any) -> PreTrainedConfig:
         """The language model's part, which transformers asks for lengths and caches."""
         del args, kwargs
@@ -147,7 +155,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
         use_flash_attn: bool | None = None,
     ):
         super().__init__(config)
-        if config.use_backbone_lora or config.use_llm_lora:
+        if any(config.adapter_ranks.values()):
             raise CheckpointError(
                 f'this folder has adapters beside its weights (use_backbone_lora={config.use_backbone_lora}, '
                 f'use_llm_lora={config.use_llm_lora}): load it with internvl_mm.load_model, which merges them, '
@@ -209,6 +217,8 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
     ) -> InternVLChatModel:
         """Load with transformers and take the arguments of model cards of the time too.
 
+        Adapters (LoRA) beside the weights of a folder are merged.
+
         Quantised folders (``…-Int8``, ``…-AWQ``) stay quantised where transformers can run them: a GPU, the library
         it needs, and a language model with transformers' own names. Elsewhere they are read as plain weights.
 
@@ -230,6 +240,11 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
             if stored and not _runs_quantised(stored, config):
                 state = dict(open_plain(pretrained_model_name_or_path, config))
                 kwargs.update(config=config, state_dict=state)
+                pretrained_model_name_or_path = None
+            elif any(config.adapter_ranks.values()) and Path(pretrained_model_name_or_path).is_dir():
+                weights = open_weights(Path(pretrained_model_name_or_path))
+                kwargs.update(config=config, state_dict=merge_published_lora(weights, config.adapter_ranks))
+                config.use_backbone_lora = config.use_llm_lora = 0
                 pretrained_model_name_or_path = None
         if isinstance(device_map, Mapping):
             device_map = renamed_device_map(device_map)

@@ -6,22 +6,32 @@ what is new. Answers are those of ``model.chat`` with the whole history.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, TextIteratorStreamer
+from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
 from internvl_mm.models.chat_generation import ChatGeneration
 from internvl_mm.models.chat_prompt import IMAGE, answer_of
+from internvl_mm.models.packed_prefill import positions_move
 from internvl_mm.preprocess.conversation import Turn
 from internvl_mm.utils.errors import DataError
 
-# Rotary positions that change for the whole text when it becomes longer than the model was trained for.
-_MOVING = ('dynamic', 'longrope')
 _TIMEOUT = 600.0  # seconds without a new piece of text before a stream gives up
+
+
+class _Stop(StoppingCriteria):
+    """Ends a generation when another thread asks for it."""
+
+    asked = False
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        """Whether each row ``[B]`` is done."""
+        del scores, kwargs
+        return torch.full((len(input_ids),), self.asked, dtype=torch.bool, device=input_ids.device)
 
 
 class ChatSession:
@@ -91,7 +101,7 @@ class ChatSession:
         """
         question = self.place_images(question, len(images))
         # [T, tokens per tile, H] -> [T · tokens per tile, H] of each image
-        visual = [self.model.extract_feature(tiles).flatten(0, 1) for tiles in images]
+        visual = [self.model.encode_tiles(tiles).flatten(0, 1) for tiles in images]
         counts = [len(tokens) for tokens in (*self._visual, *visual)]
         ids = torch.from_numpy(self._encoder.prompt([*self.history, (question, None)], counts))
         embeddings = self._embed(ids, [*self._visual, *visual])
@@ -120,27 +130,34 @@ class ChatSession:
         self.history.append((question, answer))
         return answer
 
-    def stream(self, question: str, images: Sequence[Tensor] = (), **settings: Any) -> Iterator[str]:
-        """Answer the next question piece by piece; see :meth:`ask`."""
+    def stream(
+        self, question: str, images: Sequence[Tensor] = (), **settings: Any
+    ) -> Generator[str, None, None]:
+        """Answer the next question piece by piece; see :meth:`ask`.
+
+        Whoever stops reading ends the answer: what it was until then is part of the history.
+        """
         streamer = TextIteratorStreamer(
-            self.tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=_TIMEOUT
+            self.tokenizer,
+            skip_prompt=True,
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+            timeout=_TIMEOUT,
         )
-        failures: list[BaseException] = []
-
-        def work() -> None:
+        stop = _Stop()
+        criteria = StoppingCriteriaList([*settings.pop('stopping_criteria', ()), stop])
+        # Left only when the thread has ended: no answer goes on beside the next question or the end of the process.
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(
+                self.ask, question, images, streamer=streamer, stopping_criteria=criteria, **settings
+            )
+            # A failure ends the text too, whatever it is; it is raised below.
+            answer.add_done_callback(lambda _: streamer.end())
             try:
-                self.ask(question, images, streamer=streamer, **settings)
-            except (DataError, RuntimeError, ValueError) as error:
-                failures.append(error)  # raised where the stream is read
-                streamer.end()
-
-        # A daemon: whoever leaves the stream half way must not keep the process from ending.
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        yield from (piece for piece in streamer if piece)
-        thread.join()
-        if failures:
-            raise failures[0]
+                yield from (piece for piece in streamer if piece)
+            finally:
+                stop.asked = True
+            answer.result()
 
     def _embed(self, ids: Tensor, visual: Sequence[Tensor]) -> Tensor:
         """``[1, L, H]``."""
@@ -157,7 +174,9 @@ class ChatSession:
         length = min(len(ids) - 1, len(self._cached))
         differs = (ids[:length] != self._cached[:length]).nonzero()
         length = int(differs[0]) if len(differs) else length
-        if self._positions_moved(len(ids)):
+        if positions_move(
+            self.model.language_model.config, len(ids) + self.settings.get('max_new_tokens', 0)
+        ):
             length = 0
         surplus = self._cache.get_seq_length() - length
         if not length:
@@ -166,13 +185,6 @@ class ChatSession:
             self._cache.crop(-surplus)  # transformers takes the number to remove, as a negative one
         self.reused = length
         return length
-
-    def _positions_moved(self, length: int) -> bool:
-        """Whether a text of this length has other rotary frequencies than a shorter one."""
-        config = self.model.language_model.config
-        rope = getattr(config, 'rope_parameters', None) or {}
-        trained = rope.get('original_max_position_embeddings') or config.max_position_embeddings
-        return rope.get('rope_type') in _MOVING and length + self.settings.get('max_new_tokens', 0) > trained
 
     def _decode(self, ids: Tensor) -> str:
         text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 from internvl_mm.utils.console import console
-from internvl_mm.utils.errors import UserError
+from internvl_mm.utils.errors import DataError, UserError
 
 from .chat_inputs import ChatInputs
 from .chat_session import ChatSession
@@ -16,7 +17,8 @@ HELP = """/image PATH ...   show pictures with the next question
 /reset            begin a new conversation
 /history          show the conversation
 /help             these lines
-/exit             end (also Ctrl-D)"""
+/exit             end (also Ctrl-D)
+Ctrl-C            end an answer; what it was until then is kept"""
 
 
 class ChatTerminal:
@@ -51,6 +53,8 @@ class ChatTerminal:
                     self.answer(line)
             except UserError as error:
                 console.print(str(error), style='red', markup=False)
+            except KeyboardInterrupt:  # during an answer; at the prompt it ends the program
+                console.print('ended; what was said is kept', style='dim')
 
     def command(self, line: str) -> None:
         """Do what a line that begins with a slash says."""
@@ -66,6 +70,8 @@ class ChatTerminal:
             for question, answer in self.session.history:
                 console.print(f'> {question}\n{answer}', markup=False)
         elif name in ('/image', '/video') and words:
+            if missing := [word for word in words if not Path(word).exists()]:
+                raise DataError(f'{missing[0]} does not exist; nothing was added')
             (self.images if name == '/image' else self.videos).extend(words)
             console.print(f'shown with the next question: {", ".join(words)}', style='dim', markup=False)
         else:
@@ -75,6 +81,11 @@ class ChatTerminal:
         """Stream the answer to a question about what was shown since the last one."""
         images, videos, self.images, self.videos = self.images, self.videos, [], []
         text, tiles = self.inputs.gather(question, images, videos)
-        for piece in self.session.stream(text, tiles):
-            console.print(piece, end='', markup=False, highlight=False, soft_wrap=True)
-        console.print()
+        pieces = self.session.stream(text, tiles)
+        try:
+            for piece in pieces:
+                console.print(piece, end='', markup=False, highlight=False, soft_wrap=True)
+        finally:
+            # Also when interrupted between two pieces; waits until nothing is generated any more.
+            pieces.close()
+            console.print()

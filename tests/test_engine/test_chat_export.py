@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoModel, AutoTokenizer
+from safetensors.torch import save_file
+from transformers import AutoModel, AutoProcessor, AutoTokenizer, InternVLForConditionalGeneration
 
 import internvl_mm
-from internvl_mm.engine.chat_export import adapter_ranks, export_chat
+from internvl_mm.engine.chat_export import adapter_ranks, export_chat, take_adapters_out
+from internvl_mm.engine.chat_export_native import native_adapters
 from internvl_mm.engine.runner import Runner
+from internvl_mm.models.convert.chat_native import to_native
 from internvl_mm.models.tuning import Lora, PartTuning
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 from tests.test_models.tiny_tuning import tiny_task
@@ -104,15 +107,63 @@ def test_adapters_are_merged_or_kept_apart(adapted: tuple[Any, Path], tmp_path: 
     folder = export_chat(state, tmp_path / 'out', merge=merge)
     found = logits_of_folder(folder, task, ours=True)
     torch.testing.assert_close(found, logits_of(task), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logits_of_folder(folder, task), found)
     if merge:
-        torch.testing.assert_close(logits_of_folder(folder, task), found)
         return
     with safe_open(folder / 'model.safetensors', 'pt') as weights:
         names = set(weights.keys())
     layer = 'language_model.base_model.model.model.layers.0.self_attn.q_proj'
     assert {f'{layer}.base_layer.weight', f'{layer}.lora_A.default.weight'} <= names
-    with pytest.raises(CheckpointError, match='use_llm_lora=2'):  # transformers alone cannot merge
-        AutoModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize('merge', [True, False])
+def test_transformers_own_layout_has_adapters_merged_or_beside_the_weights(
+    adapted: tuple[Any, Path], tmp_path: Path, merge: bool
+) -> None:
+    task, state = adapted
+    folder = tmp_path / 'native'
+    options = [] if merge else ['--separate']
+    assert convert([str(state.parents[2]), str(folder), '--to', 'chat-native', *options]) == 0
+    assert (folder / 'adapter_model.safetensors').exists() is not merge
+    model = InternVLForConditionalGeneration.from_pretrained(folder).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(**prompt(task)).logits, logits_of(task), atol=1e-5, rtol=1e-4)
+        if not merge:
+            model.disable_adapters()
+            assert not torch.allclose(model(**prompt(task)).logits, logits_of(task), atol=1e-3)
+    assert 'AutoModelForImageTextToText' in (folder / 'README.md').read_text('utf-8')
+    assert AutoProcessor.from_pretrained(folder).tokenizer('What?').input_ids
+
+
+@pytest.mark.parametrize('architecture', ['Qwen2ForCausalLM', 'InternLM2ForCausalLM', 'Phi3ForCausalLM'])
+def test_adapters_get_transformers_names_in_every_family(architecture: str, tmp_path: Path) -> None:
+    parts = dict(
+        vision=PartTuning(train='none', lora=Lora(rank=2, dora=True)),
+        projector=PartTuning(train='none', lora=Lora(rank=3, dora=True)),
+        language=PartTuning(train='none', lora=Lora(rank=2, alpha=7, dora=True)),
+    )
+    task = tiny_task(architecture, **parts).eval()
+    settings, tensors = native_adapters(task)
+    inputs = dict(input_ids=torch.tensor([[task.chat.img_context_token_id, 101, 102, 103]]))
+    inputs['pixel_values'] = torch.randn(1, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = task.chat(**inputs).logits
+        take_adapters_out(task.chat, merge=False)
+        task.chat.to_published().save_pretrained(tmp_path / 'published')
+        native = to_native(internvl_mm.load_model(tmp_path / 'published'), task.chat.img_context_token_id)
+        native.save_pretrained(tmp_path / 'native')
+        settings.save_pretrained(str(tmp_path / 'native'))
+        save_file(tensors, tmp_path / 'native' / 'adapter_model.safetensors', {'format': 'pt'})
+        model = InternVLForConditionalGeneration.from_pretrained(tmp_path / 'native').eval()
+        torch.testing.assert_close(model(**inputs).logits, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_adapters_peft_has_no_settings_for_are_told() -> None:
+    with pytest.raises(ConfigError, match='trained no adapters'):
+        native_adapters(tiny_task())
+    one, other = (PartTuning(train='none', lora=Lora(rank=2, dora=dora)) for dora in (True, False))
+    with pytest.raises(ConfigError, match='dora differs between them'):
+        native_adapters(tiny_task(vision=one, language=other))
 
 
 def test_a_state_of_trainable_parameters_takes_the_others_from_where_training_did(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, InternVLForConditionalGeneration
+from transformers import AutoModel, AutoTokenizer, InternVLForConditionalGeneration
 
 import internvl_mm
 from internvl_mm.models.convert.chat_native import native_names, to_native
@@ -110,8 +110,12 @@ def add_adapters(folder: Path, rank: int = 2) -> dict[str, torch.Tensor]:
 def test_adapters_are_merged_as_peft_would(architecture: str, tmp_path: Path) -> None:
     folder, _ = write_folder(tmp_path / 'model', architecture)
     merged = add_adapters(folder)
+    loaded = AutoModel.from_pretrained(folder)
+    assert loaded.config.use_llm_lora == loaded.config.use_backbone_lora == 0
+    strict = internvl_mm.load_model(folder).state_dict()
+    assert all(torch.equal(tensor, strict[name]) for name, tensor in loaded.state_dict().items())
     with pytest.raises(CheckpointError, match='has adapters beside its weights'):
-        internvl_mm.models.hub.AutoModel.from_pretrained(folder)
+        type(loaded)(type(loaded.config).from_pretrained(folder))
     conversion = convert_chat(folder, tmp_path / 'merged', 'chat')
     assert conversion.exact and conversion.merged == dict(backbone=2, llm=2)
     written = load_file(tmp_path / 'merged' / 'model.safetensors')
@@ -158,5 +162,7 @@ def test_the_door_reports_and_mistakes_exit_with_status_2(tmp_path: Path, capsys
     assert 'adapters merged    none' in shown and 'tokenizer.json' in shown
     assert main([str(source), str(tmp_path / 'native'), '--to', 'chat']) == 2
     assert 'exists: choose a new name' in capsys.readouterr().err
+    assert main([str(source), str(tmp_path / 'other'), '--to', 'chat-native', '--separate']) == 2
+    assert '--separate is for SRC a training run' in capsys.readouterr().err
     assert main([str(GOLDEN / 'vit_300m_tiny'), str(tmp_path / 'x'), '--to', 'chat']) == 2
     assert 'holds no chat model' in capsys.readouterr().err

@@ -123,6 +123,13 @@ def test_beams_and_sampling_settings_reach_generation(model, tokenizer) -> None:
     assert isinstance(beams, str) and sampled != model.chat(tokenizer, pixels(1), 'Beam?', GREEDY)
 
 
+def test_many_tiles_go_through_the_vision_tower_in_parts(model, monkeypatch) -> None:
+    sizes, whole, extract = [], model.extract_feature(pixels(37)), model.extract_feature
+    monkeypatch.setattr(model, 'extract_feature', lambda tiles: (sizes.append(len(tiles)), extract(tiles))[1])
+    torch.testing.assert_close(model.encode_tiles(pixels(37)), whole)
+    assert sizes == [16, 16, 5]
+
+
 def test_a_stream_from_a_thread_is_the_answer(model, tokenizer) -> None:
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=10)
     settings = dict(GREEDY, streamer=streamer)

@@ -106,6 +106,37 @@ def test_a_stream_is_the_answer_and_a_failure_is_raised_where_it_is_read() -> No
     assert other.ask('And then?') == session.ask('And then?')
 
 
+def test_who_stops_reading_ends_the_answer_and_the_conversation_goes_on() -> None:
+    model, tokenizer = tiny_model(), tokenizer_of()
+    long = dict(GREEDY, max_new_tokens=400, min_new_tokens=400)
+    session = ChatSession(model, tokenizer, settings=long)
+    pieces = session.stream('What?')
+    next(pieces)
+    pieces.close()
+    [(_, answer)] = session.history
+    assert 0 < len(tokenizer(answer).input_ids) < 300, 'ended early, and kept'
+    session.settings = GREEDY
+    assert session.ask('And?') == model.chat(tokenizer, None, 'And?', GREEDY, history=session.history[:1])
+    with pytest.raises(TypeError):  # whatever fails is raised where the stream is read, not waited for
+        list(session.stream('Q', max_new_tokens='many'))
+
+
+def test_ctrl_c_ends_an_answer_and_not_the_program(folder: Path, capsys) -> None:
+    model, tokenizer, inputs = open_chat(str(folder / 'model'))
+    session = ChatSession(model, tokenizer, settings=dict(GREEDY, max_new_tokens=400, min_new_tokens=400))
+    terminal, stream = ChatTerminal(session, inputs, read=lambda prompt: next(lines)), session.stream
+
+    def interrupted(*args):
+        pieces = stream(*args)
+        yield next(pieces)
+        raise KeyboardInterrupt
+
+    lines, session.stream = iter(['What?', '/exit']), interrupted
+    terminal.run()
+    assert 'ended; what was said is kept' in capsys.readouterr().out
+    assert len(session.history) == 1
+
+
 def test_a_system_message_of_its_own() -> None:
     model, tokenizer = tiny_model(), tokenizer_of()
     session = ChatSession(model, tokenizer, system_message='Short answers.', settings=GREEDY)
@@ -157,10 +188,11 @@ def test_a_video_is_frames_with_their_lines(folder: Path) -> None:
 def test_a_conversation_in_the_terminal(folder: Path, capsys) -> None:
     model, tokenizer, inputs = open_chat(str(folder / 'model'))
     session = ChatSession(model, tokenizer, settings=GREEDY)
-    picture = folder / '0.png'
+    picture, broken = folder / '0.png', folder / 'broken.png'
+    broken.write_text('no picture')
     lines = iter(
-        ['', '/help', f'/image {picture}', 'What?', 'And?', '/history', '/image nowhere.png', 'Which?', 'Still there?',
-         "/image 'odd", '/reset', '/nonsense', '/exit', 'never read']
+        ['', '/help', f'/image {picture}', 'What?', 'And?', '/history', f'/image {picture} nowhere.png',
+         f'/image {broken}', 'Which?', 'Still there?', "/image 'odd", '/reset', '/nonsense', '/exit', 'never read']
     )  # fmt: skip
     terminal = ChatTerminal(session, inputs, read=lambda prompt: next(lines))
     answers = []
@@ -169,7 +201,7 @@ def test_a_conversation_in_the_terminal(folder: Path, capsys) -> None:
     terminal.run()
     shown = capsys.readouterr().out
     assert '/video PATH' in shown and '<image>\nWhat?' in shown and 'a new conversation' in shown
-    assert 'nowhere.png' in shown
+    assert 'nowhere.png does not exist; nothing was added' in shown and 'not an image of an allowed' in shown
     assert [len(history) for history in answers] == [1, 2, 3]
     assert session.history == [] and next(lines) == 'never read'
     ended = ChatTerminal(session, inputs, read=lambda prompt: (_ for _ in ()).throw(EOFError))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from braceexpand import braceexpand
 
 from internvl_mm.data.chat_records import join_root
 from internvl_mm.data.datasets.chat import ChatDataset
@@ -212,7 +213,8 @@ def _resolve(path: str, folder: Path) -> str:
         return path
     # Published meta files are written for the folder a training starts in; ours can be moved as a whole.
     beside = join_root(str(folder), path)
-    return beside if Path(beside).exists() else path
+    # Shards are named with braces, and no file has that name: the first of them decides.
+    return beside if Path(next(iter(braceexpand(beside)))).exists() else path
 
 
 def _check_names(entries: list[MetaEntry], **settings: Mapping[str, float]) -> None:

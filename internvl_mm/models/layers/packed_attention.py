@@ -31,6 +31,7 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
@@ -45,6 +46,7 @@ def packed_attention(
         scaling: Factor of the logits.
         dropout: Of the attention weights.
         cu_seq_lens_q: Where samples begin and the last ends, int32 ``[N + 1]``; without it, SDPA.
+        max_length_q: Tokens of the longest sample; looked up when left out, for which a GPU has to be waited for.
         sliding_window: How many tokens a token sees, itself among them (Phi-3, some Qwen2); all when left out.
         **kwargs: Passed on to SDPA.
 
@@ -57,7 +59,7 @@ def packed_attention(
         )
     if query.is_cuda and query.dtype in _HALVES and not dropout:
         rows = (part[0].transpose(0, 1) for part in (query, key, value))  # [L, heads, d]
-        longest = int((cu_seq_lens_q[1:] - cu_seq_lens_q[:-1]).max())
+        longest = _longest(cu_seq_lens_q) if max_length_q is None else max_length_q
         grouped = query.shape[1] != key.shape[1]
         # A window of (-1, 0) is causal; the numbers do not count the token itself.
         back = sliding_window - 1 if sliding_window else -1
@@ -99,7 +101,12 @@ def packed_arguments(cu_seqlens: Tensor) -> dict[str, Any]:
     """Arguments of a language model's forward that make it isolate samples."""
     # A mask of four dimensions is passed on as it is; anything else would make transformers build one of [L, L].
     unused = torch.empty(1, 1, 0, 0, dtype=torch.bool, device=cu_seqlens.device)
-    return dict(attention_mask=unused, cu_seq_lens_q=cu_seqlens)
+    # Once for all layers: asking the GPU in each would keep the next from being queued.
+    return dict(attention_mask=unused, cu_seq_lens_q=cu_seqlens, max_length_q=_longest(cu_seqlens))
+
+
+def _longest(cu_seqlens: Tensor) -> int:
+    return int((cu_seqlens[1:] - cu_seqlens[:-1]).max())
 
 
 AttentionInterface.register(PACKED, packed_attention)

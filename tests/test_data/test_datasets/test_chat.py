@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from internvl_mm.data import EpochSampler, SampleIndex
 from internvl_mm.data.collate_chat import collate_chat, collate_packed
 from internvl_mm.data.datasets import ChatDataset, ChatMixture, PackedChatDataset
+from internvl_mm.data.datasets.chat_mixture import read_meta
 from internvl_mm.data.datasets.preferences import PreferenceDataset
 from internvl_mm.data.decode import ImageDecoder
 from internvl_mm.preprocess import ChatDataPreprocessor, RandomFrames
@@ -112,6 +113,16 @@ def test_mistakes_in_the_meta_file_are_told(tmp_path: Path, change: dict, messag
     (tmp_path / 'meta.json').write_text(json.dumps(dict(toy={**entry, **change})))
     with pytest.raises(DataError, match=f"data set 'toy': {message}"):
         ChatMixture(str(tmp_path / 'meta.json'), encoder())
+
+
+def test_paths_of_shards_are_looked_for_beside_the_meta_file_too(tmp_path: Path) -> None:
+    (tmp_path / 'part-0.tar').touch()
+    entry = dict(annotation='part-{0..3}.tar')
+    (tmp_path / 'meta.json').write_text(
+        json.dumps(dict(toy=entry, elsewhere=dict(annotation='x-{0..1}.tar')))
+    )
+    toy, elsewhere = read_meta(tmp_path / 'meta.json')
+    assert (toy.annotation, elsewhere.annotation) == (f'{tmp_path}/part-{{0..3}}.tar', 'x-{0..1}.tar')
 
 
 def test_other_mistakes_of_mixtures(tmp_path: Path, meta: Path) -> None:
