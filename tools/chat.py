@@ -45,15 +45,17 @@ def chat(args: argparse.Namespace) -> int:
     """
     import torch
 
+    from internvl_mm.models.generation_settings import check_generation
     from internvl_mm.serving.chat_batch import answer_file
     from internvl_mm.serving.chat_inputs import open_chat
     from internvl_mm.serving.chat_session import ChatSession
     from internvl_mm.serving.chat_terminal import ChatTerminal
     from internvl_mm.utils.console import console
 
+    settings = dict(max_new_tokens=args.max_new_tokens, do_sample=False)
+    check_generation(settings)  # before a model is read for minutes
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model, tokenizer, inputs = open_chat(args.model, dtype=args.dtype, device=device)
-    settings = dict(max_new_tokens=args.max_new_tokens, do_sample=False)
     session = ChatSession(model, tokenizer, settings=settings)
     if args.batch is not None:
         answered, failed = answer_file(session, inputs, args.batch, args.out)

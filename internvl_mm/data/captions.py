@@ -172,7 +172,7 @@ def read_pairs(file: str | Path) -> Iterator[Pair]:
 
     - ``.jsonl``: an object per line with ``image`` and ``caption``.
     - ``.json``: a list of such objects (Karpathy's splits; ``caption`` may be a list; MSR-VTT says ``video`` instead
-      of ``image``), or COCO's ``images`` and ``annotations``.
+      of ``image``), or COCO's ``images`` and ``annotations``; images without an annotation are counted aloud.
     - ``.txt``: a header, then ``<name>.jpg,<caption>`` (Flickr30k).
 
     Raises:
@@ -226,6 +226,10 @@ def _coco(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
             # Both have an id; the annotation's wins, and image_id still names the picture.
             # Flickr30k's file of the published captioning says 'image' where COCO says 'file_name'.
             yield {**image, **annotation, 'image': image.get('file_name') or image['image']}
+        # Said rather than refused: published splits list images whose captions are kept back.
+        bare = len(images) - len({annotation['image_id'] for annotation in content['annotations']})
+        if bare:
+            console.print(f'{path}: {bare} of {len(images)} images have no caption and are left out')
     except (KeyError, TypeError) as error:
         raise DataError(
             f"{path}: not COCO captions ({type(error).__name__} {error}): needs 'images' with 'id' and 'file_name', "

@@ -19,6 +19,7 @@ import os
 import random
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ from internvl_mm.utils.states import LATEST, MANIFEST, find_states, newest_state
 from .trees import Files, load_tensors, load_tree, render_tree, write_files
 
 MODEL = 'model.safetensors'
+BEST = 'best'  # pointer file beside the states, and name in the message hub
+_CLOCK_STEP = 3.0  # seconds, above the coarsest times of change that file systems keep (2 s on FAT)
+_seen_sound: set[tuple[Any, ...]] = (
+    set()
+)  # path, inode, size, time of change and sha256 of files that were read
 _SHOWN = 6  # names listed in an error
 # Trees the runner itself writes; others come from hooks.
 _OWN_TREES = frozenset({'meta', 'optimizer', 'param_schedulers', 'message_hub'})
@@ -145,17 +151,35 @@ def prune(parent: Path, *, keep_last: int, protected: Iterable[str] = ()) -> lis
     keep = {*protected, *(state.name for state in states[-max(keep_last, 1) :])}
     doomed = [state for state in states if state.name not in keep]
     for state in doomed:
-        # Renamed first, so that an interrupted deletion leaves no half state under a valid name.
-        grave = state.with_name(f'.{state.name}.deleted')
-        try:
-            state.rename(grave)
-            shutil.rmtree(grave)
-        except OSError as error:
-            raise CheckpointError(
-                f'{state} was not deleted ({error}), and the disk would fill: make its folder writable, or raise '
-                'keep_last; newer states are complete'
-            ) from error
+        delete_state(state)
     return doomed
+
+
+def delete_state(state: Path) -> None:
+    """Delete a training state.
+
+    Raises:
+        CheckpointError: It cannot be deleted.
+    """
+    # Renamed first, so that an interrupted deletion leaves no half state under a valid name.
+    grave = state.with_name(f'.{state.name}.deleted')
+    try:
+        state.rename(grave)
+        remove_tree(grave)
+    except OSError as error:
+        raise CheckpointError(
+            f'{state} was not deleted ({error}), and the disk would fill: make its folder writable, or raise '
+            'keep_last; newer states are complete'
+        ) from error
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, also while another process does the same."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        # Each leaves what the other one has taken already.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _together(target: Path, group: Any, action: Callable[[], None]) -> None:
@@ -222,7 +246,7 @@ def _sync(path: Path) -> None:
 
 
 def check_files(state: Path) -> None:
-    """Compare a state's files with its manifest, content included.
+    """Compare a state's files with its manifest, content included; a file that did not change since is read once.
 
     Raises:
         CheckpointError: A file is missing, cut short or changed.
@@ -236,15 +260,29 @@ def check_files(state: Path) -> None:
     for name, expected in manifest.items():
         # Size before content: it costs nothing, and tells a file cut short from one that was changed.
         path = state / name
-        if not path.is_file():
+        found = path.stat() if path.is_file() else None
+        if found is None:
             problem = 'is missing'
-        elif path.stat().st_size != expected['size']:
-            problem = f'has {path.stat().st_size} bytes instead of {expected["size"]}'
-        elif hash_file(path) != expected['sha256']:
+        elif found.st_size != expected['size']:
+            problem = f'has {found.st_size} bytes instead of {expected["size"]}'
+        elif not _has_hash(path, found, expected['sha256']):
             problem = 'was changed after it was written (sha256 differs)'
         else:
             continue
         raise CheckpointError(f'{path} {problem}: the checkpoint is damaged, use an older one')
+
+
+def _has_hash(path: Path, found: os.stat_result, expected: str) -> bool:
+    """Whether a file has a sha256, read only when this process has not seen so already."""
+    # Whoever chooses a state to resume from reads it a moment later: of a terabyte, minutes each.
+    key = (str(path.absolute()), found.st_ino, found.st_size, found.st_mtime_ns, expected)
+    if key in _seen_sound:
+        return True
+    sound = hash_file(path) == expected
+    # Another change within the steps of the file system's clock would not show.
+    if sound and time.time() - found.st_mtime > _CLOCK_STEP:
+        _seen_sound.add(key)
+    return sound
 
 
 def sound_state(path: str | Path) -> Path | None:
@@ -287,7 +325,7 @@ def load_state(state: Path) -> dict[str, Any]:
         CheckpointError: A damaged file.
     """
     rank = get_rank()
-    # Hashing reads every byte; once is enough.
+    # One process is enough; where it chose the state itself, nothing is read again.
     if rank == 0:
         check_files(state)
     found: dict[str, Any] = {'model': load_tensors(state / MODEL)}

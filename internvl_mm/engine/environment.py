@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 import internvl_mm
+from internvl_mm.evaluation.report import ENVIRONMENT
+from internvl_mm.utils.process import this_process
 
 # Those that numbers or file formats depend on, by their names on PyPI.
 PACKAGES = (
@@ -54,8 +56,9 @@ def collect_environment() -> dict[str, Any]:
 
 def write_environment(folder: str | Path) -> dict[str, Any]:
     """Write ``environment.json`` into a run folder and return what it holds."""
-    environment = collect_environment()
-    Path(folder, 'environment.json').write_text(json.dumps(environment, indent=1), 'utf-8')
+    # The process, so that later runs can see whether it still writes there.
+    environment = dict(collect_environment(), process=this_process())
+    Path(folder, ENVIRONMENT).write_text(json.dumps(environment, indent=1), 'utf-8')
     return environment
 
 

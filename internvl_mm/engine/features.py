@@ -23,7 +23,7 @@ from internvl_mm.data.collate import collate_samples
 from internvl_mm.data.ledger import Ledger
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.models.tasks import BaseTask, ImageTextTask
-from internvl_mm.structures import VisionFeatures
+from internvl_mm.structures import BadSample, VisionFeatures
 from internvl_mm.utils.console import console, progress_bar
 from internvl_mm.utils.disk import check_writable, free_space, is_full
 from internvl_mm.utils.errors import ConfigError, DataError
@@ -97,6 +97,14 @@ def _frozen_features(task: BaseTask, inputs: Tensor) -> tuple[Tensor, tuple[int,
     return (output.tokens if trains_on_tokens(task) else task.neck(output)), output.grid
 
 
+def _collate(items: list[dict[str, Any] | BadSample]) -> dict[str, Any]:
+    """:func:`collate_samples`, to which a batch of bad samples alone is an error: here it is nothing to compute."""
+    bad = [item for item in items if isinstance(item, BadSample)]
+    if len(bad) == len(items):
+        return dict(inputs=[], data_samples=[], bad_samples=bad)
+    return collate_samples(items)
+
+
 class FeatureCache:
     """A folder of features: one sub-folder per (weights, precision, transform, data), one below it per view.
 
@@ -110,6 +118,7 @@ class FeatureCache:
         batch_size: Images per forward pass.
         num_workers: Reading processes.
         shard_size: Images per file.
+        max_fraction: Largest share of images that may be unreadable under ``on_error='skip'``; see :class:`Ledger`.
     """
 
     def __init__(
@@ -121,13 +130,19 @@ class FeatureCache:
         batch_size: int = 64,
         num_workers: int = 0,
         shard_size: int = 8192,
+        max_fraction: float = 0.001,
     ):
         if views < 1:
             raise ConfigError(f'features.views={views}: at least one view of every image is needed')
+        if not 0 <= max_fraction <= 1:
+            raise ConfigError(
+                f'features.max_fraction={max_fraction} is not possible: it is a share, from 0 to 1'
+            )
         self.folder = Path(folder)
         self.views = views
         self.dtype = STORED_DTYPES[dtype]
         self.batch_size, self.num_workers, self.shard_size = batch_size, num_workers, shard_size
+        self.max_fraction = max_fraction
         self.weights = WeightHashes()
 
     def settings(self, task: BaseTask, dataset: Any) -> dict[str, Any]:
@@ -156,7 +171,8 @@ class FeatureCache:
             views: Number of views, by default the cache's.
 
         Raises:
-            DataError: A sample or a stored file cannot be read, or a file cannot be written.
+            DataError: A sample or a stored file cannot be read, too many samples or all of them cannot, or a file
+                cannot be written.
             UserError: The folder cannot be written to.
         """
         task.eval()
@@ -175,7 +191,7 @@ class FeatureCache:
         broadcast_object_list(shared)
         missing = shared[0]
         rank, world_size = get_dist_info()
-        ledger = Ledger(folder / f'bad_samples_{os.getpid()}.jsonl')
+        ledger = Ledger(folder / f'bad_samples_{os.getpid()}.jsonl', max_fraction=self.max_fraction)
         with progress_bar() as progress:
             bar = progress.add_task(f'features of {dataset.name}', total=len(missing))
             # Every world_size-th, so that views and shards spread evenly.
@@ -199,12 +215,15 @@ class FeatureCache:
             sampler=indices,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=collate_samples,
+            collate_fn=_collate,
         )
-        features, positions, grid = [], [], (0, 0)
+        # Of a file without one readable sample: no rows, whose width nobody knows. _read passes over them.
+        features, positions, grid = [torch.empty(0, dtype=self.dtype)], [], (0, 0)
         for batch in loader:
             bad_samples = batch.pop('bad_samples')
             ledger.update(bad_samples, len(batch['inputs']) + len(bad_samples))
+            if not len(batch['inputs']):
+                continue
             data = task.data_preprocessor(batch, training=False)
             with task.autocast(data['inputs']):
                 kept, grid = _frozen_features(task, data['inputs'])
@@ -212,12 +231,21 @@ class FeatureCache:
             features.append(kept.to(self.dtype).cpu())
             # Not the asked indices: samples left out shift them.
             positions += [sample.index for sample in data['data_samples']]
-        return dict(features=torch.cat(features), positions=torch.tensor(positions), grid=torch.tensor(grid))
+        return dict(
+            # torch.cat lets an empty vector stand beside rows of any shape.
+            features=torch.cat(features),
+            positions=torch.tensor(positions, dtype=torch.long),
+            grid=torch.tensor(grid),
+        )
 
     def _read(self, jobs: list[tuple[Path, int, int]], dataset: Any, extracted: int) -> FeatureSet:
         views: dict[int, list[dict[str, Tensor]]] = {}
         for path, view, _ in jobs:
-            views.setdefault(view, []).append(read_shard(path))
+            shard = read_shard(path)
+            if len(shard['positions']):
+                views.setdefault(view, []).append(shard)
+        if len(views) < len({view for _, view, _ in jobs}):
+            raise _nothing_readable(jobs[0][0].parents[1], dataset)
         joined = [
             (torch.cat([s['features'] for s in shards]), torch.cat([s['positions'] for s in shards]))
             for shards in views.values()
@@ -225,6 +253,16 @@ class FeatureCache:
         # The same in every file: one data set, one transform.
         height, width = views[0][0]['grid'].tolist()
         return FeatureSet(views=joined, dataset=dataset, grid=(height, width), extracted=extracted)
+
+
+def _nothing_readable(folder: Path, dataset: Any) -> DataError:
+    # From the file, since another process or an earlier run may have met them.
+    listed = ''.join(file.read_text('utf-8') for file in sorted(folder.glob('bad_samples_*.jsonl')))
+    first = json.loads(listed.partition('\n')[0])['reason'] if listed else 'not listed any more'
+    return DataError(
+        f'none of the {len(dataset)} samples of {dataset.name} could be read, the first: {first}. Repair the data, '
+        f'delete {folder}, where all of them are listed, and run again'
+    )
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from internvl_mm.utils.errors import ConfigError
 
 from .features import FeatureCache, FeatureSet
 from .loops import RESULTS, write_results
+from .patience import patient_group
 from .probes import BaseProbe, ProbeRow
 from .runner import Runner
 
@@ -101,6 +102,8 @@ class ProbeRunner(Runner):
     def _swept(self, task: Any, train: FeatureSet, tests: dict[str, FeatureSet]) -> list[ProbeRow]:
         """Run the probe on one process; the others wait and get its rows, without the trained modules."""
         # Every process has all features by now, so that without this each would run the same sweep.
+        # Made by all before the sweep: the default group would give up while the first one is still at it.
+        group = patient_group()
         shared: list[list[ProbeRow] | None] = [None]
         rows: list[ProbeRow] = []
         if is_main_process():
@@ -108,7 +111,7 @@ class ProbeRunner(Runner):
                 task, train, tests, lambda name, logits: self._judge(name, tests[name], logits)
             )
             shared = [[replace(row, module=None) for row in rows]]
-        broadcast_object_list(shared)
+        broadcast_object_list(shared, group=group)
         return rows or shared[0]
 
     def _judge(self, name: str, test: FeatureSet, logits: Tensor) -> dict[str, float]:

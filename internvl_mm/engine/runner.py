@@ -13,7 +13,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.runner import BaseLoop, FlexibleRunner
 from torch.utils.data import DataLoader
 
-from internvl_mm.registry import RUNNERS, STRATEGIES
+from internvl_mm.registry import RUNNERS
 from internvl_mm.utils.disk import check_writable
 from internvl_mm.utils.errors import ConfigError, did_you_mean
 from internvl_mm.utils.states import find_state
@@ -24,7 +24,7 @@ from .loops import BenchmarkLoop, EpochTrainLoop
 from .no_pickles import forbid_pickles
 from .resuming import check_order, choose_state, order_facts, seed_of, sources_of
 from .savers import Saver
-from .settings import config_hash, named
+from .settings import config_hash, named, strategy_with_class
 from .trees import encode
 
 # mmengine's hooks without which a run would not work; a config's default_hooks are added to them.
@@ -85,6 +85,7 @@ class Runner(FlexibleRunner):
 
     Attributes:
         training_keys: Settings without which :meth:`train` has nothing to do.
+        goes_on_from: The state that ``resume=True`` found in ``work_dir``; ``None`` otherwise.
         evaluates: Whether ``tools/test.py`` takes it; probes, whose training data may be away, leave it to this class.
     """
 
@@ -124,7 +125,9 @@ class Runner(FlexibleRunner):
         forbid_pickles()
         check_writable(work_dir, setting='work_dir', way_out='choose another with --work-dir')
         # Before processes meet: afterwards the run folders of this start would be found, too.
-        resume = choose_state(work_dir, resume)
+        found, resume = resume in (True, 'auto'), choose_state(work_dir, resume)
+        # A state that was named is its owner's, who may start from it again; this training leaves it alone.
+        self.goes_on_from = Path(resume) if found and resume else None
         # Held back until the first batch: building and hooks draw numbers, too.
         self._pending_rng: dict[str, Any] | None = None
         self._benchmarks = dict(benchmarks or {})
@@ -136,7 +139,7 @@ class Runner(FlexibleRunner):
             optim_wrapper=optim_wrapper,
             param_scheduler=param_scheduler,
             train_cfg=train_cfg,
-            strategy=_with_class(strategy) or self._default_strategy(launcher),
+            strategy=strategy_with_class(strategy) or self._default_strategy(launcher),
             auto_scale_lr=auto_scale_lr,
             default_hooks=default_hooks,
             custom_hooks=custom_hooks,
@@ -431,17 +434,6 @@ class Runner(FlexibleRunner):
             filename, callback=lambda found: self.call_hook('after_load_checkpoint', checkpoint=found)
         )
         barrier()
-
-
-def _with_class(strategy: dict | None) -> dict | None:
-    """A strategy's config with its class in place of a dotted name, by which mmengine would not know it."""
-    if not isinstance(strategy, dict):
-        return strategy
-    # A copy: mmengine writes the run's folder into it, which a second run of the same config would inherit.
-    strategy = dict(strategy)
-    if isinstance(strategy.get('type'), str):
-        strategy['type'] = STRATEGIES.get(strategy['type']) or strategy['type']
-    return strategy
 
 
 def build_runner(cfg: Config, *, job: Literal['train', 'test'] = 'train') -> Runner:

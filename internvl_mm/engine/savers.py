@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-from mmengine.dist import get_world_size
-
 from internvl_mm.registry import SAVERS
 from internvl_mm.utils.console import console
 from internvl_mm.utils.errors import CheckpointError
 
 from .checkpoint import write_state
+from .patience import patient_group
 from .trees import Files
 
 Done = Callable[[Path], None]
-# Syncing and hashing a terabyte takes longer than the half hour torch gives by default. That a process died is noticed
-# at once by its connection, and that one hangs by HangWatchHook.
-_PATIENCE = datetime.timedelta(days=1)
 
 
 @SAVERS.register_module()
@@ -82,8 +76,7 @@ class BackgroundSaver(Saver):
             # Not a daemon: the interpreter waits for it at its end, also after an exception.
             self._thread = ThreadPoolExecutor(1, thread_name_prefix='saver')
             # A group of its own: meetings of two threads in one group would take each other's messages.
-            several = get_world_size() > 1
-            self._group = dist.new_group(backend='gloo', timeout=_PATIENCE) if several else None
+            self._group = patient_group()
         self._copied.clear()
         self._running = self._thread.submit(self._write, folder, files, done)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.utils import get_object_from_string
 
+from internvl_mm.registry import STRATEGIES
 from internvl_mm.utils.hashing import hash_settings
 
 # What says where and how a run happens, not what is computed.
@@ -39,3 +40,14 @@ def _importable_name(part: Any) -> str:
     hidden = get_object_from_string(name) is not part
     shorter = f'{part.__module__.rpartition(".")[0]}.{part.__qualname__}'
     return shorter if hidden and get_object_from_string(shorter) is part else name
+
+
+def strategy_with_class(strategy: dict | None) -> dict | None:
+    """A strategy's config with its class in place of a dotted name, by which mmengine would not know it."""
+    if not isinstance(strategy, dict):
+        return strategy
+    # A copy: mmengine writes the run's folder into it, which a second run of the same config would inherit.
+    strategy = dict(strategy)
+    if isinstance(strategy.get('type'), str):
+        strategy['type'] = STRATEGIES.get(strategy['type']) or strategy['type']
+    return strategy

@@ -29,6 +29,7 @@ from .chat_prompt import (
     token_id,
     with_image,
 )
+from .generation_settings import check_generation
 from .packed_prefill import can_pack, prefill_packed
 
 # Through the vision tower: 16 of 1,025 tokens fill a GPU, and a long video needs no more memory than a picture. On CPUs
@@ -110,6 +111,7 @@ class ChatGeneration(ChatParts):
             The answer, or answer and history.
 
         Raises:
+            ConfigError: A setting of generation is unknown, or its value is not possible.
             DataError: Images, tiles and ``<image>`` do not agree.
         """
         template, system_message = self._template(), self.system_message
@@ -162,6 +164,7 @@ class ChatGeneration(ChatParts):
             The answers, or answers and histories.
 
         Raises:
+            ConfigError: A setting of generation is unknown, or its value is not possible.
             DataError: Images, tiles and ``<image>`` do not agree, or the lists have different lengths.
         """
         template, system_message = self._template(), self.system_message
@@ -198,9 +201,10 @@ class ChatGeneration(ChatParts):
         image_tokens: ImageTokens,
     ) -> list[str]:
         """Decoded continuations of the prompts."""
-        ids = [self._prompt_ids(tokenizer, prompt, image_tokens) for prompt in prompts]
         # Only what was set: defaults of the class would override the model's own generation settings.
         given = settings.to_diff_dict() if isinstance(settings, GenerationConfig) else settings
+        check_generation(given)
+        ids = [self._prompt_ids(tokenizer, prompt, image_tokens) for prompt in prompts]
         if given.get('num_return_sequences', 1) != 1:
             raise DataError(
                 f'num_return_sequences={given["num_return_sequences"]}: chat gives one answer per question; ask '

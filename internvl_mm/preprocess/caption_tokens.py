@@ -19,7 +19,7 @@ from torch import Tensor
 from internvl_mm.data.digit_scenes.vocabulary import vocabulary_file
 from internvl_mm.registry import TRANSFORMS
 from internvl_mm.utils.checks import check_counts
-from internvl_mm.utils.errors import CheckpointError, ConfigError, DataError
+from internvl_mm.utils.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from internvl_mm.utils.hashing import hash_file, hash_settings
 from internvl_mm.utils.paths import ExistingPath
 
@@ -41,8 +41,8 @@ class CaptionTokenizer:
         max_length: Most tokens of a text, begin and end included; 80 as published. Longer ones are cut before the end
             token, and counted in ``truncated``.
         prefix: Goes before a text that is compared with images, without a space.
-        prompt: Goes before a caption that is generated.
-        prompts: Language code to prompt, for captions in languages that have one of their own.
+        prompt: Goes before a caption that is generated, in English (``'en'``) or in a language that is not named.
+        prompts: Language code to prompt, for captions in other languages. The published code has the English one only.
 
     Attributes:
         truncated: Number of texts that were cut since the object was made.
@@ -65,8 +65,8 @@ class CaptionTokenizer:
         self._encode, self._decode, self.vocab_size = _open_vocabulary(Path(path))
         self._vocabulary_hash = hash_file(_vocabulary_file(Path(path)))
         self.max_length, self.prefix, self.truncated = max_length, prefix, 0
-        # None stands for every language without a prompt of its own.
-        texts: dict[str | None, str] = {None: prompt, **(prompts or {})}
+        # None stands for captions whose data set names no language.
+        texts: dict[str | None, str] = {None: prompt, 'en': prompt, **(prompts or {})}
         self._prompts = {language: [BEGIN, *self._encode(text)] for language, text in texts.items()}
         for language, ids in self._prompts.items():
             if len(ids) + 1 >= max_length:
@@ -105,7 +105,10 @@ class CaptionTokenizer:
 
         Args:
             texts: The captions.
-            languages: Code of each one's language, which decides its prompt.
+            languages: Code of each one's language, which decides its prompt; ``None`` where none is named.
+
+        Raises:
+            ConfigError: A language has no prompt.
         """
         rows, labels = [], []
         for text, language in zip(texts, languages or [None] * len(texts), strict=True):
@@ -119,11 +122,22 @@ class CaptionTokenizer:
         return pad(rows), pad(labels, IGNORED)
 
     def prompts(self, count: int, language: str | None = None) -> Tensor:
-        """The caption prompt of a language without end token, ``[count, L]``, to generate from."""
+        """The caption prompt of a language without end token, ``[count, L]``, to generate from.
+
+        Raises:
+            ConfigError: The language has none.
+        """
         return torch.tensor([self._prompt_of(language)] * count)
 
     def _prompt_of(self, language: str | None) -> list[int]:
-        return self._prompts.get(language, self._prompts[None])
+        if language not in self._prompts:
+            known = [code for code in self._prompts if code is not None]
+            # The English prompt before another language would be learned, or answered in English, unnoticed.
+            raise ConfigError(
+                f"language '{language}' has no caption prompt; there are those of {', '.join(known)}: name one with "
+                f'tokenizer.prompts=dict({language}=...).{did_you_mean(language, known)}'
+            )
+        return self._prompts[language]
 
     def decode(self, ids: Tensor) -> list[str]:
         """Texts of generated ids ``[T, L]``: up to the end token, without special tokens and outer spaces."""

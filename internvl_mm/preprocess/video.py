@@ -107,12 +107,18 @@ class IntervalFrames(FrameChoice):
         self.max_frames = num_segments
 
     def __call__(self, video: Video, bound: Bound | None = None) -> list[int]:
-        """See :meth:`FrameChoice.__call__`; there is no bound.
+        """See :meth:`FrameChoice.__call__`; of whole videos only, as retrieval looks at them.
 
         Raises:
+            ConfigError: There is a bound.
             DataError: The length cannot be divided so.
         """
-        assert bound is None, 'retrieval looks at whole videos'
+        if bound is not None:
+            # Not a bad sample, which a data set may skip: the frames were chosen for another kind of data.
+            raise ConfigError(
+                f'{video.path}: IntervalFrames takes whole videos, and this sample is about {bound[0]:g} to '
+                f'{bound[1]:g} s of one: use SegmentFrames or RandomFrames, which keep to such bounds'
+            )
         interval = -(-video.num_frames // self.max_frames)  # rounded up
         found = [start + interval // 2 for start in range(0, video.num_frames, interval)]
         if len(found) != self.max_frames or found[-1] >= video.num_frames:

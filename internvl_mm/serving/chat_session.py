@@ -16,6 +16,7 @@ from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList, T
 
 from internvl_mm.models.chat_generation import ChatGeneration
 from internvl_mm.models.chat_prompt import IMAGE, answer_of
+from internvl_mm.models.generation_settings import check_generation
 from internvl_mm.models.packed_prefill import positions_move
 from internvl_mm.preprocess.conversation import Turn
 from internvl_mm.utils.errors import DataError
@@ -46,6 +47,9 @@ class ChatSession:
     Attributes:
         history: Questions, with ``<image>``, and answers so far.
         reused: Tokens of the last turn that were not read again.
+
+    Raises:
+        ConfigError: A setting of generation is unknown, or its value is not possible.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class ChatSession:
         message = model.system_message if system_message is None else system_message
         self.template = model._template()
         self.settings = settings or dict(max_new_tokens=512, do_sample=False)
+        check_generation(self.settings)
         self._encoder = model.text_encoder(tokenizer, message)
         self._context = model.context_id(tokenizer)
         self._stop = model._stop_id(tokenizer)
@@ -97,8 +102,10 @@ class ChatSession:
             **settings: Of generation, for this turn.
 
         Raises:
+            ConfigError: A setting is unknown, or its value is not possible.
             DataError: Images and ``<image>`` do not agree; the conversation stays as it was.
         """
+        check_generation(settings)
         question = self.place_images(question, len(images))
         # [T, tokens per tile, H] -> [T · tokens per tile, H] of each image
         visual = [self.model.encode_tiles(tiles).flatten(0, 1) for tiles in images]

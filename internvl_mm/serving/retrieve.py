@@ -50,7 +50,13 @@ class Retriever:
             )
         self.task = task
         # Pictures vary in number, and so does the file they would share: small files lose little when stopped.
-        features = {'shard_size': 1024, **(parts.get('features') or {}), 'num_workers': 0}
+        # However many of a folder are no pictures after all, the others can be found.
+        features = {
+            'shard_size': 1024,
+            'max_fraction': 1.0,
+            **(parts.get('features') or {}),
+            'num_workers': 0,
+        }
         self.cache = FeatureCache(**features)
 
     def index(self, file: str | Path, images: Sequence[str | Path] = ()) -> ImageIndex:

@@ -58,7 +58,7 @@ def test_a_sample_carries_caption_and_image_number(tmp_path: Path) -> None:
     assert dataset.fingerprint() != listed(tmp_path, ROWS[:2]).fingerprint()
 
 
-def test_published_forms_say_the_same(tmp_path: Path) -> None:
+def test_published_forms_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     coco = dict(
         images=[dict(id=7, file_name='0.png'), dict(id=8, file_name='1.png')],
         annotations=[dict(id=1, image_id=7, caption='A red 3.'), dict(id=2, image_id=8, caption='Two words')],
@@ -75,6 +75,11 @@ def test_published_forms_say_the_same(tmp_path: Path) -> None:
             ('0.png', 'A red 3.'),
             ('1.png', 'Two words'),
         ]
+    assert 'no caption' not in capsys.readouterr().out
+    (tmp_path / 'coco.json').write_text(json.dumps(dict(coco, annotations=coco['annotations'][:1])))
+    assert [pair.image for pair in read_pairs(tmp_path / 'coco.json')] == ['0.png']
+    said = ' '.join(capsys.readouterr().out.split())
+    assert said.endswith('coco.json: 1 of 2 images have no caption and are left out')
     (tmp_path / 'flickr.txt').write_text('image,caption\n12.jpg,One, two.\n12.jpg,Three\n')
     pairs = list(read_pairs(tmp_path / 'flickr.txt'))
     assert [(pair.image, pair.caption, pair.image_id) for pair in pairs] == [

@@ -27,7 +27,8 @@ from internvl_mm.engine.checkpoint import (
 )
 from internvl_mm.engine.trees import load_tree, save_tensors, save_tree
 from internvl_mm.utils.errors import CheckpointError
-from internvl_mm.utils.states import find_state, find_states, latest_state
+from internvl_mm.utils.hashing import hash_file
+from internvl_mm.utils.states import MANIFEST, find_state, find_states, latest_state
 
 WEIGHTS = {'a.weight': torch.arange(6.0).view(2, 3), 'a.bias': torch.ones(2, dtype=torch.bfloat16)}
 
@@ -255,6 +256,31 @@ def test_old_states_are_deleted_but_not_protected_ones(tmp_path: Path) -> None:
     assert [path.name for path in doomed] == ['iter_4']
     assert {path.name for path in find_states(tmp_path)} == {'iter_2', 'iter_10', 'iter_100'}
     assert (tmp_path / 'best_top1').exists()
+
+
+def test_a_file_that_did_not_change_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = write(tmp_path, 'iter_1')
+    hashed: list[str] = []
+
+    def count(path: Path) -> str:
+        hashed.append(path.name)
+        return hash_file(path)
+
+    monkeypatch.setattr(checkpoint, 'hash_file', count)
+    files = sorted(path.name for path in state.iterdir() if path.name != MANIFEST)
+    # Just written: another change might leave the same time.
+    check_files(state)
+    check_files(state)
+    assert sorted(hashed) == sorted([*files, *files])
+    for path in state.iterdir():
+        os.utime(path, (0, path.stat().st_mtime - 60))
+    hashed.clear()
+    check_files(state)
+    load_state(state)
+    assert sorted(hashed) == files
+    (state / 'meta.json').write_bytes((state / 'meta.json').read_bytes()[::-1])
+    with pytest.raises(CheckpointError, match='meta.json was changed after it was written'):
+        load_state(state)
 
 
 # ---- models ----

@@ -145,6 +145,39 @@ def test_samples_that_cannot_be_read_are_left_out_and_listed(tmp_path, capsys):
     assert '1 samples of folder could not be read' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('shard_size', (8192, 2))
+def test_a_run_of_broken_pictures_longer_than_a_batch_is_left_out(tmp_path, shard_size):
+    pictures = tmp_path / 'images' / 'only'
+    pictures.mkdir(parents=True)
+    for index in range(6):
+        Image.new('RGB', (28, 28)).save(pictures / f'{index}.png')
+    for index in (2, 3, 4):
+        (pictures / f'{index}.png').write_bytes(b'no picture')
+    dataset = ImageFolderDataset(str(tmp_path / 'images'), on_error='skip', name='folder')
+    cache = FeatureCache(str(tmp_path / 'cache'), batch_size=2, shard_size=shard_size)
+    task = tiny_task(AttentionPooling, num_heads=2)
+    stored = cache.extract(task, dataset)
+    assert stored.views[0][1].tolist() == [0, 1, 5] and stored.views[0][0].shape == (3, 1 + 4, WIDTH)
+    assert stored.grid == (2, 2)
+    (ledger,) = (tmp_path / 'cache').rglob('bad_samples_*.jsonl')
+    assert [json.loads(line)['index'] for line in ledger.open()] == [2, 3, 4]
+    assert cache.extract(task, dataset).extracted == 0
+
+
+def test_too_many_broken_pictures_stop_and_nothing_but_broken_ones_say_why(tmp_path, monkeypatch):
+    (tmp_path / 'images' / 'only').mkdir(parents=True)
+    for index in range(52):
+        (tmp_path / 'images' / 'only' / f'{index:02d}.png').write_bytes(b'no picture')
+    dataset = ImageFolderDataset(str(tmp_path / 'images'), on_error='skip', name='folder')
+    with pytest.raises(DataError, match='52 of 52 samples are bad, more than max_fraction=0.001'):
+        FeatureCache(str(tmp_path / 'cache')).extract(tiny_task(), dataset)
+    for _ in range(2):  # told again when its empty files are there already
+        with pytest.raises(DataError, match=r'none of the 52 samples of folder .*00\.png.* delete .*cache'):
+            FeatureCache(str(tmp_path / 'cache'), max_fraction=1).extract(tiny_task(), dataset)
+    with pytest.raises(ConfigError, match='features.max_fraction=2 .* from 0 to 1'):
+        FeatureCache(max_fraction=2)
+
+
 def test_processes_share_the_work_as_the_first_one_sees_it(tmp_path, monkeypatch):
     task, dataset = tiny_task(), digits()
     cache = FeatureCache(str(tmp_path), shard_size=4)

@@ -103,12 +103,14 @@ def test_one_process_sweeps_and_the_others_get_its_rows(tmp_path, monkeypatch: p
     theirs = runner.train()
     runs = []
 
-    def broadcast(shared: list) -> None:
+    def broadcast(shared: list, *, group: str) -> None:
         assert shared == [None], 'another process has nothing to give'
+        assert group == 'patient', 'a sweep takes longer than the default group waits'
         shared[:] = [theirs]
 
     monkeypatch.setattr('internvl_mm.engine.probe_runner.is_main_process', lambda: False)
     monkeypatch.setattr('internvl_mm.engine.probe_runner.broadcast_object_list', broadcast)
+    monkeypatch.setattr('internvl_mm.engine.probe_runner.patient_group', lambda: 'patient')
     other = build_runner(config(tmp_path, dict(type=KNNProbe, ks=[1, 5])))
     monkeypatch.setattr(other.probe, 'run', lambda *parts: runs.append(parts))
     assert other.train() == theirs

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from internvl_mm.engine import checkpoint, savers
+from internvl_mm.engine import checkpoint, patience, savers
 from internvl_mm.engine.checkpoint import check_files, render_state, write_state
 from internvl_mm.engine.hooks import CheckpointHook, EMAHook
 from internvl_mm.engine.runner import Runner
@@ -133,8 +133,8 @@ def test_a_large_state_may_take_longer_than_a_collective(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[dict[str, Any]] = []
-    monkeypatch.setattr(savers, 'get_world_size', lambda: 2)
-    monkeypatch.setattr(savers.dist, 'new_group', lambda **options: made.append(options))
+    monkeypatch.setattr(patience, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(patience.dist, 'new_group', lambda **options: made.append(options))
     monkeypatch.setattr(savers, 'write_state', lambda folder, files, **_: None)
     saver = BackgroundSaver()
     for number in (1, 2):

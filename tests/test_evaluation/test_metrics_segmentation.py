@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -101,7 +103,11 @@ def test_a_sample_without_label_map():
 def test_maps_without_any_labelled_pixel_count_nothing():
     empty = sample(1, torch.full((2, 2), 255), torch.zeros(2, 2, dtype=torch.long))
     right = sample(0, torch.zeros(2, 2, dtype=torch.long), torch.zeros(2, 2, dtype=torch.long))
-    assert measure(MeanIoU(), [right, empty])['mIoU'] == 100.0
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        scores = measure(MeanIoU(), [right, empty, dict(empty, index=2)])
+    # Not drawn into sets of ignored pictures alone, which have no mean.
+    assert (scores['mIoU'], scores['mIoU_low'], scores['mIoU_high'], scores['n']) == (100.0, 100.0, 100.0, 3)
     assert measure(MeanIoU(), [empty]) == dict(n=0), 'nothing was measured, which is not NaN'
     assert measure(MeanIoU(), []) == dict(n=0)
 

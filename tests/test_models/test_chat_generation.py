@@ -256,3 +256,32 @@ def test_settings_may_be_a_generation_config_and_ask_for_one_answer(model, token
     assert model.chat(tokenizer, None, 'How many?', GenerationConfig(**settings)) == answer
     with pytest.raises(DataError, match='num_return_sequences=2: chat gives one answer per question'):
         model.chat(tokenizer, None, 'How many?', dict(settings, num_return_sequences=2))
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        (dict(max_new_tokens=0), 'max_new_tokens=0 is not possible: it must be a whole number from 1'),
+        (dict(num_beams=None), 'num_beams=None is not possible'),
+        (dict(max_new_tokens=4.5), 'max_new_tokens=4.5 is not possible'),
+        (dict(min_new_tokens=-1), 'min_new_tokens=-1 is not possible: it must be a whole number from 0'),
+        (
+            dict(do_sample=True, temperature=0.0),
+            'temperature=0.0 is not possible: it must be a number above 0',
+        ),
+        (dict(do_sample=True, top_p=1.5), 'top_p=1.5 is not possible: it must be a number from 0 to 1'),
+        (dict(max_new_token=4), "'max_new_token' is unknown.* Did you mean 'max_new_tokens'?"),
+        (dict(input_ids=None), "'input_ids' is unknown"),
+    ],
+)
+def test_settings_that_are_not_possible_or_misspelt_are_told(model, tokenizer, wrong, message: str) -> None:
+    with pytest.raises(ConfigError, match=f'generation setting {message}'):
+        model.chat(tokenizer, None, 'How many?', {**GREEDY, **wrong})
+    with pytest.raises(ConfigError, match=f'generation setting {message}'):
+        model.batch_chat(tokenizer, None, ['How many?'], {**GREEDY, **wrong})
+
+
+def test_what_is_not_read_and_what_is_left_at_its_default_passes(model, tokenizer) -> None:
+    plain = model.chat(tokenizer, None, 'How many?', GREEDY)
+    given = dict(GREEDY, temperature=0.0, top_k=None, max_length=None)
+    assert model.chat(tokenizer, None, 'How many?', given) == plain

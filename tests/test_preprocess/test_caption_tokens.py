@@ -89,6 +89,13 @@ def test_languages_have_their_own_prompt() -> None:
     assert ids[0, : english.shape[1]].tolist() == english[0].tolist()
     assert ids[1, : chinese.shape[1]].tolist() == chinese[0].tolist()
     assert (labels[1, : chinese.shape[1] - 1] == -100).all()
+    assert torch.equal(read.captions(['a 3'])[0], read.captions(['a 3'], ['en'])[0])
+    with pytest.raises(
+        ConfigError, match="language 'zh_' has no caption prompt; there are those of en, zh: .*'zh'"
+    ):
+        read.captions(['a 3'], ['zh_'])
+    with pytest.raises(ConfigError, match=r"language 'de' .*tokenizer.prompts=dict\(de=\.\.\.\)"):
+        read.prompts(1, 'de')
     with pytest.raises(ConfigError, match="no room after the prompt 'Chinese caption:'"):
         DigitSceneTokenizer(max_length=4, prompt='a', prompts=dict(zh='Chinese caption:'))
 

@@ -63,6 +63,10 @@ def test_published_intervals_of_retrieval() -> None:
     assert IntervalFrames(1)(fake(9, 25.0)) == SegmentFrames(1)(fake(9, 25.0)) == [4]
     with pytest.raises(DataError, match='finds no 8 frames in 9 .intervals of 2.; use SegmentFrames'):
         IntervalFrames(8)(fake(9, 25.0))
+    with pytest.raises(
+        ConfigError, match='IntervalFrames takes whole videos.* 1 to 2.5 s .*use SegmentFrames'
+    ):
+        IntervalFrames(8)(fake(80, 25.0), (1.0, 2.5))
 
 
 def test_random_frames_cover_every_frame_and_follow_the_seed() -> None:

@@ -14,7 +14,7 @@ from internvl_mm.models.hf_internvl_chat import InternVLChatModel
 from internvl_mm.serving.chat_inputs import open_chat
 from internvl_mm.serving.chat_session import ChatSession
 from internvl_mm.serving.chat_terminal import ChatTerminal
-from internvl_mm.utils.errors import DataError
+from internvl_mm.utils.errors import ConfigError, DataError
 from tests.test_models.tiny_chat import FAMILY_CASES, GREEDY, pixels, tiny_model, tokenizer_of, write_folder
 from tools.chat import main
 
@@ -102,6 +102,10 @@ def test_a_stream_is_the_answer_and_a_failure_is_raised_where_it_is_read() -> No
         list(other.stream('<image> and <image>?'))
     with pytest.raises(DataError, match='num_beams above 1 needs a cache per beam'):
         other.ask('Beams?', num_beams=3)
+    with pytest.raises(ConfigError, match="'num_beam' is unknown.* Did you mean 'num_beams'"):
+        list(other.stream('Beams?', num_beam=3))
+    with pytest.raises(ConfigError, match='generation setting max_new_tokens=0 is not possible'):
+        ChatSession(model, tokenizer, settings=dict(max_new_tokens=0))
     assert len(other.history) == 1, 'a failed turn leaves the conversation as it was'
     assert other.ask('And then?') == session.ask('And then?')
 
@@ -278,6 +282,10 @@ def test_a_file_that_is_no_list_of_questions_is_told(
 
 def test_mistakes_exit_with_status_2(folder: Path, tmp_path: Path, capsys) -> None:
     assert main([str(tmp_path / 'nothing'), '--question', 'x']) == 2
+    assert 'nothing' in capsys.readouterr().err
+    # Before the folder is looked at, which may be large.
+    assert main([str(tmp_path / 'nothing'), '--question', 'x', '--max-new-tokens', '0']) == 2
+    assert 'max_new_tokens=0 is not possible' in capsys.readouterr().err
     assert main([str(folder / 'model'), '--image', 'nowhere.png', '--question', 'x']) == 2
     assert 'nowhere.png' in capsys.readouterr().err
     with pytest.raises(SystemExit):

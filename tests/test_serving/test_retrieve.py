@@ -85,6 +85,13 @@ def test_an_index_is_built_searched_again_and_refused_for_other_weights(
     assert door.main(['photos', *model, *size]) == 0
     said = ' '.join(capsys.readouterr().out.split())
     assert '1 of 4 pictures could not be read' in said and '3 pictures in pictures.safetensors' in said
+    # Also more broken ones in a row than a batch has, and than training forgives.
+    (place / 'more').mkdir()
+    write_picture(place / 'more' / 'z.png', 7)
+    for number in range(130):
+        (place / 'more' / f'{number:03d}.png').write_bytes(b'no picture')
+    assert door.main(['more', *model, '--index', 'more.safetensors', *size]) == 0
+    assert '130 of 131 pictures could not be read' in ' '.join(capsys.readouterr().out.split())
     # Pictures are opened as the benchmark opens them.
     decoder = 'benchmarks.flickr30k.dataloader.dataset.decoder'
     bound = [*size, f'{decoder}.type=ImageDecoder', f'{decoder}.max_pixels=100']

@@ -7,32 +7,36 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from internvl_mm.engine.checkpoint import point_latest, prune
+from internvl_mm.engine.checkpoint import BEST, point_latest, prune
 from internvl_mm.engine.runner import Runner
 from internvl_mm.engine.savers import BackgroundSaver, Saver
+from internvl_mm.engine.tidying import Ancestors, ancestors_of, prune_ancestors, remove_leftovers
 from internvl_mm.evaluation.metrics.base import SampleMetric
 from internvl_mm.registry import HOOKS, SAVERS
-from internvl_mm.utils.errors import ConfigError, did_you_mean
+from internvl_mm.utils.console import console
+from internvl_mm.utils.errors import CheckpointError, ConfigError, did_you_mean
 
 from .ema import PREFIX as AVERAGE
 from .ema import EMAHook
 
-BEST = 'best'  # pointer file beside the states, and name in the message hub
+ANCESTORS = 'ancestors'  # name in the message hub of the runs this one goes on from
 
 
 @HOOKS.register_module()
 class CheckpointHook(Hook):
     """Saves ``checkpoints/iter_<iterations done>`` in the run folder; files ``latest`` and ``best`` name two of them.
 
-    The last state of training is always saved. A state that became the best is kept beside the newest ones.
+    The last state of training is always saved. A state that became the best is kept beside the newest ones. A run that
+    goes on from what it found in its work_dir (``resume=True``) counts the states of the runs before it, too.
 
     Args:
         interval: Iterations (or epochs) between states.
         by_epoch: Count epochs.
-        keep_last: Newest states to keep.
+        keep_last: Newest states to keep, over all starts of a training.
         save_best: Metric that decides which state is the best, e.g. ``'digits/top1'`` or ``'digits/ema/top1'``.
         rule: Whether a ``'greater'`` or a ``'less'`` value of it is better.
         trainable_only: Leave frozen parameters out of the states.
@@ -67,12 +71,14 @@ class CheckpointHook(Hook):
         self.save_best, self.rule = save_best, rule
         self.saver: Saver = SAVERS.build(saver) if isinstance(saver, dict) else saver or BackgroundSaver()
         self._last = ''  # name of the newest state
+        self._ancestors: Ancestors = []
         self._guard: Any = None
 
     def before_train(self, runner: Runner) -> None:
         """Find a misspelt benchmark or metric before hours of training; from now on no step overtakes a saver."""
         # Of every optimiser, also those inside DeepSpeed: nothing else changes weights during training.
         self._guard = register_optimizer_step_pre_hook(lambda *_: self.saver.settle())
+        self._look_back(runner)
         if self.save_best is None:
             return
         known = list(runner.val_loop.loaders) if runner.val_loop else []
@@ -85,6 +91,22 @@ class CheckpointHook(Hook):
         metrics = _announced(runner, benchmark)
         if metrics is not None:
             self._check_measured(metrics)
+
+    def _look_back(self, runner: Runner) -> None:
+        """Learn which runs this one goes on from, and remove what killed ones left behind."""
+        known, work_dir = runner.message_hub.runtime_info.get(ANCESTORS, ()), Path(runner.work_dir)
+        self._ancestors = ancestors_of(runner.goes_on_from, known, work_dir)
+        # In the message hub, so that the next start knows; also when empty, in place of another work_dir's.
+        runner.message_hub.update_info(ANCESTORS, self._ancestors)
+        if is_main_process():
+            removed, failed = remove_leftovers(work_dir, runner.checkpoint_dir)
+            for paths, what, say in (
+                (removed, 'removed', runner.logger.info),
+                (failed, 'cannot remove', runner.logger.warning),
+            ):
+                if paths:
+                    names = ', '.join(str(path.relative_to(work_dir.resolve())) for path in paths)
+                    say(f'{what} what killed runs left in {work_dir}: {names}')
 
     def _check_measured(self, metrics: Collection[str]) -> None:
         if self.save_best not in metrics:
@@ -157,12 +179,18 @@ class CheckpointHook(Hook):
         # The best state of a resumed run may lie in the folder of the run before. Looked up now: when the saver is
         # done, training may have found another.
         ours = [best['state']] if best and best['run'] == _run(runner) else []
+        kept, work_dir = (best['run'], best['state']) if best else None, Path(runner.work_dir)
 
         def tidy(state: Path) -> None:
             # Before anything is deleted: a pointer to a state that is gone helps nobody.
             if ours == [name]:
                 point_latest(state, name=BEST)
             prune(state.parent, keep_last=self.keep_last, protected=ours)
+            try:
+                prune_ancestors(work_dir, state.parent, self._ancestors, keep_last=self.keep_last, best=kept)
+            except CheckpointError as error:
+                # Folders of others, perhaps: no reason to end a training whose own states are in order.
+                console.print(str(error), style='yellow', markup=False, highlight=False)
 
         runner.save_checkpoint(
             str(runner.checkpoint_dir),

@@ -96,8 +96,10 @@ class MeanIoU(SampleMetric):
         names = self.classes or tuple(map(str, range(classes)))
         present = {name: float(value) for name, value in zip(names, iou, strict=True) if np.isfinite(value)}
         self.figures = [Bars('IoU by class', '%', present)]
-        # From sums [r, 3, C]: a class that a resampled set lacks is NaN there and leaves that set's mean.
-        low, high = bootstrap_interval(areas, lambda sums: np.nanmean(_iou(sums), axis=-1))
+        # From sums [r, 3, C]: a class that a resampled set lacks is NaN there and leaves that set's mean. A set of
+        # nothing but wholly ignored pictures would have no class, so these, which measure nothing, are not drawn.
+        measured = areas[areas.any(axis=(1, 2))]
+        low, high = bootstrap_interval(measured, lambda sums: np.nanmean(_iou(sums), axis=-1))
         return dict(
             mIoU=float(np.nanmean(iou)),
             mAcc=float(np.nanmean(accuracy)),
