@@ -27,6 +27,8 @@ SHORT = {
     'iterations': 'train_cfg.max_iters',
     'seed': 'randomness.seed',
 }
+# Short names of how long to train: the setting, and whether schedules count it in epochs.
+LENGTHS = {'epochs': ('max_epochs', True), 'iterations': ('max_iters', False)}
 BACKBONE = 'backbone'  # a file configs/_base_/models/intern_vit_<name>.py, whose sizes replace the leaf's
 _HYDRAS = ('config=', 'sweep.', 'hydra.', 'hydra/', '+', '~')  # words Hydra knows as they are
 _KEPT = ('type', 'pretrained')  # of the leaf's backbone
@@ -66,7 +68,9 @@ class Point:
     @property
     def options(self) -> list[str]:
         """Arguments of ``--cfg-options``, short names written out."""
-        return [option for pair in self.settings for option in resolve(pair)]
+        # First what follows from a length, so that an end the user writes replaces it.
+        ends = [option for pair in self.settings for option in _ends(self.config, pair)]
+        return [*ends, *(option for pair in self.settings for option in resolve(pair))]
 
     def check(self) -> str:
         """Load and check the config of the point; return its hash, by which its run is found again.
@@ -97,6 +101,30 @@ def resolve(pair: str) -> list[str]:
         )
     sizes = load_config(str(known[value])).backbone
     return [f'model.backbone.{name}={size}' for name, size in sizes.items() if name not in _KEPT]
+
+
+def _ends(config: str, pair: str) -> list[str]:
+    """Ends of the schedules that end with the training of the leaf, moved to where a new length ends.
+
+    Without them a shorter run would stop at a high learning rate, and lengths would be compared by that.
+    """
+    key, _, value = pair.partition('=')
+    if key not in LENGTHS:
+        return []
+    length, by_epoch = LENGTHS[key]
+    leaf = load_config(config)
+    whole = (leaf.get('train_cfg') or {}).get(length)
+    schedules = leaf.get('param_scheduler') or []
+    if isinstance(schedules, dict):
+        places = {'param_scheduler': schedules}
+    else:
+        places = {f'param_scheduler.{order}': schedule for order, schedule in enumerate(schedules)}
+    return [
+        f'{place}.end={value}'
+        for place, schedule in places.items()
+        # mmengine counts epochs unless told otherwise.
+        if whole is not None and schedule.get('end') == whole and schedule.get('by_epoch', True) is by_epoch
+    ]
 
 
 def expand(
