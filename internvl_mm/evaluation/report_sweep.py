@@ -51,7 +51,9 @@ def write_sweep_page(
     """
     records = [(name, read_run(folder)) for name, folder in runs]
     figures = []
-    for curve in COMPARED:
+    # What decides comes beside the loss, for sweeps that evaluate on the way.
+    loss, *others = COMPARED
+    for curve in (loss, f'val/{metric}', *others):
         series = {name: record.curves[curve] for name, record in records if curve in record.curves}
         figures.append(Figure(*figure_of(curve), series))
     page = (

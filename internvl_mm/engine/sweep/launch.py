@@ -29,7 +29,7 @@ from internvl_mm.utils.errors import ConfigError
 from .points import Point, appended, expand
 from .run import PointState, run_point
 from .search import search
-from .table import metrics_of
+from .table import results_of
 
 SEARCH = 'hydra/sweeper=optuna'  # our own part: the plugin of this name knows Optuna 2 alone
 # Hydra's launchers beside the basic one, and what each comes with.
@@ -67,12 +67,12 @@ def metric_of(state: PointState, name: str | None) -> float | None:
     Raises:
         ConfigError: The run has no metric of that name.
     """
-    metrics = metrics_of(state)
-    if not metrics:
+    results = results_of(state)
+    if not results:
         return None
-    if name is not None and name not in metrics:
-        raise ConfigError(f'sweep.metric={name} is not measured; measured are: {", ".join(metrics)}')
-    return metrics[name or next(iter(metrics))]
+    if name is not None and name not in results:
+        raise ConfigError(f'sweep.metric={name} is not measured; measured are: {", ".join(results)}')
+    return results[name or next(iter(results))].value
 
 
 def task(cfg: DictConfig) -> float | None:

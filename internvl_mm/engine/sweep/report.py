@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from internvl_mm.evaluation.report_sweep import Line, write_sweep_page
@@ -23,49 +24,72 @@ def report(root: Path, *, metric: str | None = None, less: bool = False) -> int:
         1 when a point failed, else 0.
     """
     rows = collect(root)
-    chosen = metric or next((name for row in rows for name in row.metrics), '')
+    chosen = metric or next((name for row in rows for name in row.results), '')
     ranking = best(rows, chosen, less=less)
     names = swept([row.values for row in ranking]) or ['config']
-    print_table(
-        f'{chosen or "no results"}, mean over seeds',
-        [*names, 'mean', '95 % of the mean', 'seeds'],
-        [
-            [*(row.values.get(name, '') for name in names), row.value, _interval(row), row.seeds]
-            for row in ranking
-        ],
+    labels = leaf_labels([row.state.values['config'] for row in rows])
+    content = (
+        [*names, 'mean', '95 % interval', 'over'],
+        [[*_named(row.values, names, labels), *_number(row)] for row in ranking],
     )
+    print_table(f'{chosen or "no results"}, mean over seeds', *content)
     failed = [row for row in rows if row.state.status != 'finished']
     for row in failed:
         console.print(f'{row.state.status}: {row.state.folder}: {row.state.error}', style='red', markup=False)
-    comma, markdown = write_tables(rows, root)
+    comma, markdown = write_tables(rows, root, chosen)
+    varied = swept([row.state.values for row in rows])
     page = write_sweep_page(
         root / 'report.html',
         title=f'Sweep {root.name}',
         metric=chosen,
-        table=table(rows),
-        ranking=([*names, 'mean', '95 % of the mean', 'seeds'], [_cells(row, names) for row in ranking]),
-        lines=[_line(row, chosen) for row in rows if chosen in row.metrics],
-        runs=[(_title(row), row.state.run) for row in rows if row.state.run is not None],
+        table=table(rows, chosen),
+        ranking=content,
+        lines=[_line(row, chosen, labels) for row in rows if chosen in row.results],
+        runs=[(_title(row, varied, labels), row.state.run) for row in rows if row.state.run is not None],
         less=less,
     )
     console.print(f'tables: {comma} {markdown}\nreport: {page.resolve()}', highlight=False, soft_wrap=True)
     return 1 if failed else 0
 
 
-def _interval(row: BestRow) -> str:
-    return '–' if row.interval is None else f'{row.interval[0]:.4g} to {row.interval[1]:.4g}'
+def leaf_labels(leaves: Iterable[str]) -> dict[str, str]:
+    """What tells leaf configs apart, short enough for a legend: their words that the others lack.
+
+    An ablation is named ``<parent>_<what differs>``: next to its parent only what differs remains, and ``'parent'``.
+
+    Args:
+        leaves: As the user named them, with folder and ``.py`` or without.
+
+    Returns:
+        Leaf to label; to the leaf itself where words do not tell them apart.
+    """
+    words = {leaf: Path(leaf).name.removesuffix('.py').split('_') for leaf in leaves}
+    if len(words) < 2:
+        return {leaf: '_'.join(parts) for leaf, parts in words.items()}
+    shared = set.intersection(*map(set, words.values()))
+    labels = {
+        leaf: '_'.join(word for word in parts if word not in shared) or 'parent'
+        for leaf, parts in words.items()
+    }
+    return labels if len(set(labels.values())) == len(labels) else {leaf: leaf for leaf in labels}
 
 
-def _cells(row: BestRow, names: list[str]) -> list[str]:
-    return [*(row.values.get(name, '') for name in names), f'{row.value:.4g}', _interval(row), str(row.seeds)]
+def _named(values: dict[str, str], names: Iterable[str], labels: dict[str, str]) -> list[str]:
+    """The values of settings, leaves by their labels."""
+    return [labels[values[name]] if name == 'config' else values.get(name, '') for name in names]
 
 
-def _line(row: SweepRow, metric: str) -> Line:
-    return Line(row.state.values, row.metrics[metric])
+def _number(row: BestRow) -> list[str]:
+    interval = '–' if row.interval is None else f'{row.interval[0]:.4g} – {row.interval[1]:.4g}'
+    return [f'{row.value:.4g}', interval, row.over]
 
 
-def _title(row: SweepRow) -> str:
-    return (
-        ' '.join(f'{name}={value}' for name, value in row.state.values.items() if name != 'config')
-        or 'as it is'
-    )
+def _line(row: SweepRow, metric: str, labels: dict[str, str]) -> Line:
+    values = row.state.values
+    return Line(dict(zip(values, _named(values, values, labels), strict=True)), row.metrics[metric])
+
+
+def _title(row: SweepRow, varied: list[str], labels: dict[str, str]) -> str:
+    """Legend text of a point: what differs from others, so that no two curves share a name."""
+    shown = zip(varied, _named(row.state.values, varied, labels), strict=True)
+    return ' '.join(text if name == 'config' else f'{name}={text}' for name, text in shown) or 'as it is'

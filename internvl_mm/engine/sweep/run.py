@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class PointState:
         started: When it first was, seconds since 1970.
         status: How it stands; a process that was killed leaves ``'running'``.
         tries: Trainings started for it so far.
-        seconds: Of the last try.
+        seconds: Of all tries together, so that a point that was continued does not look cheaper.
         error: Last lines of the output of a failed one.
     """
 
@@ -104,7 +105,7 @@ def run_point(
     command = [*train, point.config, '--work-dir', str(folder), *options]
     before, state = state, PointState(point.values, command, number, folder=folder)
     if before is not None:
-        state.tries, state.started = before.tries, before.started
+        state.tries, state.started, state.seconds = before.tries, before.started, before.seconds
     for _ in range(retries + 1):
         status = _train(state)
         if status in (0, MISTAKE):
@@ -125,8 +126,10 @@ def _train(state: PointState) -> int:
         status = subprocess.run(
             [*state.command, '--resume'], stdout=output, stderr=subprocess.STDOUT
         ).returncode
-    state.seconds = time.perf_counter() - started
-    if status in (INTERRUPTED, -2):
+    state.seconds += time.perf_counter() - started
+    # Ctrl-C reaches the training, too, which saves and ends by itself (130), or dies of the signal while it starts.
+    if status in (INTERRUPTED, -signal.SIGINT):
+        state.save()
         raise KeyboardInterrupt
     state.status = 'finished' if status == 0 else 'failed'
     if status:
