@@ -188,8 +188,8 @@ def checked(words: Sequence[str], settings: DictConfig) -> list[list[str]]:
 def _declare(root: Path, train: Sequence[str]) -> None:
     """Tell Hydra the settings of a sweep; those of the leaf are open, since each point checks its own."""
     defaults = ['_self_', {'override hydra/job_logging': 'none'}, {'override hydra/hydra_logging': 'none'}]
-    # Runs keep their own folders and logs; Hydra's would be a second set.
-    own = dict(sweep=dict(dir=str(root), subdir='jobs/${hydra.job.num}'), output_subdir=None)
+    # Runs keep their own folders and logs; Hydra's would be a second set, of which only empty folders would be left.
+    own = dict(sweep=dict(dir=str(root), subdir='.'), output_subdir=None)
     settings = asdict(SweepSettings(train=list(train)))
     node = dict(defaults=defaults, config='???', sweep=settings, hydra=own)
     ConfigStore.instance().store(name='sweep', node=node)

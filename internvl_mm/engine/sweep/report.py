@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from internvl_mm.evaluation.report_sweep import Line, write_sweep_page
+from internvl_mm.evaluation.report_html_ranges import Range
+from internvl_mm.evaluation.report_sweep import Line, Table, write_ranges, write_sweep_page
 from internvl_mm.utils.console import console, print_table
 
 from .points import swept
-from .table import BestRow, SweepRow, best, collect, table, write_tables
+from .table import BestRow, SweepRow, best, collect, table, write_markdown, write_tables
 
 
 def report(root: Path, *, metric: str | None = None, less: bool = False) -> int:
-    """Write ``table.csv``, ``table.md`` and ``report.html`` of a sweep and print what was best.
+    """Write tables of all points, of the best settings, and the page of a sweep; print what was best.
+
+    The files are ``table.csv``, ``table.md``, ``best.md``, ``best.svg`` and ``report.html``.
 
     Args:
         root: Folder of the sweep.
@@ -29,7 +32,7 @@ def report(root: Path, *, metric: str | None = None, less: bool = False) -> int:
     names = swept([row.values for row in ranking]) or ['config']
     labels = leaf_labels([row.state.values['config'] for row in rows])
     content = (
-        [*names, 'mean', '95 % interval', 'over'],
+        [*names, 'mean', '95 % interval', 'over', 'seconds'],
         [[*_named(row.values, names, labels), *_number(row)] for row in ranking],
     )
     print_table(f'{chosen or "no results"}, mean over seeds', *content)
@@ -37,15 +40,27 @@ def report(root: Path, *, metric: str | None = None, less: bool = False) -> int:
     for row in failed:
         console.print(f'{row.state.status}: {row.state.folder}: {row.state.error}', style='red', markup=False)
     comma, markdown = write_tables(rows, root, chosen)
+    # Both to be put into pages elsewhere.
+    write_markdown(root / 'best.md', *content)
+    ranges = [
+        Range(_setting(row.values, names, labels), row.value, row.interval, row.over) for row in ranking
+    ]
+    if ranges:
+        write_ranges(root / 'best.svg', ranges, chosen)
     varied = swept([row.state.values for row in rows])
     page = write_sweep_page(
         root / 'report.html',
         title=f'Sweep {root.name}',
         metric=chosen,
-        table=table(rows, chosen),
+        table=_labelled(table(rows, chosen), labels),
         ranking=content,
+        ranges=ranges,
         lines=[_line(row, chosen, labels) for row in rows if chosen in row.results],
-        runs=[(_title(row, varied, labels), row.state.run) for row in rows if row.state.run is not None],
+        runs=[
+            (_setting(row.state.values, varied, labels), row.state.run)
+            for row in rows
+            if row.state.run is not None
+        ],
         less=less,
     )
     console.print(f'tables: {comma} {markdown}\nreport: {page.resolve()}', highlight=False, soft_wrap=True)
@@ -81,7 +96,7 @@ def _named(values: dict[str, str], names: Iterable[str], labels: dict[str, str])
 
 def _number(row: BestRow) -> list[str]:
     interval = '–' if row.interval is None else f'{row.interval[0]:.4g} – {row.interval[1]:.4g}'
-    return [f'{row.value:.4g}', interval, row.over]
+    return [f'{row.value:.4g}', interval, row.over, f'{row.seconds:.0f}']
 
 
 def _line(row: SweepRow, metric: str, labels: dict[str, str]) -> Line:
@@ -89,7 +104,16 @@ def _line(row: SweepRow, metric: str, labels: dict[str, str]) -> Line:
     return Line(dict(zip(values, _named(values, values, labels), strict=True)), row.metrics[metric])
 
 
-def _title(row: SweepRow, varied: list[str], labels: dict[str, str]) -> str:
-    """Legend text of a point: what differs from others, so that no two curves share a name."""
-    shown = zip(varied, _named(row.state.values, varied, labels), strict=True)
+def _labelled(content: Table, labels: dict[str, str]) -> Table:
+    """The table with leaves by their labels; whole names stand in the commands."""
+    header, lines = content
+    if 'config' not in header:
+        return content
+    place = header.index('config')
+    return header, [[*line[:place], labels[line[place]], *line[place + 1 :]] for line in lines]
+
+
+def _setting(values: dict[str, str], names: list[str], labels: dict[str, str]) -> str:
+    """One text for what differs from others, so that no two curves share a name."""
+    shown = zip(names, _named(values, names, labels), strict=True)
     return ' '.join(text if name == 'config' else f'{name}={text}' for name, text in shown) or 'as it is'

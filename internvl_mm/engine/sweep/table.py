@@ -47,12 +47,14 @@ class BestRow:
         interval: 95 % interval: of the mean over seeds (Student's t); of a single seed over its test samples, if the
             metric says one.
         seeds: How many runs.
+        seconds: Mean of the wall clock of a run.
     """
 
     values: dict[str, str]
     value: float
     interval: tuple[float, float] | None
     seeds: int
+    seconds: float
 
     @property
     def over(self) -> str:
@@ -84,14 +86,19 @@ def best(rows: Sequence[SweepRow], metric: str, *, less: bool = False) -> list[B
         metric: ``'<benchmark>/<metric>'``.
         less: Smaller values are better.
     """
-    groups: dict[tuple[tuple[str, str], ...], list[ResultRow]] = defaultdict(list)
+    groups: dict[tuple[tuple[str, str], ...], list[SweepRow]] = defaultdict(list)
     for row in rows:
         if metric in row.results:
-            key = tuple(item for item in row.state.values.items() if item[0] != SEED)
-            groups[key].append(row.results[metric])
+            groups[tuple(item for item in row.state.values.items() if item[0] != SEED)].append(row)
     found = [
-        BestRow(dict(key), mean(result.value for result in results), _interval(results), len(results))
-        for key, results in groups.items()
+        BestRow(
+            values=dict(key),
+            value=mean(run.metrics[metric] for run in runs),
+            interval=_interval([run.results[metric] for run in runs]),
+            seeds=len(runs),
+            seconds=mean(run.state.seconds for run in runs),
+        )
+        for key, runs in groups.items()
     ]
     return sorted(found, key=lambda row: row.value, reverse=not less)
 
@@ -139,6 +146,11 @@ def write_tables(rows: Sequence[SweepRow], root: Path, judged: str = '') -> tupl
     comma, markdown = root / 'table.csv', root / 'table.md'
     with open(comma, 'w', encoding='utf-8', newline='') as file:
         csv.writer(file).writerows([header, *lines])
-    cells = [header, ['---'] * len(header), *([cell.replace('|', '\\|') for cell in line] for line in lines)]
-    markdown.write_text(''.join(f'| {" | ".join(line)} |\n' for line in cells), 'utf-8')
+    write_markdown(markdown, header, lines)
     return comma, markdown
+
+
+def write_markdown(path: Path, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """Write a table of GitHub's Markdown, in which a bar within a cell would end it."""
+    cells = [header, ['---'] * len(header), *([cell.replace('|', '\\|') for cell in line] for line in lines)]
+    path.write_text(''.join(f'| {" | ".join(line)} |\n' for line in cells), 'utf-8')

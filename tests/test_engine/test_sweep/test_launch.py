@@ -39,8 +39,13 @@ def test_a_grid_ends_in_tables_and_a_page(tmp_path: Path) -> None:
     assert lines[0][3:5] == ['5.52 – 17.44', 'finished']
     assert lines[0][-1].endswith('--cfg-options optim_wrapper.optimizer.lr=1 randomness.seed=0')
     page = (tmp_path / 'report.html').read_text()
-    assert page.count('<polyline') == 4 and 'optim_wrapper.optimizer.lr=2' in page
+    assert (
+        page.count('<polyline') == 4
+        and page.count('class="whisker"') == 2
+        and 'optim_wrapper.optimizer.lr=2' in page
+    )
     assert (tmp_path / 'table.md').read_text().startswith('| optim.lr | seed | digits/top1 |')
+    assert '| 2 | 20.5 | 14.15 – 26.85 | 2 seeds | 0 |' in (tmp_path / 'best.md').read_text()
 
 
 def test_the_best_setting_is_a_mean_over_seeds(tmp_path: Path) -> None:
