@@ -6,10 +6,13 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 from internvl_mm.utils.console import console
@@ -94,6 +97,7 @@ def run_point(
 
     Raises:
         KeyboardInterrupt: The training was interrupted.
+        SystemExit: SIGTERM came; the training has saved and ended.
     """
     folder = root / 'points' / point.check()
     state = read_state(folder)
@@ -121,22 +125,54 @@ def _train(state: PointState) -> int:
     state.status, state.tries, state.error = 'running', state.tries + 1, ''
     state.save()
     started = time.perf_counter()
-    # A process of its own: memory is free again afterwards, and what kills it leaves the sweep alive.
     with open(state.folder / OUTPUT, 'ab') as output:
-        status = subprocess.run(
-            [*state.command, '--resume'], stdout=output, stderr=subprocess.STDOUT
-        ).returncode
+        # A process of its own: memory is free again afterwards, and what kills it leaves the sweep alive. A session of
+        # its own: Ctrl-C in the terminal then comes to the sweep alone, which passes it on once. Twice would stop the
+        # training before it has saved.
+        process = subprocess.Popen(
+            [*state.command, '--resume'], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        with _passed_on(process) as received:
+            status = process.wait()
     state.seconds += time.perf_counter() - started
-    # Ctrl-C reaches the training, too, which saves and ends by itself (130), or dies of the signal while it starts.
-    if status in (INTERRUPTED, -signal.SIGINT):
-        state.save()
-        raise KeyboardInterrupt
-    state.status = 'finished' if status == 0 else 'failed'
-    if status:
+    stopped = bool(received) or status in (INTERRUPTED, -signal.SIGINT)
+    if status == 0:
+        state.status = 'finished'
+    elif not stopped:  # one that was stopped stays 'running': the next sweep goes on with it
+        state.status = 'failed'
         lines = (state.folder / OUTPUT).read_text('utf-8', errors='replace').splitlines()
         state.error = f'exit status {status}: ' + ' | '.join(line.strip() for line in lines[-3:])
     state.save()
+    if signal.SIGTERM in received:
+        raise SystemExit(128 + signal.SIGTERM)
+    if stopped:
+        raise KeyboardInterrupt
     return status
+
+
+@contextmanager
+def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """While a training runs, SIGINT and SIGTERM go on to it and the sweep waits until it has saved; gives what came.
+
+    Without that a killed sweep would leave its training running, and the next sweep would start a second one beside it.
+    """
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        process.send_signal(number)
+
+    # Python lets only the main thread listen; what is ignored, as SIGINT behind nohup, stays so.
+    listens = threading.current_thread() is threading.main_thread()
+    numbers = [
+        n for n in (signal.SIGINT, signal.SIGTERM) if listens and signal.getsignal(n) != signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, receive) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _label(point: Point) -> str:
