@@ -25,12 +25,14 @@ class Range:
         value: The number.
         interval: Both ends; ``None`` where none is known.
         note: What the interval is over.
+        each: The numbers ``value`` is the mean of.
     """
 
     name: str
     value: float
     interval: tuple[float, float] | None = None
     note: str = ''
+    each: tuple[float, ...] = ()
 
 
 def draw_ranges(ranges: Sequence[Range], label: str) -> Markup:
@@ -40,7 +42,7 @@ def draw_ranges(ranges: Sequence[Range], label: str) -> Markup:
         ranges: At least one.
         label: Of the axis.
     """
-    ends = [end for row in ranges for end in (row.value, *(row.interval or ()))]
+    ends = [end for row in ranges for end in (row.value, *row.each, *(row.interval or ()))]
     ticks, x = scale(ends, NAME, WIDTH - NUMBER)
     bottom = ROW * len(ranges) + TOP
     grid = ''.join(
@@ -67,10 +69,12 @@ def _row(row: Range, y: float, x: Scale) -> str:
         number += f' ({row.interval[0]:.4g} – {row.interval[1]:.4g})'
         path = f'M{low:.1f} {y - CAP}v{2 * CAP}M{low:.1f} {y}H{high:.1f}M{high:.1f} {y - CAP}v{2 * CAP}'
         whisker = f'<path class="whisker" d="{path}"/>'
+    # Rings: of a few seeds their spread says more than an interval.
+    rings = ''.join(f'<circle class="ring" cx="{x(one):.1f}" cy="{y}" r="3.5"/>' for one in row.each)
     name = row.name if len(row.name) <= LONGEST else f'{row.name[: LONGEST - 1]}…'
     return (
         f'<g><title>{escape(row.name)}: {number} {escape(row.note)}</title>'
-        f'<text class="name" x="{NAME - 14}" y="{y + 4}" text-anchor="end">{escape(name)}</text>{whisker}'
+        f'<text class="name" x="{NAME - 14}" y="{y + 4}" text-anchor="end">{escape(name)}</text>{whisker}{rings}'
         f'<circle class="dot" cx="{x(row.value):.1f}" cy="{y}" r="4.5"/>'
         f'<text x="{WIDTH - NUMBER + 14}" y="{y + 4}">{number}</text></g>'
     )

@@ -43,7 +43,8 @@ def report(root: Path, *, metric: str | None = None, less: bool = False) -> int:
     # Both to be put into pages elsewhere.
     write_markdown(root / 'best.md', *content)
     ranges = [
-        Range(_setting(row.values, names, labels), row.value, row.interval, row.over) for row in ranking
+        Range(_setting(row.values, names, labels), row.value, row.interval, row.over, row.each)
+        for row in ranking
     ]
     if ranges:
         write_ranges(root / 'best.svg', ranges, chosen)

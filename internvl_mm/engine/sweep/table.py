@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 
 from internvl_mm.evaluation.intervals import mean_interval
-from internvl_mm.evaluation.report import ResultRow, interval_text, read_run
+from internvl_mm.evaluation.report import ResultRow, interval_text, is_share, read_run
 
 from .points import swept
 from .run import PointState, read_state
@@ -44,17 +44,22 @@ class BestRow:
     Attributes:
         values: Setting to value, without the seed.
         value: Mean of the metric.
+        each: The metric of every seed.
         interval: 95 % interval: of the mean over seeds (Student's t); of a single seed over its test samples, if the
             metric says one.
-        seeds: How many runs.
         seconds: Mean of the wall clock of a run.
     """
 
     values: dict[str, str]
     value: float
+    each: tuple[float, ...]
     interval: tuple[float, float] | None
-    seeds: int
     seconds: float
+
+    @property
+    def seeds(self) -> int:
+        """How many runs."""
+        return len(self.each)
 
     @property
     def over(self) -> str:
@@ -94,8 +99,8 @@ def best(rows: Sequence[SweepRow], metric: str, *, less: bool = False) -> list[B
         BestRow(
             values=dict(key),
             value=mean(run.metrics[metric] for run in runs),
+            each=tuple(run.metrics[metric] for run in runs),
             interval=_interval([run.results[metric] for run in runs]),
-            seeds=len(runs),
             seconds=mean(run.state.seconds for run in runs),
         )
         for key, runs in groups.items()
@@ -105,7 +110,9 @@ def best(rows: Sequence[SweepRow], metric: str, *, less: bool = False) -> list[B
 
 def _interval(results: Sequence[ResultRow]) -> tuple[float, float] | None:
     if len(results) > 1:
-        return mean_interval([result.value for result in results])
+        low, high = mean_interval([result.value for result in results])
+        # Student's t knows no bounds, and of two seeds promises little: a share in percent has them.
+        return (max(0.0, low), min(100.0, high)) if is_share(results[0].metric) else (low, high)
     lower, upper = results[0].lower, results[0].upper
     return None if lower is None or upper is None else (lower, upper)
 

@@ -54,6 +54,10 @@ def test_the_best_setting_is_a_mean_over_seeds(tmp_path: Path) -> None:
     assert (first.values['optim.lr'], first.value, first.seeds) == ('2', 20.5, 2)
     # Student's t with one degree of freedom: 12.706 standard errors of 0.5
     assert first.interval == pytest.approx((20.5 - 6.353, 20.5 + 6.353), abs=1e-3)
+    assert first.each == (20, 21)
+    # No share lies below 0: only half of the interval of 0 and 1 is possible.
+    launch([LEAF, 'optim.lr=0', 'seed=0,1'], tmp_path / 'low', train=FAKE)
+    assert best(collect(tmp_path / 'low'), 'digits/top1')[0].interval == pytest.approx((0, 6.853), abs=1e-3)
     assert (first.over, second.over) == ('2 seeds', '2 seeds')
     assert best(collect(tmp_path), 'digits/top1', less=True)[0] == second
 
