@@ -77,6 +77,7 @@ def metric_of(state: PointState, name: str | None) -> float | None:
 
 def task(cfg: DictConfig) -> float | None:
     """Run the point Hydra launched; its metric goes back to sweepers that choose the next points by it."""
+    # In joblib and Slurm this is another process: all it knows is in the config Hydra composed for the point.
     facts, settings = HydraConfig.get(), cfg.sweep
     point = Point.parse(facts.overrides.task)
     state = run_point(
@@ -102,11 +103,13 @@ def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> Non
     """
     _declare(root, train)
     words = appended(arguments)
+    # Ours stands in for the plugin of that name, so Hydra must not see the word.
     searching = SEARCH in words
     words = [word for word in words if word != SEARCH]
     own = [word for word in words if word.startswith(('sweep.', 'hydra.', 'hydra/'))]
     check_plugins(own)
     try:
+        # No folder of configs: leaves are loaded by our own loader, and Hydra sees only the node of _declare.
         with initialize(version_base='1.3', config_path=None):
             config = compose('sweep', own, return_hydra_config=True)
             parts: dict[str, Any] = dict(
@@ -121,6 +124,7 @@ def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> Non
                 # Of a plugin: it chooses points as it goes; each is checked before it runs.
                 Plugins.instance().instantiate_sweeper(**parts).sweep(words)
                 return
+            # Not by Hydra's basic sweeper: it would start the first points before it has seen the last.
             points = checked(words, config.sweep)
             results = Plugins.instance().instantiate_launcher(**parts).launch(points, initial_job_idx=0)
     except HydraException as error:
@@ -177,6 +181,7 @@ def checked(words: Sequence[str], settings: DictConfig) -> list[list[str]]:
         ConfigError: One of them is wrong; says which.
     """
     points = expand(words, file=settings.file, sample=settings.sample, seed=settings.seed)
+    # By hash, since two points of one hash would train in one folder, perhaps at the same time.
     unique: dict[str, list[str]] = {}
     for overrides in track(points, 'checking points'):
         unique.setdefault(Point.parse(overrides).check(), overrides)

@@ -53,11 +53,13 @@ class Point:
         Raises:
             ConfigError: None of them names the config.
         """
+        # The plus sign is for Hydra alone (see appended).
         pairs = [override.lstrip('+') for override in overrides]
         leaves = [pair.partition('=')[2] for pair in pairs if pair.startswith('config=')]
         if not leaves:
             raise ConfigError('a sweep needs config=NAME, the leaf config whose settings are varied')
         kept = (pair for pair in pairs if not pair.startswith(('config=', 'hydra.', 'hydra/', 'sweep.')))
+        # The last, as with every setting: a line of sweep.file may name another leaf than the command line.
         return cls(leaves[-1], tuple(kept))
 
     @property
@@ -80,6 +82,7 @@ class Point:
         """
         cfg = load_config(self.config, self.options)
         check_config(cfg)
+        # Of the resolved settings, so that 1e-3 and 0.001, or a leaf and its copy, are one run.
         return config_hash(named(cfg.to_dict()))
 
 
@@ -99,6 +102,7 @@ def resolve(pair: str) -> list[str]:
             f'backbone={value}: there is no such backbone in {folder}; there are {", ".join(known)}.'
             + did_you_mean(value, known)
         )
+    # Sizes alone: the leaf keeps its class, its weights and what it adds, such as tapped blocks.
     sizes = load_config(str(known[value])).backbone
     return [f'model.backbone.{name}={size}' for name, size in sizes.items() if name not in _KEPT]
 
@@ -142,6 +146,7 @@ def expand(
         ConfigError: The file is missing or empty, an override cannot be read, or spans no finite grid.
     """
     lines = [line.split() for line in _lines(file)] if file else [[]]
+    # A line comes after the command line, which thereby gives what all points share. Commas span a grid there, too.
     grids = [_grid([*arguments, *appended(line)]) for line in lines]
     points = [point for grid in grids for point in grid]
     if sample is not None and sample < len(points):

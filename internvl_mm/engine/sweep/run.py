@@ -53,6 +53,7 @@ class PointState:
     def save(self) -> None:
         """Write the state, atomically."""
         kept = {name: value for name, value in asdict(self).items() if name != 'folder'}
+        # A reader, or the sweep after one that was killed, sees the old state or the new one, never half of it.
         scratch = self.folder / f'.{STATE}'
         scratch.write_text(json.dumps(kept, indent=1), 'utf-8')
         os.replace(scratch, self.folder / STATE)
@@ -60,6 +61,7 @@ class PointState:
     @property
     def run(self) -> Path | None:
         """The folder of its newest run that has results."""
+        # Run folders are named by their time, so the last name is the newest.
         runs = sorted(path.parent for path in self.folder.glob('*/results.json'))
         return runs[-1] if runs else None
 
@@ -112,6 +114,7 @@ def run_point(
         state.tries, state.started, state.seconds = before.tries, before.started, before.seconds
     for _ in range(retries + 1):
         status = _train(state)
+        # A mistake in the settings would be the same mistake again; a lost worker or a full GPU may not be.
         if status in (0, MISTAKE):
             break
     word = f'{state.status} in {state.seconds:.0f} s'

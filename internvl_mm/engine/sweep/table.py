@@ -150,6 +150,7 @@ def _cells(result: ResultRow | None, with_interval: bool) -> list[str]:
 def write_tables(rows: Sequence[SweepRow], root: Path, judged: str = '') -> tuple[Path, Path]:
     """Write ``table.csv`` and ``table.md`` into the folder of the sweep; return their paths."""
     header, lines = table(rows, judged)
+    # CSV for spreadsheets and pandas, Markdown for a pull request.
     comma, markdown = root / 'table.csv', root / 'table.md'
     with open(comma, 'w', encoding='utf-8', newline='') as file:
         csv.writer(file).writerows([header, *lines])
