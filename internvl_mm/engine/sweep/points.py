@@ -194,6 +194,18 @@ def _lines(file: str) -> list[str]:
 
 
 def swept(points: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of the settings in which points differ, in the order they were first given."""
+    """Names of the settings in which points differ, in the order they were first given.
+
+    Left out is what only some leaves have, always with one value, as the path under which a leaf of another structure
+    keeps its weights: the leaf tells as much.
+    """
     names = dict.fromkeys(name for values in points for name in values)
-    return [name for name in names if len({values.get(name) for values in points}) > 1]
+    varied = [name for name in names if len({values.get(name) for values in points}) > 1]
+    return [name for name in varied if 'config' not in varied or not _follows(name, points)]
+
+
+def _follows(name: str, points: Sequence[dict[str, Any]]) -> bool:
+    """Whether a setting has one value where it is given at all, and is given by all points of a leaf or by none."""
+    given = {values[name] for values in points if name in values}
+    leaves = {(values.get('config'), name in values) for values in points}
+    return name != 'config' and len(given) == 1 and len(leaves) == len({leaf for leaf, _ in leaves})

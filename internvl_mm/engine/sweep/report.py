@@ -56,7 +56,7 @@ def report(root: Path, *, metric: str | None = None, less: bool = False) -> int:
         table=_labelled(table(rows, chosen), labels),
         ranking=content,
         ranges=ranges,
-        lines=[_line(row, chosen, labels) for row in rows if chosen in row.results],
+        lines=[_line(row, chosen, varied, labels) for row in rows if chosen in row.results],
         runs=[
             (_setting(row.state.values, varied, labels), row.state.run)
             for row in rows
@@ -100,9 +100,9 @@ def _number(row: BestRow) -> list[str]:
     return [f'{row.value:.4g}', interval, row.over, f'{row.seconds:.0f}']
 
 
-def _line(row: SweepRow, metric: str, labels: dict[str, str]) -> Line:
-    values = row.state.values
-    return Line(dict(zip(values, _named(values, values, labels), strict=True)), row.metrics[metric])
+def _line(row: SweepRow, metric: str, varied: list[str], labels: dict[str, str]) -> Line:
+    shown = zip(varied, _named(row.state.values, varied, labels), strict=True)
+    return Line(dict(shown), row.metrics[metric])
 
 
 def _labelled(content: Table, labels: dict[str, str]) -> Table:

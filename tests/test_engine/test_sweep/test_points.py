@@ -90,3 +90,7 @@ def test_points_are_told_apart_by_what_is_computed() -> None:
 
 def test_settings_that_vary() -> None:
     assert swept([dict(a=1, b=2), dict(a=1, b=3, c=4)]) == ['b', 'c']
+    # The leaf tells as much as what it alone has, unless it has it in one point only.
+    assert swept([dict(config='x', a=1), dict(config='y', b=1)]) == ['config']
+    assert swept([dict(config='x', a=1), dict(config='y', b=1), dict(config='y')]) == ['config', 'b']
+    assert swept([dict(config='x', a=1), dict(config='y', a=2)]) == ['config', 'a']
