@@ -13,7 +13,7 @@ setup(
     package_dir=RENAMED,
     # Their subfolders have no __init__.py: the files are data and scripts before they are modules.
     package_data={
-        'internvl_mm': ['**/*.html', '**/*.json', '**/*.txt'],
+        'internvl_mm': ['**/*.css', '**/*.html', '**/*.json', '**/*.svg', '**/*.txt'],
         'internvl_mm.configs': ['**/*.py'],
         'internvl_mm_tools': ['**/*.py', '**/*.sh'],
     },

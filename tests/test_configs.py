@@ -78,6 +78,19 @@ FOR_USERS = (
 )
 
 
+@pytest.mark.parametrize('config', [config for config in LEAVES if 'ablations' in Path(config).parts])
+def test_an_ablation_differs_in_what_its_name_says_and_trains_as_long(config: str) -> None:
+    folder, name = (ROOT / config).parent.parent, Path(config).stem
+    # The longest: a parent's name may itself begin with another leaf's.
+    parent = max((file for file in folder.glob('*.py') if name.startswith(f'{file.stem}_')), key=str)
+    settings = (ROOT / config).read_text('utf-8').rpartition('import *')[2].strip()
+    assert 1 <= len(settings.splitlines()) <= 12
+    ablated, whole = load_config(config), load_config(str(parent))
+    assert ablated.to_dict() != whole.to_dict()
+    for key in ('train_cfg', 'optim_wrapper', 'param_scheduler', 'randomness', 'default_hooks'):
+        assert ablated[key] == whole[key], 'runs are compared at an equal budget'
+
+
 def parents(file: Path) -> set[Path]:
     """The configs a config imports."""
     found = set()

@@ -14,7 +14,7 @@ PAGES = [
     'README.md',
     'CONTRIBUTING.md',
     'SECURITY.md',
-    *(f'docs/{page.name}' for page in (ROOT / 'docs').glob('*.md')),
+    *(page.relative_to(ROOT).as_posix() for page in (ROOT / 'docs').rglob('*.md')),
 ]
 
 

@@ -380,8 +380,19 @@ def check_fit(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], *,
     ]
     if pairs:
         lines.append(f'  {len(pairs)} of another shape: {_listed(pairs)}')
-    lines.append('Build the model with the sizes of the checkpoint, or give weights of this model')
+    lines.append(_way_out(missing, tensors))
     raise CheckpointError('\n'.join(lines))
+
+
+def _way_out(missing: list[str], saved: Iterable[str]) -> str:
+    # As peft names adapters; importing it here would cost every command a second.
+    if any('.lora_' in name for name in missing) and not any('.lora_' in name for name in saved):
+        return (
+            'The model has adapters (lora), the checkpoint has none. Adapters are put beside weights that are there '
+            'before: write the checkpoint as a folder (tools/convert.py RUN FOLDER --to chat) and start from it with '
+            'model.chat.pretrained=FOLDER instead of load_from'
+        )
+    return 'Build the model with the sizes of the checkpoint, or give weights of this model'
 
 
 def _depth(names: Iterable[str]) -> int:

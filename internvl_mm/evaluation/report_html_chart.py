@@ -20,6 +20,7 @@ MARKED_POINTS = 40  # a figure with no longer curve gets a mark per point
 # Bar charts: height of a row, room for names and for values, and how many classes a page can show.
 BAR, NAME, VALUE, MAX_BARS = 16, 110, 40, 60
 COLOURS = 6  # the page defines --series-0 … --series-5
+DASHES = ('', '6 3', '2 3')  # of the first, second, third time around the colours, as in the legend
 
 Scale = Callable[[float], float]
 
@@ -56,8 +57,8 @@ def draw(figure: Figure) -> Markup:
     points = [point for curve in series.values() for point in curve]
     if not points:
         return Markup('<p class="muted">no finite values</p>')
-    x_ticks, x = _scale([p[0] for p in points], LEFT, WIDTH - RIGHT, whole=figure.x_label == 'iteration')
-    y_ticks, y = _scale(
+    x_ticks, x = scale([p[0] for p in points], LEFT, WIDTH - RIGHT, whole=figure.x_label == 'iteration')
+    y_ticks, y = scale(
         [p[1] for p in points], HEIGHT - BOTTOM, TOP, largest=100 if figure.unit == '%' else math.inf
     )
     marked = max(len(curve) for curve in series.values()) <= MARKED_POINTS
@@ -110,7 +111,7 @@ def short_number(value: float) -> str:
     return f'{value:.6g}'
 
 
-def _scale(
+def scale(
     values: list[float], start: float, end: float, *, whole: bool = False, largest: float = math.inf
 ) -> tuple[list[float], Scale]:
     """Return round tick values around the data and the map from value to position.
@@ -160,9 +161,10 @@ def _x_tick(value: float, x: float) -> str:
 
 
 def _line(order: int, curve: Curve, x: Scale, y: Scale, name: str | None, x_label: str) -> str:
-    """Draw one curve, with marks when it is given a name; beyond the last colour the colours repeat with dashes."""
+    """Draw one curve, with marks when it is given a name; colours repeat with dashes, then with dots."""
     colour = f'style="--colour:var(--series-{order % COLOURS})"'
-    dashes = ' stroke-dasharray="6 3"' if order >= COLOURS else ''
+    pattern = DASHES[order // COLOURS % len(DASHES)]
+    dashes = f' stroke-dasharray="{pattern}"' if pattern else ''
     path = ' '.join(f'{x(px):.1f},{y(py):.1f}' for px, py in curve)
     marks = ''
     if name is not None:

@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 from internvl_mm.evaluation.report import read_run
 from internvl_mm.evaluation.report_html import COMPARED, drawable, figure_of, templates, write_page
 from internvl_mm.evaluation.report_html_chart import Figure, short_number
+from internvl_mm.evaluation.report_html_ranges import Range, draw_ranges, size_of
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header, lines
 
@@ -33,6 +34,7 @@ def write_sweep_page(
     metric: str,
     table: Table,
     ranking: Table,
+    ranges: Sequence[Range],
     lines: Sequence[Line],
     runs: Sequence[tuple[str, Path]],
     less: bool = False,
@@ -45,13 +47,16 @@ def write_sweep_page(
         metric: The number that decides.
         table: Every point with its command.
         ranking: Settings by their mean over seeds, the best first.
+        ranges: The same as a drawing.
         lines: Points that have the metric.
         runs: Legend text and run folder of every run, for the curves.
         less: Smaller is better.
     """
     records = [(name, read_run(folder)) for name, folder in runs]
     figures = []
-    for curve in COMPARED:
+    # What decides comes beside the loss, for sweeps that evaluate on the way.
+    loss, *others = COMPARED
+    for curve in (loss, f'val/{metric}', *others):
         series = {name: record.curves[curve] for name, record in records if curve in record.curves}
         figures.append(Figure(*figure_of(curve), series))
     page = (
@@ -62,11 +67,21 @@ def write_sweep_page(
             metric=metric,
             table=table,
             ranking=ranking,
+            ranges=dict(drawing=draw_ranges(ranges, metric), size=size_of(ranges)) if ranges else None,
             parallel=parallel_coordinates(lines, metric, less=less),
             figures=[figure for figure in figures if drawable(figure)],
         )
     )
     return write_page(path, page)
+
+
+def write_ranges(path: Path, ranges: Sequence[Range], metric: str) -> Path:
+    """Write the settings with their intervals as an SVG file that reads in light and dark, for a page elsewhere."""
+    width, height = size_of(ranges)
+    facts = dict(width=width, height=height, label=f'{metric} of the settings of a sweep')
+    return write_page(
+        path, templates().get_template('figure.svg').render(drawing=draw_ranges(ranges, metric), **facts)
+    )
 
 
 def parallel_coordinates(lines: Sequence[Line], metric: str, *, less: bool = False) -> Markup:
@@ -77,13 +92,14 @@ def parallel_coordinates(lines: Sequence[Line], metric: str, *, less: bool = Fal
         return Markup('')
     axes = {name: _settings_axis([line.values.get(name, '') for line in lines]) for name in names}
     step = (WIDTH - 2 * MARGIN) / len(names)
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="settings and {escape(metric)}">']
-    for order, (name, places) in enumerate(axes.items()):
-        parts.append(_axis(MARGIN + order * step, name, places))
     values = [line.metric for line in lines]
     low, high = min(values), max(values)
-    ends = {short_number(round(value, 4)): _height(value, low, high) for value in (low, high)}
-    parts.append(_axis(MARGIN + len(names) * step, metric, ends))
+    ends = {short_number(float(f'{value:.4g}')): _height(value, low, high) for value in (low, high)}
+    drawn = [
+        _axis(MARGIN + order * step, name, places)
+        for order, (name, places) in enumerate([*axes.items(), (metric, ends)])
+    ]
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="settings and {escape(metric)}">']
     for rank, line in enumerate(sorted(lines, key=lambda line: line.metric, reverse=less)):
         heights = [axes[name][line.values.get(name, '')] for name in names] + [
             _height(line.metric, low, high)
@@ -98,7 +114,8 @@ def parallel_coordinates(lines: Sequence[Line], metric: str, *, less: bool = Fal
             f'<polyline points="{points}" style="stroke-width:{width}">'
             f'<title>{escape(text)}: {line.metric:.5g}</title></polyline></g>'
         )
-    return Markup(''.join([*parts, '</svg>']))
+    # Axes and their labels on top: lines that meet at a value would cross it out.
+    return Markup(''.join([*parts, *drawn, '</svg>']))
 
 
 def _settings_axis(values: Sequence[str]) -> dict[str, float]:
@@ -118,9 +135,16 @@ def _height(value: float, low: float, high: float) -> float:
 
 def _axis(x: float, name: str, places: dict[str, float]) -> str:
     labels = ''.join(
-        f'<text x="{x + 6:.1f}" y="{y - 4:.1f}">{escape(text)}</text>' for text, y in places.items()
+        f'<text class="halo" x="{x + 6:.1f}" y="{y - 4:.1f}">{escape(text)}</text>'
+        for text, y in places.items()
     )
+    # The outer names grow inwards: centred, long ones would leave the drawing.
+    place, anchor = x, 'middle'
+    if x <= MARGIN:
+        place, anchor = 4, 'start'
+    elif x >= WIDTH - MARGIN:
+        place, anchor = WIDTH - 4, 'end'
     return (
         f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text class="label" x="{x:.1f}" y="14" text-anchor="middle">{escape(name)}</text>{labels}'
+        f'<text class="label" x="{place:.1f}" y="14" text-anchor="{anchor}">{escape(name)}</text>{labels}'
     )

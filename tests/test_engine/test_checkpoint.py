@@ -309,3 +309,13 @@ def test_fitting_tensors_pass_and_others_are_listed() -> None:
     assert '2 missing: layers.1.w, head.w' in text
     assert '1 unexpected: extra' in text
     assert 'layers.0.w (2, 5) in the checkpoint, (2, 3) in the model' in text
+
+
+def test_weights_without_adapters_for_a_model_with_them_have_a_way_out() -> None:
+    saved = {'layer.weight': torch.zeros(2, 3)}
+    shapes = {'layer.base_layer.weight': (2, 3), 'layer.lora_A.default.weight': (1, 3)}
+    with pytest.raises(CheckpointError, match=r'model\.chat\.pretrained=FOLDER instead of load_from'):
+        check_fit(saved, shapes, source='x')
+    # With adapters in both it is another mistake.
+    with pytest.raises(CheckpointError, match='Build the model with the sizes of the checkpoint'):
+        check_fit({'other.lora_A.default.weight': torch.zeros(1, 3)}, shapes, source='x')

@@ -3,7 +3,8 @@
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/ablations/chat_pretrain_intern_vit_tiny_digits_padded.py \
     --cfg-options model.chat.vision.pretrained=work_dirs/finetune_intern_vit_tiny_digits
 Hardware: 1 CPU core, fp32; minutes.
-Expected: not run; the question it belongs to is in docs/results/ablations.md.
+Expected: 2,700 conversations in 244 s (measured; 147 s packed), exact match on one-word questions 0:
+    docs/results/ablations.md.
 """
 
 from mmengine.config import read_base

@@ -3,7 +3,8 @@
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/ablations/chat_pretrain_intern_vit_tiny_digits_qllama.py \
     --cfg-options model.chat.vision.pretrained=work_dirs/finetune_intern_vit_tiny_digits
 Hardware: 1 CPU core, fp32; minutes.
-Expected: not run; the question it belongs to is in docs/results/ablations.md.
+Expected: exact match 45.83 after 3 epochs (measured, seed 0; its parent 45.83: not told apart):
+    docs/results/ablations.md.
 """
 
 from mmengine.config import read_base

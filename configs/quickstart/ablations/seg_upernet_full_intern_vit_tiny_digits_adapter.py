@@ -2,7 +2,8 @@
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/ablations/seg_upernet_full_intern_vit_tiny_digits_adapter.py
 Hardware: 1 CPU core, fp32; minutes.
-Expected: not run; the question it belongs to is in docs/results/ablations.md.
+Expected: mIoU 41.13 after 2 epochs (measured, seed 0, backbone of contrastive_intern_vit_tiny_digits.py; its parent 41.46):
+    docs/results/ablations.md.
 """
 
 from mmengine.config import read_base

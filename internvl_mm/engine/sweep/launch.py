@@ -29,7 +29,7 @@ from internvl_mm.utils.errors import ConfigError
 from .points import Point, appended, expand
 from .run import PointState, run_point
 from .search import search
-from .table import metrics_of
+from .table import results_of
 
 SEARCH = 'hydra/sweeper=optuna'  # our own part: the plugin of this name knows Optuna 2 alone
 # Hydra's launchers beside the basic one, and what each comes with.
@@ -67,16 +67,17 @@ def metric_of(state: PointState, name: str | None) -> float | None:
     Raises:
         ConfigError: The run has no metric of that name.
     """
-    metrics = metrics_of(state)
-    if not metrics:
+    results = results_of(state)
+    if not results:
         return None
-    if name is not None and name not in metrics:
-        raise ConfigError(f'sweep.metric={name} is not measured; measured are: {", ".join(metrics)}')
-    return metrics[name or next(iter(metrics))]
+    if name is not None and name not in results:
+        raise ConfigError(f'sweep.metric={name} is not measured; measured are: {", ".join(results)}')
+    return results[name or next(iter(results))].value
 
 
 def task(cfg: DictConfig) -> float | None:
     """Run the point Hydra launched; its metric goes back to sweepers that choose the next points by it."""
+    # In joblib and Slurm this is another process: all it knows is in the config Hydra composed for the point.
     facts, settings = HydraConfig.get(), cfg.sweep
     point = Point.parse(facts.overrides.task)
     state = run_point(
@@ -103,11 +104,13 @@ def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> Non
     _declare(root, train)
     # Settings of the leaf are unknown to Hydra's own config, which holds sweep.* alone.
     words = appended(arguments)
+    # Ours stands in for the plugin of that name, so Hydra must not see the word.
     searching = SEARCH in words
     words = [word for word in words if word != SEARCH]
     own = [word for word in words if word.startswith(('sweep.', 'hydra.', 'hydra/'))]
     check_plugins(own)
     try:
+        # No folder of configs: leaves are loaded by our own loader, and Hydra sees only the node of _declare.
         with initialize(version_base='1.3', config_path=None):
             config = compose('sweep', own, return_hydra_config=True)
             parts: dict[str, Any] = dict(
@@ -122,7 +125,7 @@ def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> Non
                 # Of a plugin: it chooses points as it goes; each is checked before it runs.
                 Plugins.instance().instantiate_sweeper(**parts).sweep(words)
                 return
-            # All of them, before the first starts: a typo in the last point is told now.
+            # Not by Hydra's basic sweeper: it would start the first points before it has seen the last.
             points = checked(words, config.sweep)
             results = Plugins.instance().instantiate_launcher(**parts).launch(points, initial_job_idx=0)
     except HydraException as error:
@@ -179,6 +182,7 @@ def checked(words: Sequence[str], settings: DictConfig) -> list[list[str]]:
         ConfigError: One of them is wrong; says which.
     """
     points = expand(words, file=settings.file, sample=settings.sample, seed=settings.seed)
+    # By hash, since two points of one hash would train in one folder, perhaps at the same time.
     unique: dict[str, list[str]] = {}
     for overrides in track(points, 'checking points'):
         unique.setdefault(Point.parse(overrides).check(), overrides)
@@ -190,8 +194,8 @@ def checked(words: Sequence[str], settings: DictConfig) -> list[list[str]]:
 def _declare(root: Path, train: Sequence[str]) -> None:
     """Tell Hydra the settings of a sweep; those of the leaf are open, since each point checks its own."""
     defaults = ['_self_', {'override hydra/job_logging': 'none'}, {'override hydra/hydra_logging': 'none'}]
-    # Runs keep their own folders and logs; Hydra's would be a second set.
-    own = dict(sweep=dict(dir=str(root), subdir='jobs/${hydra.job.num}'), output_subdir=None)
+    # Runs keep their own folders and logs; Hydra's would be a second set, of which only empty folders would be left.
+    own = dict(sweep=dict(dir=str(root), subdir='.'), output_subdir=None)
     settings = asdict(SweepSettings(train=list(train)))
     node = dict(defaults=defaults, config='???', sweep=settings, hydra=own)
     ConfigStore.instance().store(name='sweep', node=node)

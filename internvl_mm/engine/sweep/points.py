@@ -27,6 +27,8 @@ SHORT = {
     'iterations': 'train_cfg.max_iters',
     'seed': 'randomness.seed',
 }
+# Short names of how long to train: the setting, and whether schedules count it in epochs.
+LENGTHS = {'epochs': ('max_epochs', True), 'iterations': ('max_iters', False)}
 BACKBONE = 'backbone'  # a file configs/_base_/models/intern_vit_<name>.py, whose sizes replace the leaf's
 _HYDRAS = ('config=', 'sweep.', 'hydra.', 'hydra/', '+', '~')  # words Hydra knows as they are
 _KEPT = ('type', 'pretrained')  # of the leaf's backbone
@@ -51,11 +53,13 @@ class Point:
         Raises:
             ConfigError: None of them names the config.
         """
+        # The plus sign is for Hydra alone (see appended).
         pairs = [override.lstrip('+') for override in overrides]
         leaves = [pair.partition('=')[2] for pair in pairs if pair.startswith('config=')]
         if not leaves:
             raise ConfigError('a sweep needs config=NAME, the leaf config whose settings are varied')
         kept = (pair for pair in pairs if not pair.startswith(('config=', 'hydra.', 'hydra/', 'sweep.')))
+        # The last, as with every setting: a line of sweep.file may name another leaf than the command line.
         return cls(leaves[-1], tuple(kept))
 
     @property
@@ -66,7 +70,9 @@ class Point:
     @property
     def options(self) -> list[str]:
         """Arguments of ``--cfg-options``, short names written out."""
-        return [option for pair in self.settings for option in resolve(pair)]
+        # First what follows from a length, so that an end the user writes replaces it.
+        ends = [option for pair in self.settings for option in _ends(self.config, pair)]
+        return [*ends, *(option for pair in self.settings for option in resolve(pair))]
 
     def check(self) -> str:
         """Load and check the config of the point; return its hash, by which its run is found again.
@@ -76,6 +82,7 @@ class Point:
         """
         cfg = load_config(self.config, self.options)
         check_config(cfg)
+        # Of the resolved settings, so that 1e-3 and 0.001, or a leaf and its copy, are one run.
         return config_hash(named(cfg.to_dict()))
 
 
@@ -96,8 +103,33 @@ def resolve(pair: str) -> list[str]:
             f'backbone={value}: there is no such backbone in {folder}; there are {", ".join(known)}.'
             + did_you_mean(value, known)
         )
+    # Sizes alone: the leaf keeps its class, its weights and what it adds, such as tapped blocks.
     sizes = load_config(str(known[value])).backbone
     return [f'model.backbone.{name}={size}' for name, size in sizes.items() if name not in _KEPT]
+
+
+def _ends(config: str, pair: str) -> list[str]:
+    """Ends of the schedules that end with the training of the leaf, moved to where a new length ends.
+
+    Without them a shorter run would stop at a high learning rate, and lengths would be compared by that.
+    """
+    key, _, value = pair.partition('=')
+    if key not in LENGTHS:
+        return []
+    length, by_epoch = LENGTHS[key]
+    leaf = load_config(config)
+    whole = (leaf.get('train_cfg') or {}).get(length)
+    schedules = leaf.get('param_scheduler') or []
+    if isinstance(schedules, dict):
+        places = {'param_scheduler': schedules}
+    else:
+        places = {f'param_scheduler.{order}': schedule for order, schedule in enumerate(schedules)}
+    return [
+        f'{place}.end={value}'
+        for place, schedule in places.items()
+        # mmengine counts epochs unless told otherwise.
+        if whole is not None and schedule.get('end') == whole and schedule.get('by_epoch', True) is by_epoch
+    ]
 
 
 def expand(
@@ -116,6 +148,7 @@ def expand(
     """
     # Without a file there is one empty line: the grid alone.
     lines = [line.split() for line in _lines(file)] if file else [[]]
+    # A line comes after the command line, which thereby gives what all points share. Commas span a grid there, too.
     grids = [_grid([*arguments, *appended(line)]) for line in lines]
     points = [point for grid in grids for point in grid]
     if sample is not None and sample < len(points):
@@ -164,6 +197,18 @@ def _lines(file: str) -> list[str]:
 
 
 def swept(points: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of the settings in which points differ, in the order they were first given."""
+    """Names of the settings in which points differ, in the order they were first given.
+
+    Left out is what only some leaves have, always with one value, as the path under which a leaf of another structure
+    keeps its weights: the leaf tells as much.
+    """
     names = dict.fromkeys(name for values in points for name in values)
-    return [name for name in names if len({values.get(name) for values in points}) > 1]
+    varied = [name for name in names if len({values.get(name) for values in points}) > 1]
+    return [name for name in varied if 'config' not in varied or not _follows(name, points)]
+
+
+def _follows(name: str, points: Sequence[dict[str, Any]]) -> bool:
+    """Whether a setting has one value where it is given at all, and is given by all points of a leaf or by none."""
+    given = {values[name] for values in points if name in values}
+    leaves = {(values.get('config'), name in values) for values in points}
+    return name != 'config' and len(given) == 1 and len(leaves) == len({leaf for leaf, _ in leaves})

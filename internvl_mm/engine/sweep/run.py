@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 from internvl_mm.utils.console import console
@@ -32,7 +36,7 @@ class PointState:
         started: When it first was, seconds since 1970.
         status: How it stands; a process that was killed leaves ``'running'``.
         tries: Trainings started for it so far.
-        seconds: Of the last try.
+        seconds: Of all tries together, so that a point that was continued does not look cheaper.
         error: Last lines of the output of a failed one.
     """
 
@@ -49,11 +53,13 @@ class PointState:
     def save(self) -> None:
         """Write the state, atomically."""
         kept = {name: value for name, value in asdict(self).items() if name != 'folder'}
+        # A reader, or the sweep after one that was killed, sees the old state or the new one, never half of it.
         write_whole(self.folder / STATE, json.dumps(kept, indent=1))
 
     @property
     def run(self) -> Path | None:
         """The folder of its newest run that has results."""
+        # Run folders are named by their time, so the last name is the newest.
         runs = sorted(path.parent for path in self.folder.glob('*/results.json'))
         return runs[-1] if runs else None
 
@@ -91,6 +97,7 @@ def run_point(
 
     Raises:
         KeyboardInterrupt: The training was interrupted.
+        SystemExit: SIGTERM came; the training has saved and ended.
     """
     # By the hash of the resolved config: the same settings written differently are the same run.
     folder = root / 'points' / point.check()
@@ -103,10 +110,10 @@ def run_point(
     command = [*train, point.config, '--work-dir', str(folder), *options]
     before, state = state, PointState(point.values, command, number, folder=folder)
     if before is not None:
-        state.tries, state.started = before.tries, before.started
+        state.tries, state.started, state.seconds = before.tries, before.started, before.seconds
     for _ in range(retries + 1):
         status = _train(state)
-        # A mistake in the settings would fail again; anything else may be a machine's.
+        # A mistake in the settings would be the same mistake again; a lost worker or a full GPU may not be.
         if status in (0, MISTAKE):
             break
     word = f'{state.status} in {state.seconds:.0f} s'
@@ -120,35 +127,54 @@ def _train(state: PointState) -> int:
     state.status, state.tries, state.error = 'running', state.tries + 1, ''
     state.save()
     started = time.perf_counter()
-    # A process of its own: memory is free again afterwards, and what kills it leaves the sweep alive.
     with open(state.folder / OUTPUT, 'ab') as output:
-        status = _wait(
-            subprocess.Popen([*state.command, '--resume'], stdout=output, stderr=subprocess.STDOUT)
+        # A process of its own: memory is free again afterwards, and what kills it leaves the sweep alive. A session of
+        # its own: Ctrl-C in the terminal then comes to the sweep alone, which passes it on once. Twice would stop the
+        # training before it has saved.
+        process = subprocess.Popen(
+            [*state.command, '--resume'], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    state.seconds = time.perf_counter() - started
-    # -2: ended by SIGINT before our handler was there, as while importing.
-    if status in (INTERRUPTED, -2):
-        raise KeyboardInterrupt
-    state.status = 'finished' if status == 0 else 'failed'
-    if status:
-        # The last lines of a Python error say what it was.
+        with _passed_on(process) as received:
+            status = process.wait()
+    state.seconds += time.perf_counter() - started
+    stopped = bool(received) or status in (INTERRUPTED, -signal.SIGINT)
+    if status == 0:
+        state.status = 'finished'
+    elif not stopped:  # one that was stopped stays 'running': the next sweep goes on with it
+        state.status = 'failed'
         lines = (state.folder / OUTPUT).read_text('utf-8', errors='replace').splitlines()
         state.error = f'exit status {status}: ' + ' | '.join(line.strip() for line in lines[-3:])
     state.save()
+    if signal.SIGTERM in received:
+        raise SystemExit(128 + signal.SIGTERM)
+    if stopped:
+        raise KeyboardInterrupt
     return status
 
 
-def _wait(training: subprocess.Popen) -> int:
-    """Exit status of a training; Ctrl-C lets it save its state first, a second one ends it at once."""
+@contextmanager
+def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """While a training runs, SIGINT and SIGTERM go on to it and the sweep waits until it has saved; gives what came.
+
+    Without that a killed sweep would leave its training running, and the next sweep would start a second one beside it.
+    """
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        process.send_signal(number)
+
+    # Python lets only the main thread listen; what is ignored, as SIGINT behind nohup, stays so.
+    listens = threading.current_thread() is threading.main_thread()
+    numbers = [
+        n for n in (signal.SIGINT, signal.SIGTERM) if listens and signal.getsignal(n) != signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, receive) for number in numbers}
     try:
-        return training.wait()
-    except KeyboardInterrupt:
-        # The terminal interrupted the training as well; subprocess.run would kill it after 0.25 s.
-        try:
-            training.wait()
-        finally:
-            training.kill()  # does nothing to one that has ended
-        raise
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _label(point: Point) -> str:

@@ -48,6 +48,7 @@ def search(words: Sequence[str], run: Run, *, trials: int, seed: int = 0, less: 
     study = optuna.create_study(
         direction='minimize' if less else 'maximize', sampler=optuna.samplers.TPESampler(seed=seed)
     )
+    # Ask and tell from here, not study.optimize: points stay ours to check, launch and find again.
     for _ in range(trials):
         # Ask and tell: the run happens in a launcher's process, so Optuna cannot call it.
         trial = study.ask()
@@ -76,6 +77,7 @@ def _parted(words: Sequence[str]) -> tuple[list[str], dict[str, Override]]:
 
 def _suggest(trial: Any, key: str, override: Override) -> Any:
     sweep = override.value()
+    # The log tag is Hydra's; its own Optuna plugin reads intervals the same way.
     if isinstance(sweep, IntervalSweep):
         return trial.suggest_float(key, sweep.start, sweep.end, log='log' in sweep.tags)
     return trial.suggest_categorical(key, list(override.sweep_string_iterator()))

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from internvl_mm.evaluation.intervals import wilson_interval
 from internvl_mm.registry import METRICS
 
 from .base import SampleMetric, Scores
@@ -48,13 +49,17 @@ class ExactMatch(SampleMetric):
         return scores
 
     def compute_metrics(self, results: list[Scores | None]) -> dict[str, float]:
-        """Means; those of kinds over the questions of the kind."""
+        """Means and ``_low`` and ``_high`` of their 95 % intervals; those of kinds over the questions of the kind."""
         found: dict[str, list[float]] = defaultdict(list)
         for scores in results:
             for name, value in (scores or {}).items():
                 found[name].append(value)
-        means = {name: sum(values) / len(values) for name, values in sorted(found.items())}
-        return dict(**means, n=len(results))
+        shares: dict[str, float] = {}
+        for name, values in sorted(found.items()):
+            # Wilson's, as if questions were drawn one by one; several about one scene make it a little too narrow.
+            low, high = wilson_interval(sum(values) / 100, len(values))
+            shares |= {name: sum(values) / len(values), f'{name}_low': 100 * low, f'{name}_high': 100 * high}
+        return dict(**shares, n=len(results))
 
 
 @METRICS.register_module()

@@ -10,7 +10,7 @@ import pytest
 
 from internvl_mm.engine.sweep import collect
 from internvl_mm.engine.sweep.launch import launch
-from internvl_mm.engine.sweep.report import report
+from internvl_mm.engine.sweep.report import leaf_labels, report
 from internvl_mm.engine.sweep.search import search
 from internvl_mm.engine.sweep.table import best
 from internvl_mm.utils.errors import ConfigError
@@ -28,17 +28,24 @@ def test_a_grid_ends_in_tables_and_a_page(tmp_path: Path) -> None:
     assert run(tmp_path, 'optim.lr=1,2', 'seed=0,1') == 0
     with open(tmp_path / 'table.csv', newline='') as file:
         header, *lines = csv.reader(file)
-    assert header == ['optim.lr', 'seed', 'digits/top1', 'status', 'seconds', 'command']
-    assert [line[:4] for line in lines] == [
-        ['1', '0', '10', 'finished'],
-        ['1', '1', '11', 'finished'],
-        ['2', '0', '20', 'finished'],
-        ['2', '1', '21', 'finished'],
+    assert header == ['optim.lr', 'seed', 'digits/top1', 'digits/top1 95 %', 'status', 'seconds', 'command']
+    assert [line[:3] for line in lines] == [
+        ['1', '0', '10'],
+        ['1', '1', '11'],
+        ['2', '0', '20'],
+        ['2', '1', '21'],
     ]
-    assert lines[0][5].endswith('--cfg-options optim_wrapper.optimizer.lr=1 randomness.seed=0')
+    # Wilson's of 10 hits in 100.
+    assert lines[0][3:5] == ['5.52 – 17.44', 'finished']
+    assert lines[0][-1].endswith('--cfg-options optim_wrapper.optimizer.lr=1 randomness.seed=0')
     page = (tmp_path / 'report.html').read_text()
-    assert page.count('<polyline') == 4 and 'optim_wrapper.optimizer.lr=2' in page
+    assert (
+        page.count('<polyline') == 4
+        and page.count('class="whisker"') == 2
+        and 'optim_wrapper.optimizer.lr=2' in page
+    )
     assert (tmp_path / 'table.md').read_text().startswith('| optim.lr | seed | digits/top1 |')
+    assert '| 2 | 20.5 | 14.15 – 26.85 | 2 seeds | 0 |' in (tmp_path / 'best.md').read_text()
 
 
 def test_the_best_setting_is_a_mean_over_seeds(tmp_path: Path) -> None:
@@ -47,7 +54,32 @@ def test_the_best_setting_is_a_mean_over_seeds(tmp_path: Path) -> None:
     assert (first.values['optim.lr'], first.value, first.seeds) == ('2', 20.5, 2)
     # Student's t with one degree of freedom: 12.706 standard errors of 0.5
     assert first.interval == pytest.approx((20.5 - 6.353, 20.5 + 6.353), abs=1e-3)
+    assert first.each == (20, 21)
+    # No share lies below 0: only half of the interval of 0 and 1 is possible.
+    launch([LEAF, 'optim.lr=0', 'seed=0,1'], tmp_path / 'low', train=FAKE)
+    assert best(collect(tmp_path / 'low'), 'digits/top1')[0].interval == pytest.approx((0, 6.853), abs=1e-3)
+    assert (first.over, second.over) == ('2 seeds', '2 seeds')
     assert best(collect(tmp_path), 'digits/top1', less=True)[0] == second
+
+
+def test_a_single_seed_has_the_interval_of_its_samples(tmp_path: Path) -> None:
+    run(tmp_path, 'optim.lr=1')
+    (row,) = best(collect(tmp_path), 'digits/top1')
+    assert row.interval == pytest.approx((5.523, 17.437), abs=1e-3) and row.over == 'test samples of 1 seed'
+
+
+def test_leaves_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
+    parent, child = 'quickstart/a_tiny_digits', 'quickstart/ablations/a_tiny_digits_no_norm.py'
+    assert leaf_labels([parent, child]) == {parent: 'parent', child: 'no_norm'}
+    assert leaf_labels([child]) == {child: 'a_tiny_digits_no_norm'}
+    assert leaf_labels(['x/a', 'y/a']) == {'x/a': 'x/a', 'y/a': 'y/a'}
+    leaf = 'finetune_intern_vit_tiny_digits'
+    word = f'config=quickstart/{leaf},quickstart/ablations/{leaf}_no_qk_norm'
+    launch([word], tmp_path, train=FAKE)
+    report(tmp_path)
+    # In the drawing, where the whole names would not fit.
+    page = (tmp_path / 'report.html').read_text()
+    assert '>parent</text>' in page and '>no_qk_norm</text>' in page
 
 
 def test_finished_points_are_not_run_again_and_failed_ones_are(tmp_path: Path, capsys) -> None:

@@ -57,6 +57,28 @@ def test_short_names() -> None:
         resolve('backbone=smal')
 
 
+def test_a_length_moves_the_ends_of_schedules() -> None:
+    leaf = 'quickstart/finetune_intern_vit_tiny_digits'
+    assert Point(leaf, ('epochs=5',)).options == ['param_scheduler.0.end=5', 'train_cfg.max_epochs=5']
+    # What the user writes comes later and holds; a schedule that counts epochs has no end in iterations.
+    assert Point(leaf, ('epochs=5', 'param_scheduler.0.end=9')).options[-1] == 'param_scheduler.0.end=9'
+    assert Point(leaf, ('iterations=5',)).options == ['train_cfg.max_iters=5']
+
+
+def test_ends_of_warm_ups_and_single_schedules(tmp_path: Path) -> None:
+    leaf = tmp_path / 'leaf.py'
+    leaf.write_text(
+        'train_cfg = dict(max_iters=100)\n'
+        'param_scheduler = [dict(end=10, by_epoch=False), dict(begin=10, end=100, by_epoch=False)]\n'
+    )
+    assert Point(str(leaf), ('iterations=50',)).options == [
+        'param_scheduler.1.end=50',
+        'train_cfg.max_iters=50',
+    ]
+    leaf.write_text('train_cfg = dict(max_epochs=9)\nparam_scheduler = dict(end=9)\n')
+    assert Point(str(leaf), ('epochs=3',)).options == ['param_scheduler.end=3', 'train_cfg.max_epochs=3']
+
+
 def test_points_are_told_apart_by_what_is_computed() -> None:
     leaf = 'quickstart/finetune_intern_vit_tiny_digits'
     assert Point(leaf).check() == Point(f'{leaf}.py').check() != Point(leaf, ('seed=3',)).check()
@@ -68,3 +90,7 @@ def test_points_are_told_apart_by_what_is_computed() -> None:
 
 def test_settings_that_vary() -> None:
     assert swept([dict(a=1, b=2), dict(a=1, b=3, c=4)]) == ['b', 'c']
+    # The leaf tells as much as what it alone has, unless it has it in one point only.
+    assert swept([dict(config='x', a=1), dict(config='y', b=1)]) == ['config']
+    assert swept([dict(config='x', a=1), dict(config='y', b=1), dict(config='y')]) == ['config', 'b']
+    assert swept([dict(config='x', a=1), dict(config='y', a=2)]) == ['config', 'a']

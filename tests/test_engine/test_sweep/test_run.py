@@ -1,53 +1,54 @@
-"""One point of a sweep and the process that trains it."""
+"""Signals to a sweep while a point trains."""
 
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
+import pytest
+
+from internvl_mm.engine.sweep.points import Point
+from internvl_mm.engine.sweep.run import run_point
+
+# A training that saves when it is told to stop, as ours do; the folder follows --work-dir.
 TRAINING = """
 import signal, sys, time
 from pathlib import Path
-
-def save(*_):
-    time.sleep(0.6)  # longer than subprocess.run waits
-    Path('saved').touch()
-    sys.exit(130)
-
-signal.signal(signal.SIGINT, save)
-Path('started').touch()
+folder = Path(sys.argv[sys.argv.index('--work-dir') + 1])
+def stop(number, frame):
+    time.sleep(0.5)
+    (folder / 'saved').write_text('')
+    sys.exit(128 + number)
+signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGTERM, stop)
+(folder / 'ready').write_text('')
 time.sleep(60)
 """
-# As in a terminal, Ctrl-C reaches the sweep and the training.
-SWEEP = """
-import os, signal, sys, threading, time
-from pathlib import Path
-from internvl_mm.engine.sweep.run import PointState, _train
-
-def interrupt():
-    while not Path('started').exists():
-        time.sleep(0.01)
-    time.sleep(0.1)
-    os.killpg(0, signal.SIGINT)
-
-threading.Thread(target=interrupt).start()
-try:
-    _train(PointState({}, [sys.executable, 'training.py']))
-except KeyboardInterrupt:
-    sys.exit(0 if Path('saved').exists() else 1)
-"""
 
 
-def test_an_interrupted_training_saves_before_the_sweep_ends(repo: Path, tmp_path: Path) -> None:
-    (tmp_path / 'training.py').write_text(TRAINING)
-    sweep = subprocess.run(
-        [sys.executable, '-c', SWEEP],
-        cwd=tmp_path,
-        env=dict(os.environ, PYTHONPATH=str(repo)),
-        start_new_session=True,
-        timeout=60,
-        check=False,
-    )
-    assert sweep.returncode == 0
+@pytest.mark.parametrize(
+    ('number', 'raised'), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_training_may_save_before_the_sweep_ends(
+    tmp_path: Path, number: signal.Signals, raised: type[BaseException]
+) -> None:
+    script = tmp_path / 'train.py'
+    script.write_text(TRAINING)
+    point = Point('quickstart/finetune_intern_vit_tiny_digits')
+    folder = tmp_path / 'points' / point.check()
+    before = signal.getsignal(number)
+
+    def send() -> None:
+        while not (folder / 'ready').exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send, daemon=True).start()
+    with pytest.raises(raised):
+        run_point(point, tmp_path, train=[sys.executable, str(script)])
+    assert (folder / 'saved').exists() and '"status": "running"' in (folder / 'point.json').read_text()
+    assert signal.getsignal(number) is before
