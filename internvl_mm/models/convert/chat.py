@@ -27,6 +27,7 @@ def load_chat(folder: Path) -> InternVLChatModel:
     """
     config = InternVLChatConfig.from_pretrained(folder)
     ranks = dict(vision_model=config.use_backbone_lora, language_model=config.use_llm_lora)
+    # Merged below; the model refuses a config that still names adapters.
     config.use_backbone_lora = config.use_llm_lora = 0
     settings = dict(config=config, dtype='auto', output_loading_info=True)
     if getattr(config, 'quantization_config', None):

@@ -109,6 +109,7 @@ def to_native(model: InternVLChatModel, image_token_id: int) -> InternVLForCondi
         image_seq_length=model.num_image_token,
         downsample_ratio=config.downsample_ratio,
         vision_feature_layer=config.select_layer,
+        # Every published folder stores an output matrix of its own.
         tie_word_embeddings=False,
         dtype=str(model.dtype).removeprefix('torch.'),
     )
@@ -124,6 +125,7 @@ def _native_text(config: InternVLChatConfig) -> Any:
     language = config.llm_config
     if not isinstance(language, InternLM2Config):
         return language
+    # In memory it is a Llama already, and transformers has no class of its own name.
     settings = {
         name: value
         for name, value in language.to_dict().items()

@@ -128,6 +128,7 @@ def _qllama_settings(inside: list[str], shape: Callable[[str], Any]) -> dict[str
     width = shape('query_tokens')[-1]
     return dict(
         num_query_token=shape('query_tokens')[1],
+        # Every k-th layer has cross-attention: the distance of the first two tells k.
         cross_attention_frequency=crossed[1] - crossed[0] if len(crossed) > 1 else 2,
         vocab_size=shape('qllama.model.embed_tokens.weight')[0],
         hidden_size=width,

@@ -44,7 +44,9 @@ PREFIXES = (
 
 _PTH, _NATIVE = 1, 2  # columns of the tables; timm shares the column of pth
 _COLUMN: dict[Layout, int] = {'hf': 0, 'pth': _PTH, 'timm': _PTH, 'native': _NATIVE}
+# How names of blocks begin, by column.
 _BLOCKS = ('encoder.layers.', 'blocks.', 'encoder.layer.')
+# Outside of the blocks: hf, pth and timm, native.
 _OUTSIDE = (
     ('embeddings.class_embedding', 'cls_token', 'embeddings.cls_token'),
     ('embeddings.position_embedding', 'pos_embed', 'embeddings.position_embeddings'),
@@ -61,6 +63,7 @@ _OUTSIDE = (
 )
 # What tells the layout: detection and adapter checkpoints have no class token.
 _POSITIONS = _OUTSIDE[1]
+# Inside a block, in the same columns.
 _IN_BLOCK = (
     ('norm1.weight', 'norm1.weight', 'layernorm_before.weight'),
     ('norm1.bias', 'norm1.bias', 'layernorm_before.bias'),
