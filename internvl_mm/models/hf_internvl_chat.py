@@ -156,6 +156,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
         if use_flash_attn is not None:
             config.vision_config.use_flash_attn = use_flash_attn
         depth = config.vision_config.num_hidden_layers
+        # States 0 to L, the embeddings first; negative numbers count from the last.
         if not -depth - 1 <= config.select_layer <= depth:
             raise ConfigError(
                 f'select_layer={config.select_layer}: the vision tower has {depth} blocks and so hidden states 0 to '
@@ -177,6 +178,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
         if stored is None:
             stored = self.conv_template.system_message if self.conv_template else ''
         self.system_message = stored
+        # Differs from vocabulary to vocabulary: the tokenizer a caller brings tells it.
         self.img_context_token_id = None
         self.post_init()
 

@@ -80,4 +80,5 @@ class SlideInference:
                 total[image, :, top:bottom, left:right] += part
                 counts[image, :, top:bottom, left:right] += 1
         assert total is not None
+        # Windows leave no gap, so that no count is 0.
         return total.div_(counts)

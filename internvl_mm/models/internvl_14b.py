@@ -116,6 +116,7 @@ class InternVL14B(InternVL14BModel):
         self._freeze()
         self._adapt()
 
+    # While super().__init__ runs, which calls init_weights already.
     pretrained: str | None = None
 
     @classmethod
@@ -162,6 +163,7 @@ class InternVL14B(InternVL14BModel):
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         lora = LoraConfig(
             target_modules='|'.join(f'({pattern})' for pattern in ranks),
+            # Alpha is twice each tower's own rank; published code took the ViT's for both.
             rank_pattern=ranks,
             alpha_pattern={pattern: 2 * rank for pattern, rank in ranks.items()},
             lora_dropout=0.05,
@@ -198,6 +200,7 @@ class PublishedInternVL14B(InternVL14BModel):
         fill_published(self, folder)
         self._is_filled = True
 
+    # While super().__init__ runs, nothing is loaded yet.
     _is_filled = False
 
     def init_weights(self) -> None:

@@ -63,6 +63,7 @@ class VisionEmbeddings(nn.Module):
         # A parameter that is never used would stop data-parallel training, which waits for its gradient.
         self.class_embedding = nn.Parameter(torch.empty(1, 1, hidden_size)) if use_class_token else None
         self.patch_embedding = nn.Conv2d(num_channels, hidden_size, kernel_size=patch_size, stride=patch_size)
+        # The class slot is stored in any case, as in published files; without class token it is passed over.
         num_positions = 1 + (image_size // patch_size) ** 2
         self.position_embedding = nn.Parameter(torch.empty(1, num_positions, hidden_size))
 
@@ -88,13 +89,14 @@ class VisionEmbeddings(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Embed ``[B, C, H, W]``; returns ``[B, 1+N, D]`` (``[B, N, D]`` without class token)."""
         grid = self.grid(pixel_values)
+        # [B, D, h, w] to [B, N, D], row by row
         patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
         # The dtype of the weight, as published: under autocast the patches are half, the residual stream is not.
         dtype = self.patch_embedding.weight.dtype
-        positions = resize_position_embedding(self.position_embedding, grid).to(dtype)
+        positions = resize_position_embedding(self.position_embedding, grid).to(dtype)  # [1, 1+N, D]
         if self.class_embedding is None:
             return patches + positions[:, 1:]
-        class_token = self.class_embedding.to(dtype).expand(len(patches), -1, -1)
+        class_token = self.class_embedding.to(dtype).expand(len(patches), -1, -1)  # [B, 1, D]
         return torch.cat([class_token, patches], dim=1) + positions
 
 
@@ -171,7 +173,7 @@ class VisionEncoder(nn.Module):
             looks for tensors in what modules return and takes dict keys for names.
         """
         wanted = {*keep, len(self.layers)}
-        states = [tokens if 0 in wanted else None]
+        states = [tokens if 0 in wanted else None]  # L+1 entries, the embeddings first, as published
         for index in range(len(self.layers)):
             tokens = self.run(tokens, grid, range(index, index + 1))
             states.append(tokens if index + 1 in wanted else None)
@@ -351,11 +353,13 @@ class InternViT(BlockBackbone):
 
         The pixels are cast to the dtype of the patch convolution.
         """
+        # A frozen backbone builds no graph, so that no activation is kept for a backward pass.
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
             return self.forward_tokens(*self.embed(pixel_values))
 
     def embed(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """See :class:`BlockBackbone`."""
+        # As in the published .pth classes; the Hugging Face class fails on pixels of another dtype.
         pixel_values = pixel_values.to(self.embeddings.patch_embedding.weight.dtype)
         return self.embeddings(pixel_values), self.embeddings.grid(pixel_values)
 
@@ -371,14 +375,16 @@ class InternViT(BlockBackbone):
             tokens=states[self.num_layers],
             grid=grid,
             hidden_states=tuple(states[i] for i in kept) if self.output_hidden_states else None,
+            # state i+1 is the output of block i
             maps=tuple(self._to_map(states[i + 1], grid) for i in self.out_indices),
             strides=self.strides,
             has_class_token=self.use_class_token,
         )
 
     def _to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        patches = tokens[:, int(self.use_class_token) :]
-        return patches.transpose(1, 2).unflatten(2, grid).float().contiguous()
+        # No norm and fp32, as published taps are.
+        patches = tokens[:, int(self.use_class_token) :]  # [B, N, D]
+        return patches.transpose(1, 2).unflatten(2, grid).float().contiguous()  # [B, D, h, w]
 
     def layer_id(self, name: str) -> int:
         """See :meth:`BlockBackbone.layer_id`; ``name`` is relative to this module."""
@@ -396,6 +402,7 @@ class InternViT(BlockBackbone):
         side = image_size // self.patch_size
         old = self.embeddings.position_embedding
         new = resize_position_embedding(old, (side, side)).clone()
+        # Another object: an optimiser made before would go on with the old one.
         self.embeddings.position_embedding = nn.Parameter(new, requires_grad=old.requires_grad)
         self.image_size = image_size
 

@@ -112,9 +112,9 @@ class SpatialPrior(nn.Module):
     def forward(self, pixel_values: Tensor) -> list[Tensor]:
         """Maps ``[B, D, ...]`` at 1/4 (of four), 1/8, 1/16 and 1/32 of ``[B, 3, H, W]``."""
         c1 = self.stem(pixel_values)  # [B, inplane, H/4, W/4]: one stride of 2, one of the pooling
-        c2 = self.conv2(c1)
-        c3 = self.conv3(c2)
-        c4 = self.conv4(c3)
+        c2 = self.conv2(c1)  # [B, 2·inplane, H/8, W/8]
+        c3 = self.conv3(c2)  # [B, 4·inplane, H/16, W/16]
+        c4 = self.conv4(c3)  # [B, 4·inplane, H/32, W/32]
         finest = [self.fc1(c1)] if self.num_maps == 4 else []
         return [*finest, self.fc2(c2), self.fc3(c3), self.fc4(c4)]
 
@@ -213,8 +213,8 @@ class Injector(nn.Module):
     def forward(self, x: Tensor, c: Tensor, grid: Grid) -> Tensor:
         """Add what the patches ``[B, N, D]`` find in the maps ``[B, M, D]``; the patches keep their dtype."""
         # A half ViT may run under an adapter in fp32; the residual stream keeps the ViT's dtype.
-        query, value = self.query_norm(x.to(c.dtype)), self.feat_norm(c)
-        found = self.attn(query, cell_centres([grid], x.device), value, pyramid_grids(grid))
+        query, value = self.query_norm(x.to(c.dtype)), self.feat_norm(c)  # [B, N, D] and [B, M, D]
+        found = self.attn(query, cell_centres([grid], x.device), value, pyramid_grids(grid))  # [B, N, D]
         return x + (self.gamma * found).to(x.dtype)
 
 
@@ -228,6 +228,7 @@ class Extractor(nn.Module):
     def __init__(self, settings: InteractionSettings):
         super().__init__()
         self.query_norm, self.feat_norm = settings.norm(), settings.norm()
+        # One level: the ViT's own grid at 1/16.
         self.attn = settings.attention(1)
         self.has_ffn = settings.ffn_ratio is not None
         if settings.ffn_ratio is not None:
@@ -239,7 +240,7 @@ class Extractor(nn.Module):
         """Add what the maps ``[B, M, D]`` find in the patches ``[B, N, D]``."""
         grids = pyramid_grids(grid)
         # Queries are the cells of three maps, values those of one: the ViT's grid.
-        query, value = self.query_norm(c), self.feat_norm(x.to(c.dtype))
+        query, value = self.query_norm(c), self.feat_norm(x.to(c.dtype))  # [B, M, D] and [B, N, D]
         c = c + self.attn(query, cell_centres(grids, c.device), value, [grid])
         if self.has_ffn:
             c = c + self.drop_path(self.ffn(self.ffn_norm(c), grids))

@@ -74,6 +74,7 @@ def _pixel_decoder(channels: int, layers: int) -> dict:
     return dict(
         type='mmdet.MSDeformAttnPixelDecoder',
         num_outs=3,
+        # 32 groups at the published width; tiny models have fewer channels.
         norm_cfg=dict(type='GN', num_groups=min(32, channels // 2)),
         act_cfg=dict(type='ReLU'),
         encoder=dict(num_layers=layers, layer_cfg=layer),
@@ -94,7 +95,9 @@ def _transformer_decoder(channels: int, layers: int) -> dict:
 def _losses(num_classes: int) -> dict:
     # The class "no object" comes last and weighs a tenth.
     weights = [1.0] * num_classes + [0.1]
+    # naive_dice: the plain sums of both masks below the bar, not those of their squares.
     dice = dict(use_sigmoid=True, activate=True, reduction='mean', naive_dice=True, eps=1.0, loss_weight=5.0)
+    # Class 2, mask 5 and dice 5, the weights of the costs in _training, too.
     return dict(
         loss_cls=dict(type='mmdet.CrossEntropyLoss', loss_weight=2.0, class_weight=weights),
         loss_mask=dict(type='mmdet.CrossEntropyLoss', use_sigmoid=True, loss_weight=5.0),

@@ -190,7 +190,7 @@ class ChatTuning(BaseTask):
             if inner.startswith('model.layers.'):
                 return part, int(inner.split('.')[2]) + 1, last
             return part, 0 if inner.startswith('model.embed_tokens') else last, last
-        return part, 0, 0
+        return part, 0, 0  # the projector counts as one layer
 
     def check_data(self, metainfo: dict) -> None:
         """See :class:`BaseTask`: template, tokens per tile and vocabulary have to be those of the model."""
@@ -214,6 +214,7 @@ class ChatTuning(BaseTask):
         if not len(tiles):
             tiles = tiles.new_zeros(1, *tiles.shape[1:])
         frozen = self.parts['vision_model'].frozen
+        # Without gradients a frozen tower keeps no activations.
         with torch.no_grad() if frozen else nullcontext():
             states = self.chat.vision_tokens(tiles)
         return self.chat.project(*states)
@@ -225,9 +226,9 @@ class ChatTuning(BaseTask):
     def language_states(self, batch: ChatBatch, visual: Tensor) -> Tensor:
         """The same from visual tokens ``[M, T, H]`` computed before."""
         language = self.chat.language_model
-        embeddings = language.get_input_embeddings()(batch.input_ids)
+        embeddings = language.get_input_embeddings()(batch.input_ids)  # [B, L, H]
         if len(batch.tiles):
-            places = batch.input_ids == self.chat.img_context_token_id
+            places = batch.input_ids == self.chat.img_context_token_id  # bool [B, L]
             embeddings = place_visual_tokens(embeddings, visual, places)
         else:
             # Of no effect, but every process then has gradients for the same parameters.
@@ -261,8 +262,8 @@ class ChatTuning(BaseTask):
             DataError: A sample of the batch has nothing to learn; names them.
         """
         self._check_labels(inputs, data_samples)
-        hidden = self.hidden_states(inputs)
-        targets, weights = next_tokens(inputs), token_weights(inputs, self.reduction)
+        hidden = self.hidden_states(inputs)  # [B, L, H]
+        targets, weights = next_tokens(inputs), token_weights(inputs, self.reduction)  # [B, L] each
         head: LossHead = self.chat.language_model.get_output_embeddings()
         total = head(hidden, targets, weights)
         # Over targets, not labels: the shift drops a label at the very start of a sample.
@@ -305,7 +306,7 @@ class ChatTuning(BaseTask):
     @torch.no_grad()
     def predict(self, inputs: ChatBatch, data_samples: list[Any]) -> list[Any]:
         """Generate greedy answers of the prompts in the batch, padded or packed, into ``pred_answer``."""
-        visual = self.visual_tokens(inputs) if len(inputs.tiles) else None
+        visual = self.visual_tokens(inputs) if len(inputs.tiles) else None  # [M, T, H]
         template = self.chat.conv_template
         stop = token_id(self.tokenizer, template.stop) if template.stop else self.tokenizer.eos_token_id
         pad = self.tokenizer.pad_token_id

@@ -141,7 +141,7 @@ class QLlamaTask(ImageTextTask):
     @torch.no_grad()
     def _hard(self, inputs: Tensor, samples: list[ImageSample]) -> list[int]:
         """For each image, the pair of the batch whose text it is matched with."""
-        images = F.normalize(self.model.encode_image(inputs, 'InternVL-C').float(), dim=-1)
+        images = F.normalize(self.model.encode_image(inputs, 'InternVL-C').float(), dim=-1)  # [B, E]
         captions = [sample.caption for sample in samples]
         texts = F.normalize(self.encode_texts(captions, inputs.device).float(), dim=-1)
         ids = image_ids(samples, inputs.device)
