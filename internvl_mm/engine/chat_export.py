@@ -53,6 +53,7 @@ def export_chat(source: str | Path, target: str | Path, *, merge: bool = True) -
     # Copies: merging changes the weights in place.
     plain = {} if merge else {name: tensor.clone() for name, tensor in task.chat.state_dict().items()}
     merge_adapters(task.chat)
+    # How pictures were cut is known to the data alone; a published config says it of the model.
     model = task.chat.to_published(**_tiling(config))
     model.config.architectures = [type(model).__name__]
     model.save_pretrained(target)

@@ -142,6 +142,7 @@ def logits_bytes(task: nn.Module) -> float:
     if not isinstance(task, ChatTuning):
         return 0.0
     head = task.chat.language_model.get_output_embeddings()
+    # Two of them, of 4 bytes per value.
     return 2 * 4.0 * head.chunk * head.weight.shape[0]
 
 

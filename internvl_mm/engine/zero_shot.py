@@ -83,8 +83,8 @@ class ZeroShotLoop(BenchmarkLoop):
         for start in range(rank * CHUNK, len(positions), world_size * CHUNK):
             piece = slice(start, start + CHUNK)
             # In fp32: stored embeddings may be halves, whose norms would be rounded.
-            unit = F.normalize(vectors[piece].float(), dim=-1)
-            scores = ZERO_SHOT_SCALE * unit @ classes.t()
+            unit = F.normalize(vectors[piece].float(), dim=-1)  # [chunk, E]
+            scores = ZERO_SHOT_SCALE * unit @ classes.t()  # [chunk, C]
             yield [
                 dict(dataset=dataset.name, index=index, gt_label=_label(dataset, index), pred_logits=score)
                 for index, score in zip(positions[piece].tolist(), scores)

@@ -23,7 +23,7 @@ Purpose = Literal['train', 'test', 'read']
 _UNUSED: dict[Purpose, tuple[str, ...]] = {
     'train': (),
     'test': ('train_dataloader',),
-    'read': ('',),
+    'read': ('',),  # begins every setting: reading opens no file
 }
 
 
@@ -228,6 +228,7 @@ def _class_count_problems(settings: dict[str, Any]) -> Iterator[Problem]:
                 benchmark, 'dataloader', 'dataset', 'num_classes'
             )
     for owner, stated in data.items():
+        # A head of 0 classes or fewer has no linear layer, and fits any data.
         if isinstance(stated, int) and isinstance(classes, int) and 0 < classes != stated:
             text = f'{stated}, but model.head.num_classes={classes}: head and data must agree'
             yield Problem(f'{owner}.num_classes', text)

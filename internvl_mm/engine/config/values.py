@@ -96,6 +96,7 @@ def _annotated_problems(value: Any, annotation: Any, setting: str) -> list[Probl
         or isinstance(value, (list, tuple, dict))
     ):
         return problems
+    # What is left are limits of plain values, which pydantic knows.
     try:
         _adapter(annotation).validate_python(value)
     except ValidationError as error:
@@ -106,6 +107,7 @@ def _annotated_problems(value: Any, annotation: Any, setting: str) -> list[Probl
 def _union_problems(value: Any, annotation: Any, setting: str) -> list[Problem]:
     wanted = typing.get_args(annotation)
     takes_config = any((typing.get_origin(branch) or branch) is dict for branch in wanted)
+    # An object or its config is wanted, and a config without a type builds nothing.
     if isinstance(value, dict) and not is_part(value) and takes_config and any(map(_is_built, wanted)):
         return [Problem(setting, "no 'type' in it: write dict(type=<class>, ...)")]
     branches = [value_problems(value, branch, setting) for branch in wanted]

@@ -59,6 +59,7 @@ def kill_while_saving(folder: Path, kills: int) -> tuple[int, int]:
     draw, last, hits = random.Random(0), 1, 0
     started = time.perf_counter()
     save(folder, 1)
+    # A child may get several saves through before it is killed.
     longest = 4 * (time.perf_counter() - started)
     for _ in range(kills):
         # A fork starts in microseconds; the child never returns.

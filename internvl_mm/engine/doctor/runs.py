@@ -150,6 +150,7 @@ def not_a_number(folder: Path) -> str:
             assert json.loads(line)['what'] == what and len(json.loads(line)['samples']) == 4, line
         for name, poison, ends in (
             ('row', Poison('loss', {2, 3, 4}), 4),
+            # As many in a row as the hook is patient.
             ('weight', Poison('parameter', {2}), None),
         ):
             _expect(NonFiniteLossError, trial(Path(scratch, name)), poison)
@@ -208,6 +209,7 @@ def stop_signal(folder: Path) -> str:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         stop = _expect(SystemExit, trial(Path(scratch)), Kick(signal.SIGTERM, 3))
         state = latest_state(Path(scratch))
+    # 128 + SIGTERM.
     assert getattr(stop, 'code', None) == 143, f'the status is {stop}'
     assert state is not None and state.name == 'iter_000003', f'the last state is {state}'
     return 'SIGTERM in step 3: saved after it, status 143'
