@@ -60,6 +60,7 @@ def collate_packed(items: list[dict[str, Any] | BadSample], *, length: int | Non
     samples, bad = _sort_out(items)
     sizes = torch.tensor([len(sample) for sample in samples])
     total = int(sizes.sum())
+    # Of all packs together, because they become one row.
     missing = 0 if length is None else length * len(items) - total
     if missing < 0:
         raise DataError(f'{len(items)} packs have {total} tokens, more than length={length} allows for each')
@@ -67,6 +68,7 @@ def collate_packed(items: list[dict[str, Any] | BadSample], *, length: int | Non
     row = dict(
         input_ids=_row([sample.input_ids for sample in samples], missing, 0),
         labels=_row([sample.labels for sample in samples], missing, IGNORE),
+        # From 0 in every sample, so that packing changes nothing of what it computes.
         position_ids=_row([torch.arange(size) for size in sizes.tolist()], missing, 0),
         sample_ids=_row([torch.repeat_interleave(torch.arange(len(samples)), sizes)], missing, -1),
     )

@@ -40,6 +40,7 @@ class LengthGroupedSampler(EpochSampler):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         parts = []
         for group in order.split(self._step * self._group):
+            # Stable, so that every process orders equal lengths alike.
             ordered = group[self._lengths[group].argsort(descending=True, stable=True)]
             steps = list(ordered.split(self._step))
             full = [step for step in steps if len(step) == self._step]

@@ -136,6 +136,7 @@ class CaptionTokenizer:
 
     def _cut(self, ids: list[int], room: int | None = None) -> list[int]:
         room = room or self.max_length
+        # Two places are for begin and end.
         self.truncated += len(ids) > room - 2
         return [BEGIN, *ids[: room - 2], END]
 

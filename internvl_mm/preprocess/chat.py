@@ -127,10 +127,11 @@ class ChatEncoder:
         """
         turns, tiles = self._tiles(record)
         counts = tuple(len(part) for part in tiles)
+        # Context tokens of each image: its tiles times the tokens of a tile.
         encoded = self.text.encode(
             turns, [count * self.tokens_per_tile for count in counts], system=record.system
         )
-        stacked = _join(tiles, self.tiling.size)
+        stacked = _join(tiles, self.tiling.size)  # uint8 [T, 3, S, S]
         return ChatSample(
             tiles=self.augment(stacked) if self.augment is not None else stacked,
             num_tiles=counts,

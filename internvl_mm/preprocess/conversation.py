@@ -137,10 +137,13 @@ MPT_SYSTEM = (
 # ``system_message``; it is here for those that do not.
 RELEASE_SYSTEM_MESSAGES = {
     'InternVL-Chat-V1-1': '',
+    # Hermes-2's of February 2024.
     'InternVL-Chat-V1-2': 'Answer the questions.',
     'InternVL-Chat-V1-2-Plus': 'Answer the questions.',
+    # internlm2-chat's of April to July 2024, whose language model had this name.
     'InternVL-Chat-V1-5': 'You are an AI assistant whose name is InternLM (书生·浦语).',
     'Mini-InternVL-Chat-2B-V1-5': 'You are an AI assistant whose name is InternLM (书生·浦语).',
+    # phi3-chat's of May 2024.
     'Mini-InternVL-Chat-4B-V1-5': 'You are an AI assistant whose name is Phi-3.',
 }
 

@@ -142,8 +142,10 @@ class DynamicTiling(Tiling):
         canvas = np.asarray(image.resize((size * columns, size * rows), Image.Resampling.BICUBIC))
         # The canvas is [rows·S, columns·S, 3]; Pillow's sizes are (width, height).
         for number in range(count):
+            # Row by row, as the language model reads them.
             top, left = number // columns * size, number % columns * size
             _planes(canvas[top : top + size, left : left + size], tiles[number])
+        # Last, and only beside several tiles, as published.
         if len(tiles) > count:
             _planes(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)), tiles[count])
         return torch.from_numpy(tiles)

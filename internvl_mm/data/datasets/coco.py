@@ -109,6 +109,7 @@ class CocoInstances(MMBaseDataset):
             ) from error
 
     def _checked(self, content: dict[str, Any]) -> list[dict[str, Any]]:
+        # By id, as COCOeval sorts them, whatever their order in the file.
         categories = sorted(content['categories'], key=lambda category: category['id'])
         names = tuple(category['name'] for category in categories)
         if twice := [name for name, count in Counter(names).items() if count > 1]:

@@ -58,6 +58,7 @@ class DigitSceneDataset(BaseDataset):
         self.seed = seed
         self.placement: dict[str, Any] = dict(sizes=tuple(sizes), shift=shift)
         self._digits = load_source_digits(split)
+        # Every scan in turn, so that classes come about as often as in the source.
         scans = np.arange(length or len(self._digits)) % len(self._digits)
         super().__init__(self._digits.values[scans], numbered_classes(10), **options)
 

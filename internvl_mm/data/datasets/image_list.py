@@ -79,6 +79,7 @@ class ImageNetReaLDataset(ImageListDataset):
         super().__init__(root, list_file, num_classes=num_classes, **options)
         label_sets = _read_label_sets(real_file, num_classes)
         numbers = [_file_number(self.path(index), list_file, len(label_sets)) for index in range(len(self))]
+        # File numbers count from 1.
         accepted = [np.array(label_sets[number - 1], np.int64) for number in numbers]
         kept = [index for index, labels in enumerate(accepted) if len(labels)]
         if not kept:
@@ -108,6 +109,7 @@ def read_list(list_file: str) -> tuple[list[str], list[int]]:
             continue
         # From the right, as names of files may have spaces in them.
         path, _, label = line.strip().replace('\t', ' ').rpartition(' ')
+        # A minus is read, so that the check of the labels can name the range.
         if not path or not label.removeprefix('-').isdecimal():
             raise DataError(
                 f"{list_file}:{number}: {line!r} is not 'relative/path label', as in 'cat/1.jpg 0'"

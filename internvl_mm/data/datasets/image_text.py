@@ -278,6 +278,7 @@ class CaptionShardDataset(ImageTextDataset):
 
     def read(self, index: SampleIndex) -> bytes:
         """See :class:`ImageTextDataset`."""
+        # By position, without tarfile, which would read all headers again.
         offset, size = self._where[index].tolist()
         if not size:
             raise DataError(f'{self.path(index)}: text without image beside it')
@@ -358,6 +359,7 @@ def _kept(pairs: Iterator[Pair] | Sequence[Pair], chosen: PairFilter | dict | No
 def _shard_pairs(shard: Path, caption_key: str) -> Iterator[Pair]:
     try:
         with tarfile.open(shard, 'r:') as archive:
+            # A sparse member is no contiguous run of bytes.
             files = (member for member in archive if member.isreg() and not member.issparse())
             for key, members in groupby(files, key=lambda member: _split_name(member.name)[0]):
                 yield _shard_pair(

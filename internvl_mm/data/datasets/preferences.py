@@ -60,7 +60,7 @@ class PreferenceDataset(GuardedDataset):
         texts = [line.get(field) for field in ('question', 'chosen', 'rejected')]
         if not all(isinstance(text, str) for text in texts):
             raise DataError(f'needs question, chosen and rejected as texts; it has {texts!r:.160}')
-        question, *answers = texts
+        question, *answers = texts  # chosen, rejected
         samples = []
         for answer in answers:
             talk = [{'from': 'human', 'value': question}, {'from': 'gpt', 'value': answer}]

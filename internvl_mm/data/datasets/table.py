@@ -95,6 +95,7 @@ def _load_table(source: Path) -> hf.Dataset:
     try:
         if (source / 'dataset_info.json').is_file():
             return hf.load_from_disk(str(source))
+        # Sorted: directories list their files in any order.
         files = sorted(str(file) for file in source.iterdir()) if source.is_dir() else [str(source)]
         for kind in ('parquet', 'arrow'):
             chosen = [file for file in files if file.endswith(f'.{kind}')]

@@ -111,6 +111,7 @@ class TorchvisionDataset(BaseDataset):
     def read(self, index: SampleIndex) -> Image.Image:
         """See :class:`BaseDataset`."""
         try:
+            # Greyscale digits and palette pictures, too, become RGB.
             return self._source[int(index)][0].convert('RGB')
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f'{self.path(index)}: the picture cannot be read ({error})') from error

@@ -151,6 +151,7 @@ def _objects(file: Path) -> list[tuple[int, tuple[int, ...]]]:
     try:
         for thing in ElementTree.parse(file).iter('object'):
             label = VOC_CLASSES.index(str(thing.findtext('name')))
+            # Some annotations of PASCAL VOC give fractions of pixels.
             left, top, right, bottom = (
                 int(float(thing.findtext(f'bndbox/{side}', ''))) for side in ('xmin', 'ymin', 'xmax', 'ymax')
             )

@@ -54,6 +54,7 @@ def describe(scene: Scene, language: str) -> list[str]:
     }
     words = {slot: getattr(term, language) for slot, term in slots.items()}
     captions = [template.format(**words) for template in CAPTIONS[language]]
+    # Captions may begin with a slot, whose words are lower case; Chinese has no case.
     return [caption[0].upper() + caption[1:] for caption in captions]
 
 

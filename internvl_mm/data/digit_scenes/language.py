@@ -70,6 +70,7 @@ def figures(values: Sequence[int]) -> Term:
 def place(digit: SceneDigit, scene: Scene) -> Term:
     """Where the centre of a digit's box lies on a 3×3 grid."""
     x, y = digit.centre
+    # min: a centre on the far border belongs to the last cell.
     return PLACES[min(2, int(3 * y / scene.height))][min(2, int(3 * x / scene.width))]
 
 

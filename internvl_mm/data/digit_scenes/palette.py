@@ -64,13 +64,15 @@ def make_background(rng: np.random.Generator, height: int, width: int) -> Backgr
     """
     dark = rng.random() < 0.5
     tint = rng.uniform(-28, 28, 3).astype(np.float32)
+    # The tint gives back its own luma, so that the contrast to the ink stays.
     base = rng.uniform(*(DARK_GROUND if dark else LIGHT_GROUND)) + tint - tint @ LUMA
     # Rows y and columns x in [-1, 1]; kept as [H, 1] and [1, W] so that broadcasting does the work.
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]
     angle = rng.uniform(0, 2 * np.pi)
+    # cos·x + sin·y reaches √2 in the corners.
     shading = GRADIENT / np.sqrt(2) * (np.cos(angle) * x + np.sin(angle) * y)
-    shade = shading * rng.random() + _texture(rng, x, y)
+    shade = shading * rng.random() + _texture(rng, x, y)  # [H, W]
     return Background(np.clip(base + shade[..., None], 0, 255), LIGHT_INKS if dark else DARK_INKS)
 
 

@@ -214,9 +214,11 @@ def compose_scene(
     fewest, most = check_num_digits(num_digits)
     count = int(rng.integers(fewest, most + 1))
     background = make_background(rng, height, width)
+    # Without replacement: no two digits of a scene share a colour.
     inks = rng.choice(len(background.inks), count, replace=False)
     colours = [vary(background.inks[ink], rng) for ink in inks]
     rows = rng.integers(len(digits), size=count)
+    # Three and more digits have to share the canvas.
     largest = 0.5 if count <= 2 else 0.4
     sizes = min(height, width) * rng.uniform(0.28, largest, count)
     angles = rng.uniform(-MAX_ROTATION, MAX_ROTATION, count)
@@ -273,11 +275,13 @@ def paint(background: np.ndarray, layout: list[Placement]) -> Scene:
     """
     pixels = background.copy()
     for placement in layout:
+        # A view: the sprite is blended into `pixels` itself.
         region, alpha = pixels[placement.window], placement.sprite.alpha[..., None]
         region += alpha * (np.array(placement.sprite.colour.rgb, np.float32) - region)
     masks = _visible_masks(layout, *pixels.shape[:2])
     seen = []
     for (sprite, _, _), mask in zip(layout, masks):
+        # As in the masks, half opaque counts as ink.
         visible = float(mask.sum() / (sprite.alpha >= 0.5).sum())
         seen.append(SceneDigit(sprite.value, tight_box(mask), mask, sprite.colour, sprite.source, visible))
     return Scene(np.round(pixels).astype(np.uint8), tuple(sorted(seen, key=lambda digit: digit.centre)))

@@ -29,6 +29,7 @@ def train_vocabulary() -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=SIZE,
         special_tokens=['<unk>', '<s>', '</s>'],
+        # All 256 bytes, so that no text is unknown.
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )

@@ -129,6 +129,7 @@ def _write_split(root: Path, split: str, settings: DigitSceneSettings) -> dict[s
     size = settings.size(split)
     counts = Counter(write_image_folder(root, split, track(settings.digits(split), f'{split} digits', size)))
     listeners: list[Conversations | Questions] = [Conversations(root, split, settings.seed)]
+    # What has one right answer is for evaluation.
     if split == 'test':
         listeners.append(Questions(root, split, settings.seed))
     writers = [kind(root, split) for kind in (SceneImages, SemanticMasks, CocoInstances, Captions)]
@@ -137,6 +138,7 @@ def _write_split(root: Path, split: str, settings: DigitSceneSettings) -> dict[s
         for writer in writers:
             writer.add(index, scene)
         talks = [single_talk(split, index, scene)]
+        # Every scene is in one pair: 0 with 1, 2 with 3, and so on.
         if index % 2 and previous is not None:
             talks.append(pair_talk(split, index - 1, (previous, scene)))
         previous = scene
