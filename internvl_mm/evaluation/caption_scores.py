@@ -53,6 +53,7 @@ def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> 
         for run, count in count_ngrams(candidate).items():
             possible[len(run) - 1] += count
             matched[len(run) - 1] += min(count, most[run])
+    # BLEU-n is the geometric mean of the precisions of orders 1 to n.
     product, scores = 1.0, []
     for order in range(MAX_ORDER):
         product *= (matched[order] + _TINY) / (possible[order] + _SMALL)
@@ -137,6 +138,7 @@ class CiderScorer:
         for words, group in zip(candidates, self._references, strict=True):
             own = self._vector(count_ngrams(words))
             total = sum(_similarity(own, other, clip=clip) for other in group)
+            # Times 10, as published.
             scores.append(10.0 * total / (MAX_ORDER * len(group)))
         return scores
 

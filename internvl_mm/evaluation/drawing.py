@@ -90,6 +90,7 @@ def draw_objects(
     pixels = pil_to_tensor(picture)
     if masks is not None:
         pixels = draw_segmentation_masks(pixels, masks[kept].bool(), alpha=0.5, colors=colours)
+    # A line of one pixel would not show on a large picture.
     width = max(1, min(picture.size) // 200)
     return to_pil_image(draw_bounding_boxes(pixels, boxes[kept], captions, colours, width=width))
 

@@ -82,6 +82,7 @@ def draw(figure: Figure) -> Markup:
 def draw_bars(bars: Bars) -> Markup:
     """Draw one horizontal bar per class, the largest value first, as an SVG as high as it needs to be."""
     ranked = sorted(bars.values.items(), key=lambda entry: -entry[1])
+    # The best and the worst; those between are counted in the note below.
     shown = ranked if len(ranked) <= MAX_BARS else [*ranked[: MAX_BARS // 2], *ranked[-MAX_BARS // 2 :]]
     largest = 100.0 if bars.unit == '%' else max((value for _, value in ranked), default=1.0) or 1.0
     scale = (WIDTH - NAME - VALUE) / largest

@@ -58,6 +58,7 @@ CHECKERS: dict[str, Callable[[Path], Iterator[Comparison]]] = {
 def kind_of(name: str) -> str:
     """Kind of a case by its folder name: the longest known kind it starts with, else its first word."""
     kinds = [kind for kind in CHECKERS if name == kind or name.startswith(f'{kind}_')]
+    # 'vit_adapter' begins with 'vit', too.
     return max(kinds, key=len, default=name.partition('_')[0])
 
 

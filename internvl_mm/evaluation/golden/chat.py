@@ -18,6 +18,7 @@ from internvl_mm.preprocess.chat_text import IMG_CONTEXT
 
 from .comparison import Comparison
 
+# What the answers were recorded with.
 _GREEDY = dict(max_new_tokens=12, do_sample=False, num_beams=1)
 _QUESTION = '<image>\nWhat is in the picture?'  # what the recorded prompt asks
 
@@ -34,6 +35,7 @@ def check_chat(folder: Path) -> Iterator[Comparison]:
         pixel_values=pixels,
         input_ids=golden['input_ids'],
         labels=golden['labels'],
+        # 1 for every tile: 0 marks the dummy tile of a sample without pictures.
         image_flags=torch.ones(len(pixels), 1, dtype=torch.long),
     )
     yield 'logits', output.logits, golden['logits']
