@@ -194,7 +194,7 @@ def templates() -> Environment:
     environment = Environment(
         loader=PackageLoader('internvl_mm.evaluation'),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt name fails, instead of leaving a gap
         trim_blocks=True,
         lstrip_blocks=True,
     )

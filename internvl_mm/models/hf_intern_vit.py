@@ -50,7 +50,7 @@ class InternVisionConfig(PreTrainedConfig):
     Source: InternVL ``configuration_intern_vit.py``.
     """
 
-    model_type = 'intern_vit_6b'
+    model_type = 'intern_vit_6b'  # of every size, the 300M too
     base_config_key = 'vision_config'
 
     def __init__(
@@ -126,7 +126,7 @@ class InternVisionModel(PreTrainedModel):
     def __init__(self, config: InternVisionConfig):
         super().__init__(config)
         vit = InternViT(**config.backbone_arguments(), attention=self._kernel(config))
-        self.embeddings, self.encoder = vit.embeddings, vit.encoder
+        self.embeddings, self.encoder = vit.embeddings, vit.encoder  # no 'backbone.' in names, as published
         self.post_init()
 
     @staticmethod
@@ -218,6 +218,7 @@ class InternVisionModel(PreTrainedModel):
             height, width = (side // patch * patch for side in pixel_values.shape[-2:])
             pixel_values = pixel_values[..., :height, :width]
             pixel_embeds = self.embeddings(pixel_values.to(self.embeddings.patch_embedding.weight.dtype))
+        # An explicit False wins over the config.
         keep_all = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         # L blocks have L+1 states: number L is the output of the last.
         last = self.config.num_hidden_layers

@@ -58,13 +58,13 @@ class InternVLChatConfig(PreTrainedConfig):
         pad2square: bool = False,
         select_layer: int = -1,
         force_image_size: int | None = None,
-        downsample_ratio: float = 0.5,
+        downsample_ratio: float = 0.5,  # 2 × 2 patches a token: 256 of a tile of 448 px
         template: str | None = None,
         dynamic_image_size: bool = False,
         use_thumbnail: bool = False,
-        ps_version: ShuffleVersion = 'v1',
+        ps_version: ShuffleVersion = 'v1',  # releases from V1-5 on say 'v2'
         min_dynamic_patch: int = 1,
-        max_dynamic_patch: int = 6,
+        max_dynamic_patch: int = 6,  # releases from V1-5 on say 12
         **kwargs: Any,
     ):
         settings = {

@@ -67,7 +67,7 @@ class LlavaChatConfig(PreTrainedConfig):
         self.llm_config = LlamaConfig(**{**language, 'tie_word_embeddings': False})
         # LLaVA's own defaults.
         settings.setdefault('mm_projector_type', 'linear')
-        settings.setdefault('mm_vision_select_layer', -2)
+        settings.setdefault('mm_vision_select_layer', -2)  # InternVL's folders say -4
         settings.setdefault('template', _TEMPLATE)
         kept = {name: value for name, value in settings.items() if name not in language}
         super().__init__(**{**kept, 'tie_word_embeddings': False})
@@ -138,6 +138,7 @@ class LlavaChatModel(ChatGeneration, PreTrainedModel):
         self.conv_template = chat_template(config.template)
         stored = getattr(config, 'system_message', None)
         self.system_message = self.conv_template.system_message if stored is None else stored
+        # -200, LLaVA's mark: no id of the vocabulary, so that no text can contain it.
         self.img_context_token_id = PLACE
         self.post_init()
 

@@ -68,6 +68,7 @@ class CaptionTokenizer:
         # None stands for every language without a prompt of its own.
         texts: dict[str | None, str] = {None: prompt, **(prompts or {})}
         self._prompts = {language: [BEGIN, *self._encode(text)] for language, text in texts.items()}
+        # A caption needs room for one token and the end.
         for language, ids in self._prompts.items():
             if len(ids) + 1 >= max_length:
                 raise ConfigError(
@@ -113,6 +114,7 @@ class CaptionTokenizer:
             # The caption gets what the prompt leaves of the most tokens; its begin token is the prompt's.
             room = self.max_length - len(prompt) + 1
             row = [*prompt, *self._cut(self._encode(text), room)[1:]]
+            # Published quirk: the last token of the prompt is learned, too.
             hidden = len(prompt) - 1
             rows.append(row)
             labels.append([IGNORED] * hidden + row[hidden:])

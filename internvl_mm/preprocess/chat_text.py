@@ -24,7 +24,7 @@ from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
 IMG_START, IMG_END, IMG_CONTEXT, IMAGE = '<img>', '</img>', '<IMG_CONTEXT>', '<image>'
 MARKUP = ('<quad>', '</quad>', '<ref>', '</ref>', '<box>', '</box>')
 # What releases add to the tokenizer of a language model, in this order.
-ADDED_TOKENS = (IMG_START, IMG_END, IMG_CONTEXT, *MARKUP)
+ADDED_TOKENS = (IMG_START, IMG_END, IMG_CONTEXT, *MARKUP)  # ids 92544 to 92552 of InternLM2
 OVERLONG = ('refuse', 'drop', 'truncate')
 # Tokens as templates spell them; a tokenizer that splits one up was trained with another template.
 _FRAME_TOKEN = re.compile(r'<\|[^|<>]+\|>|</?s>')

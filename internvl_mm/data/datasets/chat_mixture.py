@@ -241,6 +241,6 @@ def _rows(
         # Sorted, so that neighbours stay neighbours on disk; the sampler shuffles anyway.
         rows = np.sort(rng.permutation(rows)[: int(cap)])
     # Every row so many times, and a random choice of rows once more.
-    whole, rest = divmod(round(len(rows) * weight), max(len(rows), 1))
+    whole, rest = divmod(round(len(rows) * weight), max(len(rows), 1))  # 2.5: twice, and half of them again
     parts = [rows] * whole + [np.sort(rng.permutation(rows)[:rest])]
     return np.concatenate(parts).astype(np.int64)

@@ -14,6 +14,7 @@ from internvl_mm.data.digit_scenes.language import (
 )
 from internvl_mm.data.digit_scenes.scene import Scene
 
+# One order for both languages: caption k of a scene says the same in each.
 CAPTIONS = {
     'en': (
         '{listing}.',

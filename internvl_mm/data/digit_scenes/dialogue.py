@@ -296,6 +296,7 @@ def ask(kind: str, subject: object, rng: np.random.Generator, language: str) -> 
     wrong = dict.fromkeys(getattr(term, language) for term in facts.wrong)
     wrong.pop(words['answer'], None)
     text = pick(phrase.ask, rng).format(**words)
+    # A slot in small letters may begin the reply; signs without capitals stay.
     return Question(kind, text, words['answer'], reply[0].upper() + reply[1:], tuple(wrong))
 
 

@@ -68,7 +68,7 @@ def write_digit_scenes(out: str | Path, *, settings: DigitSceneSettings | None =
             folder = Path(workshop) / 'data'
             counts = {split: _write_split(folder, split, settings) for split in SPLITS}
             write_json(folder / INDEX, _index(settings, counts), indent=2)
-            folder.replace(out)
+            folder.replace(out)  # whole or not at all
     except OSError as error:
         raise DataError(
             f'cannot write the data set to out={str(out)!r}: {error.strerror or error} ({error.filename or out}). '
@@ -110,6 +110,7 @@ def _holds(out: Path, settings: DigitSceneSettings) -> bool:
             f'out={str(out)!r} is not empty and holds no {INDEX}: it is not a DigitScenes data set. {remedy}'
         )
     index = read_index(out)
+    # Equal settings give equal data, so that comparing settings is enough.
     wanted = {'version': VERSION, **asdict(settings)}
     found = {'version': index.get('version'), **index.get('settings', {})}
     differing = [

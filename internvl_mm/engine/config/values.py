@@ -140,6 +140,7 @@ def _part_problems(value: dict, wanted: Any, setting: str) -> list[Problem]:
 
 def _sequence_problems(value: Any, annotation: Any, setting: str) -> list[Problem]:
     origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+    # A range or a generator can be gone through once, but has no places to look up.
     iterable_only = origin in (collections.abc.Iterable, collections.abc.Collection)
     if not isinstance(value, (list, tuple)):
         fits = iterable_only and isinstance(value, collections.abc.Iterable)

@@ -107,6 +107,7 @@ def check_folder(folder: Path, *, tolerance: float = 1e-4, only: Iterable[str] =
     only = set(only)
     if unknown := sorted(only - set(CHECKERS)):
         raise DataError(f'{unknown[0]!r} is no kind of golden case; there are {", ".join(CHECKERS)}')
+    # Two names: cases of text alone record no tensors.
     files = [*folder.rglob('golden.safetensors'), *folder.rglob('text_and_tiling.json')]
     cases = sorted({file.parent for file in files})
     cases = [case for case in cases if not only or kind_of(case.name) in only]

@@ -127,6 +127,7 @@ class Block(nn.Module):
         self.mlp = Mlp(hidden_size, intermediate_size)
         self.norm1 = build_norm(dim=hidden_size, **norm)
         self.norm2 = build_norm(dim=hidden_size, **norm)
+        # [D] each. Small at the start, so that a new block is close to the identity.
         self.ls1 = nn.Parameter(torch.full((hidden_size,), float(layer_scale)))
         self.ls2 = nn.Parameter(torch.full((hidden_size,), float(layer_scale)))
         self.drop_path = DropPath(drop_path) if drop_path else None
@@ -232,6 +233,7 @@ class InternViT(BlockBackbone):
     def __init__(
         self,
         *,
+        # The 6B at 224 px. The 300M: width 1024, 24 blocks, 16 heads, MLP 4096, layer norms, bias in qkv, no QK norm.
         hidden_size: int = 3200,
         num_hidden_layers: int = 48,
         num_attention_heads: int = 25,
@@ -297,6 +299,7 @@ class InternViT(BlockBackbone):
             kernel=attention,
         )
         global_blocks = self._checked_blocks('global_blocks', global_blocks)
+        # From 0 in the first block; on the CPU also under torch.device('meta'), whose tensors have no values to list.
         rates = torch.linspace(0, drop_path_rate, num_hidden_layers, device='cpu').tolist()
         blocks = []
         for index, rate in enumerate(rates):
@@ -369,6 +372,7 @@ class InternViT(BlockBackbone):
 
     def forward_tokens(self, tokens: Tensor, grid: tuple[int, int]) -> VisionFeatures:
         """Run the blocks on embedded tokens ``[B, 1+N, D]`` (what the published code calls ``pixel_embeds``)."""
+        # Other states are freed on the way: at 448 px one of the 6B is 1025 · 3200 values per image.
         kept = range(self.num_layers + 1) if self.output_hidden_states else [i + 1 for i in self.out_indices]
         states = self.encoder(tokens, grid, keep=kept)
         return VisionFeatures(
@@ -391,7 +395,7 @@ class InternViT(BlockBackbone):
         if name.startswith('embeddings.'):
             return 0
         if name.startswith('encoder.layers.'):
-            return int(name.split('.')[2]) + 1
+            return int(name.split('.')[2]) + 1  # encoder.layers.<i>.…
         return self.num_layers + 1
 
     @torch.no_grad()
@@ -401,7 +405,7 @@ class InternViT(BlockBackbone):
             raise ConfigError(f'image_size={image_size} is not a multiple of patch_size={self.patch_size}')
         side = image_size // self.patch_size
         old = self.embeddings.position_embedding
-        new = resize_position_embedding(old, (side, side)).clone()
+        new = resize_position_embedding(old, (side, side)).clone()  # [1, 1+side², D]
         # Another object: an optimiser made before would go on with the old one.
         self.embeddings.position_embedding = nn.Parameter(new, requires_grad=old.requires_grad)
         self.image_size = image_size

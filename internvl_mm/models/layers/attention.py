@@ -46,7 +46,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, kernel: AttentionKernel) -> Tensor:
         return _flash(q, k, v)
     if kernel == 'eager':
         # The scale goes on q, as published: unscaled products are √d larger and overflow fp16 sooner.
-        weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)
+        weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)  # [B, H, N, N]
         out = weights @ v
     else:
         out = F.scaled_dot_product_attention(q, k, v)

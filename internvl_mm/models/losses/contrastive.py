@@ -161,6 +161,7 @@ def info_nce(
             if negatives == 'all'
             else torch.arange(len(images), device=images.device)
         )
+        # Left out as rows alone: as columns they are still wrong answers of the others, as published.
         if counts is not None:
             target = target.masked_fill(~counts, IGNORED)
     options: dict[str, Any] = dict(chunk=chunk, smoothing=smoothing)

@@ -145,7 +145,7 @@ class ChatTuning(BaseTask):
         language = self.chat.language_model
         blocks = dict(
             vision_model=list(self.chat.vision_model.encoder.layers),
-            mlp1=[],
+            mlp1=[],  # one layer, no blocks
             language_model=list(language.model.layers),
         )
         targets = dict(
@@ -217,7 +217,7 @@ class ChatTuning(BaseTask):
         # Without gradients a frozen tower keeps no activations.
         with torch.no_grad() if frozen else nullcontext():
             states = self.chat.vision_tokens(tiles)
-        return self.chat.project(*states)
+        return self.chat.project(*states)  # [M, T, H]
 
     def hidden_states(self, batch: ChatBatch) -> Tensor:
         """Last states of the language model, ``[B, L, H]``."""
@@ -241,7 +241,7 @@ class ChatTuning(BaseTask):
         outputs = language.model(
             inputs_embeds=embeddings, position_ids=batch.position_ids, use_cache=False, **isolation
         )
-        return outputs.last_hidden_state
+        return outputs.last_hidden_state  # [B, L, H]
 
     def _check_packing(self) -> None:
         kernel = self.chat.language_model.config._attn_implementation
@@ -328,6 +328,7 @@ class ChatTuning(BaseTask):
             eos_token_id=stop,
             pad_token_id=stop if pad is None else pad,
         )
+        # New tokens alone: prompts went in as embeddings, which have no ids to give back.
         texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
         for sample, text in zip(data_samples, texts, strict=True):
             sample.pred_answer = answer_of(text, template)

@@ -100,7 +100,7 @@ class PreferenceTuning(ChatTuning):
         self._check_labels(inputs, data_samples)
         own = self.answer_log_probabilities(inputs)  # [B, L]
         with torch.no_grad(), self._as_reference():
-            reference = self.answer_log_probabilities(inputs)
+            reference = self.answer_log_probabilities(inputs)  # [B, L]
         logs, size = {}, len(inputs) // 2
         # [2N, L] summed over tokens: the rewards of 2N answers, chosen ones first.
         chosen, rejected = (self.beta * (own - reference).sum(dim=1)).split(size)
