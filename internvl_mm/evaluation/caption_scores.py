@@ -84,6 +84,7 @@ def rouge_l(candidate: Words, group: Sequence[Words]) -> float:
     common = [longest_common(candidate, words) for words in group]
     # pycocoevalcap splits at spaces, so that even an empty text has one (empty) word.
     precision = max(shared / max(1, len(candidate)) for shared in common)
+    # The best of each may come from different references, as in pycocoevalcap.
     recall = max(shared / max(1, len(words)) for shared, words in zip(common, group, strict=True))
     if not precision or not recall:
         return 0.0

@@ -98,7 +98,7 @@ def draw_objects(
 def side_by_side(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
     """Pictures of one size in a row, each with its title below."""
     titled = [_captioned(picture, [title]) for picture, title in zip(pictures, titles, strict=True)]
-    gap = 4
+    gap = 4  # pixels
     width = sum(picture.width + gap for picture in titled) - gap
     sheet = Image.new('RGB', (width, max(picture.height for picture in titled)), 'white')
     left = 0

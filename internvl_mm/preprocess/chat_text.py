@@ -232,6 +232,7 @@ class ChatTextEncoder:
 
     def _image(self, count: int) -> _Atom:
         """The block of an image with ``count`` context tokens."""
+        # 256 a tile: at most 3,328 (12 tiles and a thumbnail), 3,330 with the two tokens around them.
         context = (self._ids[IMG_CONTEXT],) * count
         # Called by the token it ends with, which is what the following text comes after.
         return _Atom(IMG_END, ids=(self._ids[IMG_START], *context, self._ids[IMG_END]))

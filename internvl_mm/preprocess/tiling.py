@@ -130,7 +130,7 @@ class DynamicTiling(Tiling):
     def count(self, width: int, height: int, *, num_images: int = 1) -> int:
         """See :meth:`Tiling.count`."""
         columns, rows = self.grid(width, height, num_images=num_images)
-        return columns * rows + (self.thumbnail and columns * rows != 1)
+        return columns * rows + (self.thumbnail and columns * rows != 1)  # True counts 1
 
     def __call__(self, image: Image.Image, *, num_images: int = 1) -> Tensor:
         """See :meth:`Tiling.__call__`; tiles in raster order."""

@@ -129,10 +129,11 @@ class ChatBatch:
         """Samples ``first`` to ``last`` (not included), as a batch of the same kind."""
         start, end = int(self.num_tiles[:first].sum()), int(self.num_tiles[:last].sum())
         if self.cu_seqlens is None:
-            cut, bounds = (slice(first, last), slice(None)), None
+            cut, bounds = (slice(first, last), slice(None)), None  # rows
         else:
             # Counted anew from the first sample of the part.
             bounds = self.cu_seqlens[first : last + 1] - self.cu_seqlens[first]
+            # columns of the one row
             cut = (slice(None), slice(int(self.cu_seqlens[first]), int(self.cu_seqlens[last])))
         ids = self.sample_ids[cut]
         return ChatBatch(

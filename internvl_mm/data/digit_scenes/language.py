@@ -81,7 +81,7 @@ def name(digit: SceneDigit) -> Term:
 
 def one(term: Term) -> Term:
     """A name with its indefinite article or measure word."""
-    article = 'an' if term.en[0] in 'aeiou' else 'a'
+    article = 'an' if term.en[0] in 'aeiou' else 'a'  # an orange 3
     return Term(f'{article} {term.en}', f'一个{term.zh}')
 
 

@@ -36,7 +36,7 @@ class DigitSceneSettings:
         ConfigError: A value is out of its range.
     """
 
-    train_size: int = 1437
+    train_size: int = 1437  # as many as there are scans for it
     test_size: int = 360
     canvas: int = 112
     digit_canvas: int = 56

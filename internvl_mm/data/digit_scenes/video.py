@@ -114,7 +114,6 @@ def _path(
     along = 1 - across
     room = size[along] - sprite.alpha.shape[along]  # px
     steps = np.linspace(
-        # From the first fifth of the way to the last: the direction shows in any two frames that are far apart.
         rng.uniform(0, 0.2) * room, rng.uniform(0.8, 1) * room, int(rng.integers(MIN_FRAMES, MAX_FRAMES + 1))
     )
     moved = np.round(steps).astype(int).tolist()

@@ -33,6 +33,7 @@ def save(folder: Path, number: int) -> Path:
     """Write a small training state as the runner and its hook do, and make it the latest."""
     state = save_state(
         folder / f'iter_{number:06d}',
+        # 16 KB of one number: weights of two saves mixed up would show.
         dict(model={'weight': torch.full((4096,), float(number))}, meta=dict(world_size=1, iter=number)),
         dict(rng=dict(torch=torch.get_rng_state())),
     )

@@ -56,7 +56,7 @@ class Point:
         if not leaves:
             raise ConfigError('a sweep needs config=NAME, the leaf config whose settings are varied')
         kept = (pair for pair in pairs if not pair.startswith(('config=', 'hydra.', 'hydra/', 'sweep.')))
-        return cls(leaves[-1], tuple(kept))
+        return cls(leaves[-1], tuple(kept))  # the last one counts, as in Hydra
 
     @property
     def values(self) -> dict[str, str]:

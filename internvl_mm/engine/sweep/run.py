@@ -55,7 +55,7 @@ class PointState:
     def run(self) -> Path | None:
         """The folder of its newest run that has results."""
         runs = sorted(path.parent for path in self.folder.glob('*/results.json'))
-        return runs[-1] if runs else None
+        return runs[-1] if runs else None  # folders are named by their time
 
 
 def read_state(folder: Path) -> PointState | None:
@@ -103,7 +103,7 @@ def run_point(
     command = [*train, point.config, '--work-dir', str(folder), *options]
     before, state = state, PointState(point.values, command, number, folder=folder)
     if before is not None:
-        state.tries, state.started = before.tries, before.started
+        state.tries, state.started = before.tries, before.started  # an interrupted sweep goes on counting
     for _ in range(retries + 1):
         status = _train(state)
         # A mistake in the settings would fail again; anything else may be a machine's.
@@ -123,6 +123,7 @@ def _train(state: PointState) -> int:
     # A process of its own: memory is free again afterwards, and what kills it leaves the sweep alive.
     with open(state.folder / OUTPUT, 'ab') as output:
         status = _wait(
+            # Of a first try there is nothing to resume, and it begins at the beginning.
             subprocess.Popen([*state.command, '--resume'], stdout=output, stderr=subprocess.STDOUT)
         )
     state.seconds = time.perf_counter() - started

@@ -32,7 +32,7 @@ from .native_processor import VIDEO, native_processor
 ChatLayout = Literal['chat', 'chat-native', 'projector', 'language']
 CHAT_LAYOUTS: tuple[ChatLayout, ...] = ('chat', 'chat-native', 'projector', 'language')
 TOLERANCE = 1e-4  # of logits in fp32; another order of sums is all that may differ
-_NATIVE = 'internvl'
+_NATIVE = 'internvl'  # model type
 # Tokenizer and generation files of a folder; Python files are left behind.
 _TEXT_FILES = ('*token*.json', '*token*.model', 'vocab.*', 'merges.txt', 'generation_config.json', '*.jinja')
 # Names the native processor looks the image tokens up by.
