@@ -51,7 +51,7 @@ class LoadImage:
         if annotated != pixels.shape[:2]:
             raise _wrong_size(path, pixels.shape[:2], 'the annotation', annotated)
         results['img'] = np.ascontiguousarray(pixels)
-        results['img_shape'] = results['ori_shape'] = pixels.shape[:2]
+        results['img_shape'] = results['ori_shape'] = pixels.shape[:2]  # height, width
         return results
 
     def __repr__(self) -> str:

@@ -96,7 +96,7 @@ class GifVideo(Video):
             duration = image.info.get('duration') or 100
         except BROKEN as error:
             raise DataError(f'{path}: not a readable GIF ({error})') from error
-        super().__init__(str(path), count, 1000 / duration)
+        super().__init__(str(path), count, 1000 / duration)  # frames per second
 
     def read(self, positions: Sequence[int]) -> list[Image.Image]:
         """See :meth:`Video.read`."""

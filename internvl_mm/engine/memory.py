@@ -132,7 +132,7 @@ class Sizes:
             state_values=state_values,
             activations=activations,
             averaged=averaged,
-            block=max(blocks, default=0),
+            block=max(blocks, default=0),  # FSDP gathers one after the other
             outside=values - sum(blocks),
         )
 

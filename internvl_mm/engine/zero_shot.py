@@ -76,7 +76,9 @@ class ZeroShotLoop(BenchmarkLoop):
                 "prompts=dict(type=DatasetPrompts, dataset='imagenet1k')"
             )
         # Texts first: a mistake in names is told before hours of images.
+        # [C, E]
         classes = self.texts.embed(task, self.prompts[self.current].sentences(), what=self.current).vectors
+        # [n, E] and [n]
         vectors, positions = self.images.extract(task, dataset, views=1).views[0]
         rank, world_size = get_dist_info()
         # Chunks in turns: metrics gather by sample, so that any split among processes gives the same number.
@@ -100,6 +102,7 @@ class ZeroShotLoop(BenchmarkLoop):
                 'and were cut, as published'
             )
         images = OnePerImage(dataset)
+        # [images, E] and [images]
         vectors, positions = self.images.extract(task, images, views=1).views[0]
         # From the number of an image to its unit vector; images that could not be read have none.
         ids = dataset.image_ids[positions.numpy()].tolist()

@@ -170,6 +170,7 @@ def interval_text(row: ResultRow) -> str:
 
 
 def _row(file: Path, entry: dict[str, Any]) -> ResultRow:
+    # rows say more, such as iter
     known = {name: entry[name] for name in ResultRow.__dataclass_fields__ if name in entry}
     missing = {'benchmark', 'metric', 'value', 'n'} - known.keys()
     if missing:

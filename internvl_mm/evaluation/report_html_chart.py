@@ -57,6 +57,7 @@ def draw(figure: Figure) -> Markup:
     if not points:
         return Markup('<p class="muted">no finite values</p>')
     x_ticks, x = _scale([p[0] for p in points], LEFT, WIDTH - RIGHT, whole=figure.x_label == 'iteration')
+    # From the foot to the top, since SVG counts y downwards.
     y_ticks, y = _scale(
         [p[1] for p in points], HEIGHT - BOTTOM, TOP, largest=100 if figure.unit == '%' else math.inf
     )
@@ -125,7 +126,7 @@ def _scale(
     """
     low, high = min(values), max(values)
     if low == high:
-        margin = abs(low) * 0.1 or 1.0
+        margin = abs(low) * 0.1 or 1.0  # a flat curve needs some height
         low, high = low - margin, high + margin
     locator = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10], integer=whole)
     ticks = [float(tick) for tick in locator.tick_values(low, high)]
@@ -146,6 +147,7 @@ def _thin(curve: Curve) -> Curve:
     size = _bucket(len(curve))
     finite = [(x, y) for x, y in curve if math.isfinite(y)]
     buckets = [finite[i : i + size] for i in range(0, len(finite), max(size, 1))]
+    # At its last iteration, where the mean was first known.
     return [(bucket[-1][0], sum(y for _, y in bucket) / len(bucket)) for bucket in buckets]
 
 

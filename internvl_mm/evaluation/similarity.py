@@ -143,6 +143,7 @@ def compare(
         kind=table.kind,
         pictures=len(table.pictures),
         texts=len(table.texts),
+        # A row per text, a column per picture, in one order: what belongs together is the diagonal.
         matrix=[[table.match(picture, text) for _, picture in ordered] for text, _ in ordered],
         of_texts=[
             [table.match(picture, text) for picture in _best(table.scores[:, text], nearest)]

@@ -121,7 +121,7 @@ class InternVisionModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
-    _no_split_modules = ['Block']
+    _no_split_modules = ['Block']  # device maps keep its residual on one device
 
     def __init__(self, config: InternVisionConfig):
         super().__init__(config)

@@ -79,7 +79,7 @@ class InternVL14BConfig(PreTrainedConfig):
         vision_config: dict | InternVisionConfig | None = None,
         qllama_config: dict | LlamaConfig | None = None,
         clip_embed_dim: int = 768,
-        attn_pool_num_heads: int = 16,
+        attn_pool_num_heads: int = 16,  # of 200 channels over the ViT, of 256 over QLLaMA
         num_query_token: int | None = None,
         label_smoothing: float = 0.0,
         cross_attention_frequency: int | None = None,

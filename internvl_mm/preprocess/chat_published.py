@@ -135,7 +135,7 @@ def _generic(tokenizer: Any, template: ChatTemplate, prompt: str) -> Runs:
     """
     user_end, answer_end = template.user[1], template.assistant[1]
     marker = user_end + template.roles[1]
-    modern = not getattr(tokenizer, 'legacy', True)
+    modern = not getattr(tokenizer, 'legacy', True)  # the published correction counts one token less for them
     runs: Runs = [(1, False)]
     for number, turn in enumerate(prompt.split(answer_end)):
         parts = turn.split(marker)
@@ -165,7 +165,7 @@ def _per_message(
 ) -> EncodedChat:
     """The preprocessor of InternVL2.5: message by message, cut at the end."""
     adds_start = bool(getattr(tokenizer, 'add_bos_token', False))
-    header = _count(tokenizer, template.roles[1]) - adds_start
+    header = _count(tokenizer, template.roles[1]) - adds_start  # tokens
     remaining = list(image_tokens)
     texts = [(template.system[0] + template.system_message + template.system[1], False)]
     for question, answer in turns:

@@ -60,6 +60,7 @@ def choose_grid(width: int, height: int, *, max_num: int, min_num: int = 1, size
     aspect, area = width / height, width * height
     # Exact float comparisons on purpose: equal shapes such as 2×1 and 4×2 have exactly equal quotients.
     best, distance = (1, 1), float('inf')
+    # 35 grids of 1 to 12 tiles, of which 800 × 600 takes 4 × 3 and 1920 × 1080 4 × 2.
     for columns, rows in candidate_grids(min_num, max_num):
         difference = abs(aspect - columns / rows)
         if difference < distance:

@@ -180,7 +180,7 @@ class TarChats(ChatSource):
                 members += [(number, file.offset_data, file.size) for file in files]
         # The array of no members at all is [0], and needs its three columns too.
         self._members = np.array(members, np.int64).reshape(-1, 3)
-        self._starts = np.array([*starts, len(members)], np.int64)
+        self._starts = np.array([*starts, len(members)], np.int64)  # [samples + 1]
 
     def __len__(self) -> int:
         return len(self._keys)

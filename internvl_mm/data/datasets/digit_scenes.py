@@ -70,6 +70,7 @@ class DigitSceneDataset(BaseDataset):
 
     def read(self, index: SampleIndex) -> Image.Image:
         """See :class:`BaseDataset`."""
+        # Training sees every scan drawn anew in each epoch, evaluation always the same pictures.
         epoch = index.epoch if self.split == 'train' else 0
         rng = sample_rng(self.seed, self.split, 'digit', epoch * len(self) + index)
         scene = compose_digit(self._digits, rng, self.size, pick=index % len(self._digits), **self.placement)

@@ -68,7 +68,7 @@ class PreferenceDataset(GuardedDataset):
             with seeded(index.seed, index.epoch, index):
                 sample = self.encoder(parse_record({**line, 'conversations': talk}, self.root))
             samples.append(replace(sample, dataset=self.name, index=int(index), path=self.path(index)))
-        return dict(inputs=samples)
+        return dict(inputs=samples)  # chosen, rejected
 
     def path(self, index: int) -> str:
         """File and line."""

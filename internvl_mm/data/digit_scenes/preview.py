@@ -162,5 +162,5 @@ def _with_instances(sheet: Sheet, picture: Image.Image, instances: list[dict[str
 
 def _coloured(semantic: np.ndarray) -> Image.Image:
     """A mask of indices in the colours of the digits; background (0) is dark."""
-    palette = np.concatenate([np.array([[44, 44, 48]], np.uint8), DIGIT_COLOURS])
+    palette = np.concatenate([np.array([[44, 44, 48]], np.uint8), DIGIT_COLOURS])  # [11, 3]
     return Image.fromarray(palette[semantic])

@@ -44,6 +44,7 @@ def check_config(cfg: Config, *, purpose: Purpose = 'train') -> None:
         ConfigError: With one line per problem.
     """
     settings = resolve(cfg._to_lazy_dict())
+    # A config may choose another kind of run, whose constructor then says what can be set.
     runner = settings.get('runner_type') or Runner
     if not (isinstance(runner, type) and issubclass(runner, Runner)):
         raise ConfigError(

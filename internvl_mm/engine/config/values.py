@@ -67,12 +67,13 @@ def value_problems(value: Any, annotation: Any, setting: str) -> list[Problem]:
     if origin is typing.Literal:
         return [] if _is_one_of(value, arguments) else [_mismatch(value, annotation, setting)]
     if is_part(value):
-        return _part_problems(value, origin or annotation, setting)
+        return _part_problems(value, origin or annotation, setting)  # what it builds has to fit, not the dict
     if (origin or annotation) in _SEQUENCES and not isinstance(value, str):
         return _sequence_problems(value, annotation, setting)
     if (origin or annotation) in _MAPPINGS or _is_dict_type(annotation):
         if not isinstance(value, dict):
             return [_mismatch(value, annotation, setting)]
+        # dict[str, int]: only values are compared, names are text in every config.
         inner = arguments[1] if len(arguments) == 2 else Any
         return [
             problem

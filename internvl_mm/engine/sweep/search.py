@@ -77,5 +77,6 @@ def _parted(words: Sequence[str]) -> tuple[list[str], dict[str, Override]]:
 def _suggest(trial: Any, key: str, override: Override) -> Any:
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):
+        # tag(log, interval(1e-5, 1e-2)): even on a logarithmic scale, as rates are searched.
         return trial.suggest_float(key, sweep.start, sweep.end, log='log' in sweep.tags)
     return trial.suggest_categorical(key, list(override.sweep_string_iterator()))

@@ -108,8 +108,8 @@ class QLlamaCrossAttention(nn.Module):
         self.norm1 = LlamaRMSNorm(width, eps=config.rms_norm_eps)  # over D
         self.norm2 = LlamaRMSNorm(vision_width, eps=config.rms_norm_eps)  # over V
         self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(vision_width, width, bias=False)
-        self.v_proj = nn.Linear(vision_width, width, bias=False)
+        self.k_proj = nn.Linear(vision_width, width, bias=False)  # V to D
+        self.v_proj = nn.Linear(vision_width, width, bias=False)  # V to D
         self.o_proj = nn.Linear(width, width, bias=False)
 
     def forward(self, queries: Tensor, vision: Tensor) -> Tensor:

@@ -33,9 +33,9 @@ from .settings import hf_settings, native_settings
 
 _VISION = ('vision_model.', 'model.vision_tower.')
 _PLAIN = (
-    ('mlp1.0.', 'model.multi_modal_projector.layer_norm.'),
-    ('mlp1.1.', 'model.multi_modal_projector.linear_1.'),
-    ('mlp1.3.', 'model.multi_modal_projector.linear_2.'),
+    ('mlp1.0.', 'model.multi_modal_projector.layer_norm.'),  # over the 2 × 2 patches of a token: [4·V]
+    ('mlp1.1.', 'model.multi_modal_projector.linear_1.'),  # 4·V to H; mlp1.2 is the GELU
+    ('mlp1.3.', 'model.multi_modal_projector.linear_2.'),  # H to H
     ('language_model.lm_head.', 'lm_head.'),
     ('language_model.model.', 'model.language_model.'),
 )

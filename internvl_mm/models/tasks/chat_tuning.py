@@ -36,7 +36,7 @@ _EXPONENTS: dict[str, float] = dict(token=0.0, sample=-1.0, square=-0.5)
 
 def next_tokens(batch: ChatBatch) -> Tensor:
     """What each position has to predict, ``[B, L]``: the next label of the same sample, else -100."""
-    targets = torch.full_like(batch.labels, IGNORE)
+    targets = torch.full_like(batch.labels, IGNORE)  # [B, L]
     # In a packed row the last token of a sample must not predict the first of the next.
     same = batch.sample_ids[:, 1:] == batch.sample_ids[:, :-1]
     targets[:, :-1] = batch.labels[:, 1:].masked_fill(~same, IGNORE)
@@ -48,7 +48,7 @@ def token_weights(batch: ChatBatch, reduction: Reduction) -> Tensor:
 
     Source: InternVL 2.5 (arXiv 2412.05271), section 3.3, "square averaging".
     """
-    weights = batch.label_counts.clamp(min=1).float() ** _EXPONENTS[reduction]
+    weights = batch.label_counts.clamp(min=1).float() ** _EXPONENTS[reduction]  # [N]
     # [N] to [B, L]; padding (-1) takes any weight, since its target is -100.
     return weights[batch.sample_ids.clamp(min=0)]
 

@@ -113,11 +113,11 @@ class ContrastivePretraining(ImageTextTask):
 
     def encode_images(self, inputs: Tensor) -> Tensor:
         """See :class:`ImageTextTask`."""
-        return self.neck(self.backbone(inputs))
+        return self.neck(self.backbone(inputs))  # [B, E]
 
     def encode_ids(self, ids: Tensor) -> Tensor:
         """See :class:`ImageTextTask`."""
-        return self.text_encoder(ids)
+        return self.text_encoder(ids)  # [T, E]
 
     def image_tensors(self) -> Mapping[str, Tensor]:
         """See :class:`ImageTextTask`."""
@@ -146,7 +146,7 @@ class ContrastivePretraining(ImageTextTask):
         if self.training_size is not None and inputs.shape[-1] != self.training_size:
             side = (self.training_size, self.training_size)
             # Antialiased, as images are loaded: plain bicubic aliases where they shrink.
-            inputs = F.interpolate(inputs, side, mode='bicubic', antialias=True)
+            inputs = F.interpolate(inputs, side, mode='bicubic', antialias=True)  # [B, 3, S, S]
         if not self.mask:
             return self.encode_images(inputs)
         embeddings = self.backbone.embeddings
