@@ -53,6 +53,7 @@ class CleanCaption:
 
     def __call__(self, text: str) -> str:
         """Clean one caption."""
+        # In this order: signs become spaces, then runs of spaces one.
         text = _SPACES.sub(' ', _SIGNS.sub(' ', text.lower())).strip()
         return ' '.join(text.split(' ')[: self.max_words])
 
@@ -163,6 +164,7 @@ class TextTable(Sequence[str]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
+        # Ends alone are kept: a text begins where the one before it ends.
         start = self._ends[index - 1] if index else 0
         return bytes(self._bytes[start : self._ends[index]]).decode()
 

@@ -80,6 +80,7 @@ def parse_messages(messages: Any) -> tuple[str | None, Turns]:
         raise DataError('the conversation is empty: conversations has to be a list of {from, value} messages')
     read = [_message(message, number) for number, message in enumerate(messages, 1)]
     system = read.pop(0)[1] if read[0][0] == 'system' else None
+    # Published: an answer to nothing is left out.
     if read and read[0][0] == 'assistant':
         read.pop(0)
     for number, (role, _) in enumerate(read):
@@ -123,7 +124,7 @@ def join_root(root: str, path: str) -> str:
 def _sizes(line: Mapping[str, Any], count: int) -> tuple[tuple[int, int], ...] | None:
     """Sizes only help to plan; where they are missing or odd, the pictures' headers tell."""
     widths, heights = (
-        line.get('width_list', [line.get('width')]),
+        line.get('width_list', [line.get('width')]),  # a list where there are several pictures
         line.get('height_list', [line.get('height')]),
     )
     if not isinstance(widths, list) or not isinstance(heights, list):

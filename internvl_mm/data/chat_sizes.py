@@ -84,6 +84,7 @@ def _write(file: Path, sizes: np.ndarray) -> None:
     own = file.with_name(f'{file.stem}.{os.getpid()}.npz')
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        # Compressed: most bytes of such small numbers are 0.
         np.savez_compressed(own, sizes=sizes)
         own.replace(file)
     except OSError as error:

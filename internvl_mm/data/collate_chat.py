@@ -33,7 +33,7 @@ def collate_chat(items: list[dict[str, Any] | BadSample]) -> dict[str, Any]:
     # [L] each; what padding is follows from these and not from ids, of which 0 is a token of some vocabularies.
     ids = [torch.full((len(sample),), number) for number, sample in enumerate(samples)]
     batch = ChatBatch(
-        input_ids=_pad([sample.input_ids for sample in samples], 0),
+        input_ids=_pad([sample.input_ids for sample in samples], 0),  # [B, L], as the next three
         labels=_pad([sample.labels for sample in samples], IGNORE),
         position_ids=_pad([torch.arange(len(sample)) for sample in samples], 0),
         sample_ids=_pad(ids, -1),
@@ -60,6 +60,7 @@ def collate_packed(items: list[dict[str, Any] | BadSample], *, length: int | Non
     samples, bad = _sort_out(items)
     sizes = torch.tensor([len(sample) for sample in samples])
     total = int(sizes.sum())
+    # Of all packs together, because they become one row.
     missing = 0 if length is None else length * len(items) - total
     if missing < 0:
         raise DataError(f'{len(items)} packs have {total} tokens, more than length={length} allows for each')
@@ -67,11 +68,12 @@ def collate_packed(items: list[dict[str, Any] | BadSample], *, length: int | Non
     row = dict(
         input_ids=_row([sample.input_ids for sample in samples], missing, 0),
         labels=_row([sample.labels for sample in samples], missing, IGNORE),
+        # From 0 in every sample, so that packing changes nothing of what it computes.
         position_ids=_row([torch.arange(size) for size in sizes.tolist()], missing, 0),
         sample_ids=_row([torch.repeat_interleave(torch.arange(len(samples)), sizes)], missing, -1),
     )
     # int32, which the kernels of flash attention require
-    cu_seqlens = torch.tensor([0, *ends]).cumsum(0).int()
+    cu_seqlens = torch.tensor([0, *ends]).cumsum(0).int()  # [N+1]; [N+2] with padding
     # One row whatever the number of packs: attention works segment by segment, and nothing has to be padded.
     batch = ChatBatch(**row, **_tiles(samples), cu_seqlens=cu_seqlens)
     return dict(inputs=batch, data_samples=[_headline(sample) for sample in samples], bad_samples=bad)
@@ -97,8 +99,8 @@ def _tiles(samples: Sequence[ChatSample]) -> dict[str, Tensor]:
     if len(sizes) > 1:
         raise DataError(f'tiles of one batch differ in size: {", ".join(map(str, sizes))}; use one tile size')
     return dict(
-        tiles=torch.cat([sample.tiles for sample in samples]),
-        num_tiles=torch.tensor([len(sample.tiles) for sample in samples]),
+        tiles=torch.cat([sample.tiles for sample in samples]),  # [M, 3, S, S]
+        num_tiles=torch.tensor([len(sample.tiles) for sample in samples]),  # [N]
     )
 
 

@@ -39,6 +39,7 @@ class Ledger:
         """
         self.num_seen += batch_size
         self.num_bad += len(bad_samples)
+        # One line also where a batch meets a bad sample twice.
         new = {(sample.dataset, sample.index): sample for sample in bad_samples}
         lines = [
             json.dumps(sample.as_dict(), ensure_ascii=False) + '\n'

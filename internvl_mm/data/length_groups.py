@@ -30,6 +30,7 @@ class LengthGroupedSampler(EpochSampler):
     def __init__(self, dataset: Any, *, batch_size: int, group: int = 50, seed: int | None = None):
         super().__init__(dataset, seed=seed)
         check_counts(batch_size=batch_size, group=group)
+        # Tokens, [n]; the second column counts tiles.
         self._lengths = torch.from_numpy(np.ascontiguousarray(dataset.sizes()[:, 0]))
         self._step, self._group = batch_size * self.world_size, group
 
@@ -40,6 +41,7 @@ class LengthGroupedSampler(EpochSampler):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         parts = []
         for group in order.split(self._step * self._group):
+            # Stable, so that every process orders equal lengths alike.
             ordered = group[self._lengths[group].argsort(descending=True, stable=True)]
             steps = list(ordered.split(self._step))
             full = [step for step in steps if len(step) == self._step]

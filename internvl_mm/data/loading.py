@@ -51,7 +51,7 @@ class LoadImage:
         if annotated != pixels.shape[:2]:
             raise _wrong_size(path, pixels.shape[:2], 'the annotation', annotated)
         results['img'] = np.ascontiguousarray(pixels)
-        results['img_shape'] = results['ori_shape'] = pixels.shape[:2]
+        results['img_shape'] = results['ori_shape'] = pixels.shape[:2]  # height, width
         return results
 
     def __repr__(self) -> str:
@@ -88,6 +88,7 @@ class LoadSegMap:
         classes = results.get('classes') or ()
         reduced = bool(results.get('reduce_zero_label'))
         if reduced:
+            # 0 (no class) becomes ignored, 1 to C become 0 to C - 1.
             labels = np.where((labels == 0) | (labels == IGNORE), IGNORE, labels - 1)
         # In mmseg's order: label_map counts the classes after the reduction.
         labels = _renamed(labels, results.get('label_map'))

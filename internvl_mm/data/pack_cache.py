@@ -34,6 +34,7 @@ def find_plan(
     """
     if folder is None:
         return plan_packs(sizes, max_tokens=max_tokens, max_tiles=max_tiles, seed=seed)
+    # int64 whatever comes in, so that equal sizes have one key.
     key = hashlib.sha256(np.ascontiguousarray(sizes, np.int64).tobytes())
     key.update(repr((_VERSION, WINDOW, max_tokens, max_tiles, seed)).encode())
     file = Path(folder) / f'packs_{key.hexdigest()[:24]}.npz'

@@ -77,6 +77,7 @@ def plan_packs(sizes: np.ndarray, *, max_tokens: int, max_tiles: int, seed: int 
         task = progress.add_task('planning packs', total=len(order))
         for start in range(0, len(order), WINDOW):
             window = order[start : start + WINDOW]
+            # Small samples then fill the gaps that large ones leave.
             largest_first = np.argsort(-share[window], kind='stable')
             chosen = window[largest_first]
             packs = packer.place(tokens[chosen].tolist(), tiles[chosen].tolist())

@@ -68,6 +68,7 @@ def open_video(path: str | Path, *, decoder: ImageDecoder | None = None, fps: fl
 class FrameFolder(Video):
     """Frames as pictures in a folder."""
 
+    # Published folders number their frames from 1 (%05d.jpg).
     first = 1
 
     def __init__(self, path: Path, fps: float, decoder: ImageDecoder):
@@ -78,6 +79,7 @@ class FrameFolder(Video):
 
     def read(self, positions: Sequence[int]) -> list[Image.Image]:
         """See :meth:`Video.read`."""
+        # Each file once, however often its position is asked for.
         frames = {position: self.decoder(self.files[position]) for position in set(positions)}
         return [frames[position] for position in positions]
 
@@ -94,7 +96,7 @@ class GifVideo(Video):
             duration = image.info.get('duration') or 100
         except BROKEN as error:
             raise DataError(f'{path}: not a readable GIF ({error})') from error
-        super().__init__(str(path), count, 1000 / duration)
+        super().__init__(str(path), count, 1000 / duration)  # frames per second
 
     def read(self, positions: Sequence[int]) -> list[Image.Image]:
         """See :meth:`Video.read`."""

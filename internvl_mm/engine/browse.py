@@ -65,6 +65,7 @@ def draw_samples(
     pen = ImageDraw.Draw(sheet)
     for index, (picture, sample) in enumerate(zip(pixels, samples)):
         x, y = index % columns * (width + 4), index // columns * (height + lines * LABEL + 4)
+        # [3, H, W] in 0–1 to uint8 [H, W, 3]; rounding leaves that range a little.
         values = picture.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         sheet.paste(Image.fromarray(values).resize((width, height), Image.Resampling.NEAREST), (x, y))
         pen.multiline_text(
@@ -76,6 +77,7 @@ def draw_samples(
 def label_lines(sample: ImageSample, classes: Sequence[str] | None = None) -> list[str]:
     """What a sample is labelled: the shares of a mixed one, every accepted class, or the one class."""
     if 'gt_score' in sample:
+        # Mixing blends two pictures; what else has a share has it by smoothing.
         shares, indices = sample.gt_score.topk(min(2, len(sample.gt_score)))
         return [
             f'{_named(index, classes)} {share:.0%}' for index, share in zip(indices.tolist(), shares.tolist())

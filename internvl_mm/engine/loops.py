@@ -300,5 +300,6 @@ def _cells(row: dict[str, Any]) -> list[Any]:
 def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
     """Merge rows into a results file, atomically: the latest of each (benchmark, metric) stays."""
     old = json.loads(path.read_text('utf-8')) if path.exists() else []
+    # A run of some benchmarks leaves the results of the others.
     merged = {(row['benchmark'], row['metric']): row for row in [*old, *rows]}
     write_whole(path, json.dumps(list(merged.values()), indent=1))

@@ -132,7 +132,7 @@ class Sizes:
             state_values=state_values,
             activations=activations,
             averaged=averaged,
-            block=max(blocks, default=0),
+            block=max(blocks, default=0),  # FSDP gathers one after the other
             outside=values - sum(blocks),
         )
 
@@ -142,8 +142,9 @@ class Sizes:
         def share(stage: int) -> int:
             return gpus if sharing.stage >= stage else 1
 
-        copy = self.trainable if sharing.library == 'deepspeed' else 0
+        copy = self.trainable if sharing.library == 'deepspeed' else 0  # fp32, what the optimiser updates
         optimizer = _FP32 * (self.state_values * self.trainable + copy) / share(1)
+        # Stage 1 shares out the optimiser, 2 the gradients too, 3 the weights too.
         weights, host = self.weights / share(3), 0.0
         if sharing.offload:
             host, optimizer = optimizer, 0.0
@@ -162,6 +163,7 @@ class Sizes:
     def _buffers(self, sharing: Sharing) -> float:
         """Bytes for exchange between GPUs."""
         if sharing.library == 'torch':
+            # The block that computes and the next one, gathered meanwhile; what is in no block stays gathered.
             return _FP32 * (2 * self.block + self.outside) if sharing.stage == 3 else 0.0
         gathered = min(_LIVE, self.values) if sharing.stage == 3 else 0
         return _FP32 * (min(_BUCKET, self.trainable) + gathered)

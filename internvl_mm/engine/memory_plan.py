@@ -84,6 +84,7 @@ def image_towers(task: nn.Module, cfg: Config, batch: int) -> list[Tower]:
 def _vision_tower(vision: nn.Module, images: int, grid: tuple[int, int]) -> Tower:
     blocks = list(vision.encoder.layers)
     # Patches and the class token.
+    # [B, h·w + 1, D], fp32 as the residual stream is under autocast.
     inputs = torch.randn(images, grid[0] * grid[1] + 1, blocks[0].mlp.fc1.in_features, requires_grad=True)
     return Tower(
         blocks=len(blocks),
@@ -100,7 +101,7 @@ def chat_towers(task: ChatTuning, cfg: Config, batch: int) -> list[Tower]:
     side = task.chat.image_size // task.chat.vision_model.patch_size
     vision = _vision_tower(task.chat.vision_model, batch * tiles, (side, side))
     language = task.chat.language_model.model
-    states = torch.randn(batch, tokens, task.width, requires_grad=True)
+    states = torch.randn(batch, tokens, task.width, requires_grad=True)  # [B, L, D]
     # Cosines and sines; what scaled positions compute them from depends on values, of which there are none.
     angles = tuple(torch.randn(1, tokens, 2 * len(language.rotary_emb.inv_freq)) for _ in range(2))
     layer = language.layers[0]
@@ -142,6 +143,7 @@ def logits_bytes(task: nn.Module) -> float:
     if not isinstance(task, ChatTuning):
         return 0.0
     head = task.chat.language_model.get_output_embeddings()
+    # Two of them, of 4 bytes per value.
     return 2 * 4.0 * head.chunk * head.weight.shape[0]
 
 

@@ -166,6 +166,7 @@ class _Candidate:
 
     def __init__(self, module: nn.Module, lr: float, weight_decay: float, schedule: Callable[[int], float]):
         self.module = module.train()
+        # Published: a rate of 0.1 per 512 images of a batch.
         self.optimizer = torch.optim.SGD(
             [p for p in module.parameters() if p.requires_grad],
             lr=lr,

@@ -89,7 +89,7 @@ class BackgroundSaver(Saver):
         # Taken first: an error is told once, and the next state can be written.
         running, self._running = self._running, None
         if running is not None:
-            running.result()
+            running.result()  # raises what went wrong there
 
     def _write(self, folder: Path, files: Files, done: Done) -> None:
         try:

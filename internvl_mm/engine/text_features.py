@@ -106,8 +106,8 @@ class TextCache:
         known = self._known(folder)
         found = [known[key] for key in keys]
         return TextVectors(
-            torch.stack([vector for vector, _ in found]),
-            torch.tensor([cut for _, cut in found]),
+            torch.stack([vector for vector, _ in found]),  # [groups, E]
+            torch.tensor([cut for _, cut in found]),  # [groups]
             sum(len(shard) for shard in shared[0]),
         )
 
@@ -140,14 +140,14 @@ def _compute(task: ImageTextTask, shard: dict[bytes, Sequence[str]]) -> dict[str
     """Vectors of the groups of one file."""
     sentences = list(dict.fromkeys(sentence for group in shard.values() for sentence in group))
     place = {sentence: number for number, sentence in enumerate(sentences)}
-    vectors, cut = embed_sentences(task, sentences)
+    vectors, cut = embed_sentences(task, sentences)  # [S, E] and [S]
     rows, counts = [], []
     for group in shard.values():
         # A template that stands twice in a list counts twice.
         chosen = torch.tensor([place[sentence] for sentence in group])
-        rows.append(F.normalize(vectors[chosen].mean(dim=0), dim=0))
+        rows.append(F.normalize(vectors[chosen].mean(dim=0), dim=0))  # [E]
         counts.append(int(cut[chosen].sum()))
-    keys = torch.tensor([list(key) for key in shard], dtype=torch.uint8)
+    keys = torch.tensor([list(key) for key in shard], dtype=torch.uint8)  # [groups, 32]: SHA-256
     return dict(keys=keys, vectors=torch.stack(rows), cut=torch.tensor(counts))
 
 
@@ -162,6 +162,7 @@ def embed_sentences(task: ImageTextTask, sentences: Sequence[str]) -> tuple[Tens
         before = task.tokenizer.truncated
         rows += task.tokenizer.summary_rows([sentence])
         cut.append(task.tokenizer.truncated > before)
+    # By length: batches of like rows hold little padding.
     order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
     vectors: list[Tensor] = [torch.empty(0)] * len(rows)
     start = 0
@@ -170,7 +171,7 @@ def embed_sentences(task: ImageTextTask, sentences: Sequence[str]) -> tuple[Tens
         stop = start + 1
         while stop < len(order) and (stop + 1 - start) * len(rows[order[stop]]) <= BATCH_TOKENS:
             stop += 1
-        ids = pad([rows[number] for number in order[start:stop]]).to(device)
+        ids = pad([rows[number] for number in order[start:stop]]).to(device)  # [b, L]
         with task.autocast(ids):
             embedded = F.normalize(task.encode_ids(ids).float(), dim=-1).cpu()
         for number, vector in zip(order[start:stop], embedded):

@@ -76,15 +76,17 @@ class ZeroShotLoop(BenchmarkLoop):
                 "prompts=dict(type=DatasetPrompts, dataset='imagenet1k')"
             )
         # Texts first: a mistake in names is told before hours of images.
+        # [C, E]
         classes = self.texts.embed(task, self.prompts[self.current].sentences(), what=self.current).vectors
+        # [n, E] and [n]
         vectors, positions = self.images.extract(task, dataset, views=1).views[0]
         rank, world_size = get_dist_info()
         # Chunks in turns: metrics gather by sample, so that any split among processes gives the same number.
         for start in range(rank * CHUNK, len(positions), world_size * CHUNK):
             piece = slice(start, start + CHUNK)
             # In fp32: stored embeddings may be halves, whose norms would be rounded.
-            unit = F.normalize(vectors[piece].float(), dim=-1)
-            scores = ZERO_SHOT_SCALE * unit @ classes.t()
+            unit = F.normalize(vectors[piece].float(), dim=-1)  # [chunk, E]
+            scores = ZERO_SHOT_SCALE * unit @ classes.t()  # [chunk, C]
             yield [
                 dict(dataset=dataset.name, index=index, gt_label=_label(dataset, index), pred_logits=score)
                 for index, score in zip(positions[piece].tolist(), scores)
@@ -100,6 +102,7 @@ class ZeroShotLoop(BenchmarkLoop):
                 'and were cut, as published'
             )
         images = OnePerImage(dataset)
+        # [images, E] and [images]
         vectors, positions = self.images.extract(task, images, views=1).views[0]
         # From the number of an image to its unit vector; images that could not be read have none.
         ids = dataset.image_ids[positions.numpy()].tolist()

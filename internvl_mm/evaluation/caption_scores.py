@@ -53,6 +53,7 @@ def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> 
         for run, count in count_ngrams(candidate).items():
             possible[len(run) - 1] += count
             matched[len(run) - 1] += min(count, most[run])
+    # BLEU-n is the geometric mean of the precisions of orders 1 to n.
     product, scores = 1.0, []
     for order in range(MAX_ORDER):
         product *= (matched[order] + _TINY) / (possible[order] + _SMALL)
@@ -83,6 +84,7 @@ def rouge_l(candidate: Words, group: Sequence[Words]) -> float:
     common = [longest_common(candidate, words) for words in group]
     # pycocoevalcap splits at spaces, so that even an empty text has one (empty) word.
     precision = max(shared / max(1, len(candidate)) for shared in common)
+    # The best of each may come from different references, as in pycocoevalcap.
     recall = max(shared / max(1, len(words)) for shared, words in zip(common, group, strict=True))
     if not precision or not recall:
         return 0.0
@@ -137,6 +139,7 @@ class CiderScorer:
         for words, group in zip(candidates, self._references, strict=True):
             own = self._vector(count_ngrams(words))
             total = sum(_similarity(own, other, clip=clip) for other in group)
+            # Times 10, as published.
             scores.append(10.0 * total / (MAX_ORDER * len(group)))
         return scores
 

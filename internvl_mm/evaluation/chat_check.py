@@ -112,7 +112,7 @@ class ChatChecker(Dataset):
         # The first data set that ends behind the index.
         number = int(np.searchsorted(self._ends, index, side='right'))
         dataset = self.sets[number]
-        row = index - int(self._ends[number]) + len(dataset)
+        row = index - int(self._ends[number]) + len(dataset)  # counted within that data set
         report = SampleReport(dataset.name, row, dataset.path(row))
         try:
             line = dataset.source[row]
@@ -163,6 +163,7 @@ class ChatChecker(Dataset):
                     sizes.append(decoder(image).size if self.read_files else decoder.size(image))
             except DataError as error:
                 report.add('broken file', error)
+        # The number of tiles is planned by the sizes of the record, and cut by those of the file.
         if record.sizes and len(sizes) == len(record.sizes) and tuple(sizes) != record.sizes:
             report.add('size', f'width and height say {list(record.sizes)}, the files are {sizes}')
         return report.usable
@@ -198,7 +199,7 @@ def check_boxes(text: str) -> Iterator[str]:
         if text.count(f'<{tag}>') != text.count(f'</{tag}>'):
             yield f'{text.count(f"<{tag}>")} <{tag}> for {text.count(f"</{tag}>")} </{tag}>'
     for content in _BOX.findall(text):
-        boxes: Any = None
+        boxes: Any = None  # no JSON: told as no list below
         with suppress(ValueError):
             boxes = json.loads(content)
         if not isinstance(boxes, list) or not all(_is_box(box) for box in boxes) or not boxes:

@@ -78,6 +78,7 @@ def summarise(reports: Sequence[SampleReport]) -> list[tuple[str, int, int, int,
 
 def length_bars(values: Sequence[int]) -> list[Bar]:
     """Histogram in powers of two, as lengths spread over several of them."""
+    # The power of two below, exact for whole numbers.
     counts = Counter(max(value, 1).bit_length() - 1 for value in values)
     powers = range(min(counts, default=0), max(counts, default=-1) + 1)
     return _bars({f'{2**power:,} – {2 ** (power + 1) - 1:,}': counts[power] for power in powers})

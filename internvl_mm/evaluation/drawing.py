@@ -90,6 +90,7 @@ def draw_objects(
     pixels = pil_to_tensor(picture)
     if masks is not None:
         pixels = draw_segmentation_masks(pixels, masks[kept].bool(), alpha=0.5, colors=colours)
+    # A line of one pixel would not show on a large picture.
     width = max(1, min(picture.size) // 200)
     return to_pil_image(draw_bounding_boxes(pixels, boxes[kept], captions, colours, width=width))
 
@@ -97,7 +98,7 @@ def draw_objects(
 def side_by_side(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
     """Pictures of one size in a row, each with its title below."""
     titled = [_captioned(picture, [title]) for picture, title in zip(pictures, titles, strict=True)]
-    gap = 4
+    gap = 4  # pixels
     width = sum(picture.width + gap for picture in titled) - gap
     sheet = Image.new('RGB', (width, max(picture.height for picture in titled)), 'white')
     left = 0

@@ -9,7 +9,7 @@ from typing import Literal
 
 from internvl_mm.utils.errors import ConfigError
 
-ClassSubset = Literal['imagenet_a', 'imagenet_r']
+ClassSubset = Literal['imagenet_a', 'imagenet_r']  # 200 classes each, 86 of them in both
 
 
 @cache

@@ -50,6 +50,7 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple
     if len(values) < 2:
         raise ValueError(f'{len(values)} value: an interval of a mean needs at least two')
     centre = fmean(values)
+    # stdev divides by n - 1, the degrees of freedom of t.
     half = float(student.ppf((1 + confidence) / 2, len(values) - 1)) * stdev(values) / sqrt(len(values))
     return centre - half, centre + half
 

@@ -34,7 +34,7 @@ def knn_scores(
     similarity = F.normalize(queries.float(), dim=1) @ F.normalize(bank.float(), dim=1).T
     nearest, index = similarity.topk(k, dim=1)
     # A softmax over the k nearest: the same votes as exp(s / t), without overflow.
-    votes = (nearest / temperature).softmax(dim=1)
-    scores = torch.zeros(len(queries), num_classes, device=queries.device)
+    votes = (nearest / temperature).softmax(dim=1)  # [Q, k]
+    scores = torch.zeros(len(queries), num_classes, device=queries.device)  # [Q, K]
     # Added, not set: several of the k neighbours may have one class.
     return scores.scatter_add_(1, labels[index], votes)

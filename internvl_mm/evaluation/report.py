@@ -54,6 +54,7 @@ class ResultRow:
         """Return the row with a Wilson interval if its metric is a share of n samples and it has no interval yet."""
         if self.lower is not None or self.n < 1 or not is_share(self.metric):
             return self
+        # Back from percent to a whole number of right samples.
         lower, upper = wilson_interval(round(self.value / 100 * self.n), self.n)
         values = vars(self) | dict(lower=100 * lower, upper=100 * upper)
         return ResultRow(**values)
@@ -169,6 +170,7 @@ def interval_text(row: ResultRow) -> str:
 
 
 def _row(file: Path, entry: dict[str, Any]) -> ResultRow:
+    # rows say more, such as iter
     known = {name: entry[name] for name in ResultRow.__dataclass_fields__ if name in entry}
     missing = {'benchmark', 'metric', 'value', 'n'} - known.keys()
     if missing:

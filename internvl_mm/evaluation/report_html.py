@@ -194,8 +194,8 @@ def templates() -> Environment:
     environment = Environment(
         loader=PackageLoader('internvl_mm.evaluation'),
         autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
+        undefined=StrictUndefined,  # a misspelt name fails, instead of leaving a gap
+        trim_blocks=True,  # this and the next: statements leave no blank lines in the page
         lstrip_blocks=True,
     )
     filters: dict[str, Callable[..., Any]] = dict(

@@ -83,6 +83,7 @@ def draw(figure: Figure) -> Markup:
 def draw_bars(bars: Bars) -> Markup:
     """Draw one horizontal bar per class, the largest value first, as an SVG as high as it needs to be."""
     ranked = sorted(bars.values.items(), key=lambda entry: -entry[1])
+    # The best and the worst; those between are counted in the note below.
     shown = ranked if len(ranked) <= MAX_BARS else [*ranked[: MAX_BARS // 2], *ranked[-MAX_BARS // 2 :]]
     largest = 100.0 if bars.unit == '%' else max((value for _, value in ranked), default=1.0) or 1.0
     scale = (WIDTH - NAME - VALUE) / largest
@@ -125,7 +126,7 @@ def scale(
     """
     low, high = min(values), max(values)
     if low == high:
-        margin = abs(low) * 0.1 or 1.0
+        margin = abs(low) * 0.1 or 1.0  # a flat curve needs some height
         low, high = low - margin, high + margin
     locator = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10], integer=whole)
     ticks = [float(tick) for tick in locator.tick_values(low, high)]
@@ -146,6 +147,7 @@ def _thin(curve: Curve) -> Curve:
     size = _bucket(len(curve))
     finite = [(x, y) for x, y in curve if math.isfinite(y)]
     buckets = [finite[i : i + size] for i in range(0, len(finite), max(size, 1))]
+    # At its last iteration, where the mean was first known.
     return [(bucket[-1][0], sum(y for _, y in bucket) / len(bucket)) for bucket in buckets]
 
 

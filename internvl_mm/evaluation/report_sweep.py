@@ -130,6 +130,7 @@ def _settings_axis(values: Sequence[str]) -> dict[str, float]:
 
 def _height(value: float, low: float, high: float) -> float:
     share = (value - low) / (high - low) if high > low else 0.5
+    # SVG counts y downwards.
     return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
 

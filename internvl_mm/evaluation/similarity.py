@@ -97,6 +97,7 @@ def caption_table(samples: Sequence[Any]) -> Table:
     # Any vector of a picture serves: the same pixels were encoded for each of its captions.
     images = {key: sample.pred_image for key, sample in zip(keys, samples)}
     texts = {sample.caption: sample.pred_text for sample in samples}
+    # [pictures, captions]; cosines, because the vectors have length 1.
     scores = torch.stack([images[key] for key in rows]) @ torch.stack([texts[text] for text in columns]).t()
     return Table('caption', list(rows), list(columns), scores, right)
 
@@ -109,6 +110,7 @@ def class_table(samples: Sequence[Any], sentences: Sequence[str]) -> Table:
         sentences: One per class; a class of several sentences is compared by the mean of their vectors.
     """
     # Zero-shot scores are cosines times a constant.
+    # [pictures, classes]
     scores = torch.stack([sample.pred_logits for sample in samples]) / ZERO_SHOT_SCALE
     right = torch.zeros_like(scores, dtype=torch.bool)
     for row, sample in zip(right, samples):
@@ -141,6 +143,7 @@ def compare(
         kind=table.kind,
         pictures=len(table.pictures),
         texts=len(table.texts),
+        # A row per text, a column per picture, in one order: what belongs together is the diagonal.
         matrix=[[table.match(picture, text) for _, picture in ordered] for text, _ in ordered],
         of_texts=[
             [table.match(picture, text) for picture in _best(table.scores[:, text], nearest)]

@@ -44,7 +44,7 @@ def balanced_device_map(model: nn.Module, devices: Sequence[Device]) -> dict[str
     layers = model.language_model.model.layers
     size = sum(parameter.numel() for parameter in layers[0].parameters())
     rest = sum(parameter.numel() for parameter in model.parameters()) - size * len(layers)
-    share = (rest + size * len(layers)) / len(devices)
+    share = (rest + size * len(layers)) / len(devices)  # parameters per device
     # The last layer is one of the first device's; a vision tower larger than a share leaves it no other.
     first = max(round((share - rest) / size) - 1, 0) if len(devices) > 1 else len(layers) - 1
     placed = dict.fromkeys(_TOGETHER, devices[0])

@@ -50,7 +50,7 @@ class InternVisionConfig(PreTrainedConfig):
     Source: InternVL ``configuration_intern_vit.py``.
     """
 
-    model_type = 'intern_vit_6b'
+    model_type = 'intern_vit_6b'  # of every size, the 300M too
     base_config_key = 'vision_config'
 
     def __init__(
@@ -121,12 +121,12 @@ class InternVisionModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
-    _no_split_modules = ['Block']
+    _no_split_modules = ['Block']  # device maps keep its residual on one device
 
     def __init__(self, config: InternVisionConfig):
         super().__init__(config)
         vit = InternViT(**config.backbone_arguments(), attention=self._kernel(config))
-        self.embeddings, self.encoder = vit.embeddings, vit.encoder
+        self.embeddings, self.encoder = vit.embeddings, vit.encoder  # no 'backbone.' in names, as published
         self.post_init()
 
     @staticmethod
@@ -153,6 +153,7 @@ class InternVisionModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, VisionEmbeddings):
+            # Standard normal, as published, whatever initializer_range says.
             init.normal_(module.class_embedding)
             init.normal_(module.position_embedding)
         elif isinstance(module, Block):
@@ -177,6 +178,7 @@ class InternVisionModel(PreTrainedModel):
                 f'{tuple(old.shape)}; config.image_size is {self.config.image_size}'
             )
         side = new_size // patch_size
+        # A copy, because at an unchanged side the result is the stored parameter itself.
         self.embeddings.position_embedding = nn.Parameter(
             resize_position_embedding(old, (side, side)).clone()
         )
@@ -216,13 +218,15 @@ class InternVisionModel(PreTrainedModel):
             height, width = (side // patch * patch for side in pixel_values.shape[-2:])
             pixel_values = pixel_values[..., :height, :width]
             pixel_embeds = self.embeddings(pixel_values.to(self.embeddings.patch_embedding.weight.dtype))
+        # An explicit False wins over the config.
         keep_all = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        # L blocks have L+1 states: number L is the output of the last.
         last = self.config.num_hidden_layers
         # Attention is global here, so that the blocks do not need the grid.
         states = self.encoder(pixel_embeds, (0, 0), keep=range(last + 1) if keep_all else ())
         output = BaseModelOutputWithPooling(
-            last_hidden_state=states[last],
-            pooler_output=states[last][:, 0],
+            last_hidden_state=states[last],  # [B, 1+N, D]
+            pooler_output=states[last][:, 0],  # the raw class token, [B, D]
             hidden_states=tuple(states) if keep_all else None,
         )
         as_dict = self.config.return_dict if return_dict is None else return_dict

@@ -79,7 +79,7 @@ class InternVL14BConfig(PreTrainedConfig):
         vision_config: dict | InternVisionConfig | None = None,
         qllama_config: dict | LlamaConfig | None = None,
         clip_embed_dim: int = 768,
-        attn_pool_num_heads: int = 16,
+        attn_pool_num_heads: int = 16,  # of 200 channels over the ViT, of 256 over QLLaMA
         num_query_token: int | None = None,
         label_smoothing: float = 0.0,
         cross_attention_frequency: int | None = None,
@@ -114,6 +114,7 @@ class InternVL14BConfig(PreTrainedConfig):
         self.force_image_size = force_image_size
         self.image_pool = image_pool
         self.initializer_range = initializer_range
+        # The width is that of the Llama; a stored copy could contradict it.
         for name in ('auto_map', 'hidden_size'):
             kwargs.pop(name, None)
         # Outer default of published folders; QLLaMA's embedding and head are two matrices.
@@ -204,7 +205,7 @@ class InternVL14BModel(PreTrainedModel):
 
     def query_states(self, vision: Tensor) -> Tensor:
         """What the queries saw: ``[B, Q, D]`` of ViT tokens ``[B, 1+N, V]``, after QLLaMA's final norm."""
-        no_text = torch.ones(len(vision), 0, dtype=torch.bool, device=vision.device)
+        no_text = torch.ones(len(vision), 0, dtype=torch.bool, device=vision.device)  # [B, 0]
         return self._run(self.query_tokens.expand(len(vision), -1, -1), no_text, vision, 'matching')
 
     def get_image_features(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
@@ -233,11 +234,11 @@ class InternVL14BModel(PreTrainedModel):
         if mode not in IMAGE_MODES:
             hint = did_you_mean(str(mode), IMAGE_MODES)
             raise ConfigError(f'mode={mode!r} is unknown: use {" or ".join(map(repr, IMAGE_MODES))}.{hint}')
-        vision = self.vision_states(image)
-        pooled = self.clip_projector(vision)
+        vision = self.vision_states(image)  # [B, 1+N, V]
+        pooled = self.clip_projector(vision)  # [B, E]
         if mode == 'InternVL-C':
             return pooled
-        queries = self.clip_projector2(self.query_states(vision))
+        queries = self.clip_projector2(self.query_states(vision))  # [B, E]
         # Unit vectors, so that neither path outweighs the other; whoever compares normalises the sum.
         return F.normalize(pooled, dim=-1) + F.normalize(queries, dim=-1)
 
@@ -253,12 +254,13 @@ class InternVL14BModel(PreTrainedModel):
         Returns:
             States ``[T, L, D]`` after the final norm; those at padding mean nothing.
         """
-        real = input_ids > 0 if attention_mask is None else attention_mask.bool()
+        real = input_ids > 0 if attention_mask is None else attention_mask.bool()  # bool [T, L]
         # Without queries this is a causal mask, and without an image no layer looks at one.
         return self._run(self.get_input_embeddings()(input_ids), real, None, 'generation')
 
     def encode_text(self, text: Tensor) -> Tensor:
         """Text embeddings ``[T, E]`` of ids ``[T, L]``, not normalised; the same for both image modes."""
+        # Padding is id 0, whatever the tokenizer's own padding token.
         real = text > 0
         return self.project_text(self.get_text_features(text, real), real)
 
@@ -281,9 +283,9 @@ class InternVL14BModel(PreTrainedModel):
         Returns:
             ``logits_per_image [B, T]`` and its transpose.
         """
-        images = F.normalize(self.encode_image(image, mode), dim=-1)
-        texts = F.normalize(self.encode_text(text), dim=-1)
-        logits = self.logit_scale.exp() * images @ texts.t()
+        images = F.normalize(self.encode_image(image, mode), dim=-1)  # [B, E]
+        texts = F.normalize(self.encode_text(text), dim=-1)  # [T, E]
+        logits = self.logit_scale.exp() * images @ texts.t()  # [B, T]
         return logits, logits.t()
 
     def joint_states(
@@ -298,11 +300,11 @@ class InternVL14BModel(PreTrainedModel):
         Returns:
             Per text, query states ``[B, Q, D]`` and text states ``[B, L, D]``.
         """
-        queries = self.query_tokens.expand(len(vision), -1, -1)
+        queries = self.query_tokens.expand(len(vision), -1, -1)  # [B, Q, D]
         # Each [B, Q+L, D]; together [r·B, Q+L, D], text by text, which cross-attention relies on.
         embeds = [torch.cat([queries, self.get_input_embeddings()(ids)], dim=1) for ids, _ in texts]
         masks = [joint_mask(ids > 0, queries.shape[1], kind) for ids, kind in texts]
-        states = self._forward_qllama(torch.cat(embeds), torch.cat(masks), vision)
+        states = self._forward_qllama(torch.cat(embeds), torch.cat(masks), vision)  # [r·B, Q+L, D]
         halves = states.tensor_split([queries.shape[1]], dim=1)
         # [r·B, Q, D] and [r·B, L, D] to r pairs.
         return list(zip(*(half.chunk(len(texts)) for half in halves), strict=True))
@@ -323,12 +325,13 @@ class InternVL14BModel(PreTrainedModel):
             New token ids ``[B, n]``, without the prompt.
         """
         vision = self.vision_states(pixel_values)
-        queries = self.query_tokens.expand(len(vision), -1, -1)
+        queries = self.query_tokens.expand(len(vision), -1, -1)  # [B, Q, D]
         real = (input_ids > 0) if attention_mask is None else attention_mask.bool()
         return self.qllama.generate(
             inputs_embeds=torch.cat([queries, self.get_input_embeddings()(input_ids)], dim=1),
+            # Queries are always real.
             attention_mask=torch.cat([real.new_ones(queries.shape[:2]), real], dim=1).long(),
-            vision_hidden_states=vision,
+            vision_hidden_states=vision,  # generate repeats it for every beam
             **options,
         )
 

@@ -61,13 +61,13 @@ class InternVLChatConfig(PreTrainedConfig):
         pad2square: bool = False,
         select_layer: int = -1,
         force_image_size: int | None = None,
-        downsample_ratio: float = 0.5,
+        downsample_ratio: float = 0.5,  # 2 × 2 patches a token: 256 of a tile of 448 px
         template: str | None = None,
         dynamic_image_size: bool = False,
         use_thumbnail: bool = False,
-        ps_version: ShuffleVersion = 'v1',
+        ps_version: ShuffleVersion = 'v1',  # releases from V1-5 on say 'v2'
         min_dynamic_patch: int = 1,
-        max_dynamic_patch: int = 6,
+        max_dynamic_patch: int = 6,  # releases from V1-5 on say 12
         **kwargs: Any,
     ):
         settings = {
@@ -164,6 +164,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
         if use_flash_attn is not None:
             config.vision_config.use_flash_attn = use_flash_attn
         depth = config.vision_config.num_hidden_layers
+        # States 0 to L, the embeddings first; negative numbers count from the last.
         if not -depth - 1 <= config.select_layer <= depth:
             raise ConfigError(
                 f'select_layer={config.select_layer}: the vision tower has {depth} blocks and so hidden states 0 to '
@@ -185,6 +186,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
         if stored is None:
             stored = self.conv_template.system_message if self.conv_template else ''
         self.system_message = stored
+        # Differs from vocabulary to vocabulary: the tokenizer a caller brings tells it.
         self.img_context_token_id = None
         self.post_init()
 

@@ -65,8 +65,9 @@ class LlavaChatConfig(PreTrainedConfig):
         known = {*LlamaConfig().to_dict(), 'rope_theta', 'rope_scaling'}
         language = {name: value for name, value in settings.items() if name in known and name not in foreign}
         self.llm_config = LlamaConfig(**{**language, 'tie_word_embeddings': False})
+        # LLaVA's own defaults.
         settings.setdefault('mm_projector_type', 'linear')
-        settings.setdefault('mm_vision_select_layer', -2)
+        settings.setdefault('mm_vision_select_layer', -2)  # InternVL's folders say -4
         settings.setdefault('template', _TEMPLATE)
         kept = {name: value for name, value in settings.items() if name not in language}
         super().__init__(**{**kept, 'tie_word_embeddings': False})
@@ -137,6 +138,7 @@ class LlavaChatModel(ChatGeneration, PreTrainedModel):
         self.conv_template = chat_template(config.template)
         stored = getattr(config, 'system_message', None)
         self.system_message = self.conv_template.system_message if stored is None else stored
+        # -200, LLaVA's mark: no id of the vocabulary, so that no text can contain it.
         self.img_context_token_id = PLACE
         self.post_init()
 
@@ -224,6 +226,7 @@ def _projector(config: LlavaChatConfig) -> BaseConnector:
     qllama = dict(config.qllama_config or {})
     if not qllama:
         raise ConfigError(f'mm_projector_type={GLUE!r} needs qllama_config, the settings of the QLLaMA')
+    # Constants of the published code where the settings are silent.
     queries = dict(
         num_queries=qllama.pop('num_query_token', 96),
         cross_attention_frequency=qllama.pop('cross_attention_frequency', 2),

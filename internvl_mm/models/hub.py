@@ -75,6 +75,7 @@ def _prefer_registered_config() -> None:
             for name, value in kwargs.items()
             if name not in ('trust_remote_code', 'code_revision')
         }
+        # Only a look at the type, without importing anything from the folder.
         settings, _ = PreTrainedConfig.get_config_dict(path, **lookup)
         if settings.get('model_type') in _LOADERS:
             kwargs['trust_remote_code'] = False
@@ -170,7 +171,7 @@ def _as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
 
 def local_folder(source: str, revision: str | None = None) -> Path:
     """A local folder with a config.json for ``source``, downloading from the hub when it is a repository's name."""
-    path = Path(source).expanduser()
+    path = Path(source).expanduser()  # a folder wins over a repository of its name
     if not path.exists():
         try:
             path = Path(snapshot_download(source, revision=revision, allow_patterns=_DOWNLOADED))

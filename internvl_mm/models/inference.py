@@ -58,6 +58,7 @@ class SlideInference:
         return [(top, left, bottom, right) for top, bottom in rows for left, right in columns]
 
     def _spans(self, size: int) -> Iterator[tuple[int, int]]:
+        # The last window is moved back to the border rather than padded, as in mmsegmentation.
         for index in range(max(size - self.crop_size + self.stride - 1, 0) // self.stride + 1):
             end = min(index * self.stride + self.crop_size, size)
             yield max(end - self.crop_size, 0), end
@@ -71,6 +72,7 @@ class SlideInference:
         counts = pixels.new_zeros(len(pixels), 1, height, width, dtype=torch.float32)
         for start in range(0, len(jobs), self.batch_size):
             chosen = jobs[start : start + self.batch_size]
+            # [b, 3, h, w]: all windows have one size.
             crops = torch.stack(
                 [pixels[image, :, top:bottom, left:right] for image, (top, left, bottom, right) in chosen]
             )
@@ -80,4 +82,5 @@ class SlideInference:
                 total[image, :, top:bottom, left:right] += part
                 counts[image, :, top:bottom, left:right] += 1
         assert total is not None
+        # Windows leave no gap, so that no count is 0.
         return total.div_(counts)

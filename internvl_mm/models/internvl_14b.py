@@ -29,16 +29,16 @@ TrainablePart = Literal[
 _PART_NAMES: tuple[str, ...] = get_args(TrainablePart)
 # Which tensors each part is, the first that fits.
 _PARTS: tuple[tuple[TrainablePart, str], ...] = (
-    ('vision', r'vision_model\.'),
-    ('image_pool', r'clip_projector\.'),
-    ('query_pool', r'clip_projector2\.'),
-    ('cross_attention', r'qllama\..*\.cross_attn\.'),
-    ('language_head', r'qllama\.lm_head\.'),
+    ('vision', r'vision_model\.'),  # 5.9 billion values
+    ('image_pool', r'clip_projector\.'),  # pools [B, 1+N, 3200] to [B, 768]
+    ('query_pool', r'clip_projector2\.'),  # pools [B, 96, 4096] to [B, 768]
+    ('cross_attention', r'qllama\..*\.cross_attn\.'),  # in every second layer: 16 of 32
+    ('language_head', r'qllama\.lm_head\.'),  # [V, 4096]
     ('llama', r'qllama\.'),
-    ('queries', r'query_tokens$'),
-    ('matching_head', r'itm_head\.'),
-    ('text_projection', r'text_projection$'),
-    ('temperature', r'logit_scale$'),
+    ('queries', r'query_tokens$'),  # [1, 96, 4096]
+    ('matching_head', r'itm_head\.'),  # 4096 to 2
+    ('text_projection', r'text_projection$'),  # [4096, 768]
+    ('temperature', r'logit_scale$'),  # a scalar, its logarithm
 )
 # Published targets; cross-attention is not among them.
 _LORA_TARGETS = dict(
@@ -116,6 +116,7 @@ class InternVL14B(InternVL14BModel):
         self._freeze()
         self._adapt()
 
+    # While super().__init__ runs, which calls init_weights already.
     pretrained: str | None = None
 
     @classmethod
@@ -162,6 +163,7 @@ class InternVL14B(InternVL14BModel):
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         lora = LoraConfig(
             target_modules='|'.join(f'({pattern})' for pattern in ranks),
+            # Alpha is twice each tower's own rank; published code took the ViT's for both.
             rank_pattern=ranks,
             alpha_pattern={pattern: 2 * rank for pattern, rank in ranks.items()},
             lora_dropout=0.05,
@@ -198,6 +200,7 @@ class PublishedInternVL14B(InternVL14BModel):
         fill_published(self, folder)
         self._is_filled = True
 
+    # While super().__init__ runs, nothing is loaded yet.
     _is_filled = False
 
     def init_weights(self) -> None:

@@ -16,9 +16,9 @@ VIT_DEFAULTS: dict[str, Any] = dict(
     num_heads=25,
     mlp_ratio=4,
     depth=48,
-    norm_type='rms',
-    qk_normalization=True,
-    qkv_bias=False,
+    norm_type='rms',  # the 300M: 'ln'
+    qk_normalization=True,  # the 300M: False
+    qkv_bias=False,  # the 300M: True
     init_values=0.1,
     drop_path_rate=0.0,
 )

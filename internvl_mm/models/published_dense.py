@@ -37,7 +37,7 @@ ADAPTER_DEFAULTS = dict(
     VIT_DEFAULTS,
     patch_size=16,
     conv_inplane=64,
-    n_points=4,
+    n_points=4,  # per head and level
     deform_num_heads=25,
     init_values=0.0,
     interaction_indexes=None,

@@ -49,8 +49,8 @@ def multi_scale_deformable_attn(
     # [B, K, H, d] -> [B·H, d, K]; a head is an image of d channels for grid_sample.
     maps = value.permute(0, 2, 3, 1).flatten(0, 1).to(exact)
     # grid_sample counts from -1 to 1 and, without align_corners, puts cell centres at (i + 0.5) / size.
-    grids = (2 * sampling_locations.to(exact) - 1).transpose(1, 2).flatten(0, 1)
-    weights = attention_weights.to(exact).transpose(1, 2).flatten(0, 1)
+    grids = (2 * sampling_locations.to(exact) - 1).transpose(1, 2).flatten(0, 1)  # [B·H, Q, L, P, 2]
+    weights = attention_weights.to(exact).transpose(1, 2).flatten(0, 1)  # [B·H, Q, L, P]
     # A scalar, which the first sum broadcasts to [B·H, d, Q].
     out = maps.new_zeros(())
     for level, cells in enumerate(maps.split([height * width for height, width in shapes], dim=-1)):
@@ -160,7 +160,7 @@ class MultiScaleDeformableAttention(nn.Module):
             raise ValueError(
                 f'{len(shapes)} spatial shapes were given to attention with num_levels={self.num_levels}'
             )
-        values = self.value_proj(value)
+        values = self.value_proj(value)  # [B, K, H·d]
         # After the projection, whose bias would otherwise give padding a value again.
         if padding_mask is not None:
             values = values.masked_fill(padding_mask[..., None], 0)
@@ -170,8 +170,9 @@ class MultiScaleDeformableAttention(nn.Module):
         # [B, Q, H·L·P·2] -> [B, Q, H, L, P, 2]
         offsets = self.sampling_offsets(query).unflatten(-1, (*points, 2))
         # One softmax over all levels and points of a head.
+        # [B, Q, H, L·P]
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
-        locations = self._locations(reference_points, offsets, shapes)
+        locations = self._locations(reference_points, offsets, shapes)  # [B, Q, H, L, P, 2]
         mixed = multi_scale_deformable_attn(values, shapes, locations, weights.unflatten(-1, points[1:]))
         return self.output_proj(mixed)
 

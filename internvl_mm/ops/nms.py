@@ -113,14 +113,15 @@ def _soften(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowered scores and the indices of the boxes kept, best first."""
     scores, left = scores.copy(), np.arange(len(scores))
-    areas = (boxes[:, 2:] - boxes[:, :2] + offset).prod(axis=1)
+    areas = (boxes[:, 2:] - boxes[:, :2] + offset).prod(axis=1)  # [N], in px²
     lowered, kept = [], []
     while len(left):
-        best = left[scores[left].argmax()]
+        best = left[scores[left].argmax()]  # of equal scores the first
         kept.append(best)
         lowered.append(scores[best])
         left = left[left != best]
         corners = np.minimum(boxes[left, 2:], boxes[best, 2:]) - np.maximum(boxes[left, :2], boxes[best, :2])
+        # px² that the best box has in common with each that is left.
         shared = (corners + offset).clip(min=0).prod(axis=1)
         union = areas[left] + areas[best] - shared
         # Boxes without area overlap nothing.
@@ -159,7 +160,7 @@ def batched_nms(
         ConfigError: The type is unknown.
     """
     if nms_cfg is None:
-        order = scores.argsort(descending=True)
+        order = scores.argsort(descending=True)  # no suppression, but the order of one
         return torch.cat([boxes[order], scores[order, None]], dim=1), order
     settings = dict(nms_cfg)
     class_agnostic = settings.pop('class_agnostic', class_agnostic)
@@ -174,6 +175,7 @@ def batched_nms(
         step = exact.max() - exact.min().clamp(max=0) + 1
         found, kept = suppress(exact + (idxs.to(exact) * step)[:, None], scores, **settings)
     else:
+        # As mmcv does for many boxes: one overlap test of all would be quadratic in them.
         found, kept = _one_class_after_the_other(suppress, boxes, scores, idxs, settings)
     # Only the scores (lowered by soft_nms) are taken from there: the boxes may have been moved.
     kept_scores = found[:, -1]

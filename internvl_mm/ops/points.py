@@ -53,7 +53,7 @@ def rel_roi_point_to_rel_img_point(
     # Counted from the end, [R, 4] and [R, 5] read alike; [R, 1, 2] each, over the P points.
     first, last = rois[:, None, -4:-2], rois[:, None, -2:]
     height, width = img.shape[-2:] if isinstance(img, Tensor) else img
-    pixels = first + rel_roi_points * (last - first)
+    pixels = first + rel_roi_points * (last - first)  # [R, P, 2]
     return pixels * spatial_scale / pixels.new_tensor([width, height])
 
 

@@ -72,6 +72,7 @@ class ImageDataPreprocessor(BaseDataPreprocessor):
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Uint8 ``[B, 3, H, W]`` to ``(x / 255 − mean) / std`` in fp32, on the device."""
+        # Bytes, not floats, cross to the device: a quarter of the traffic.
         pixels = pixels.to(self.device, non_blocking=self._non_blocking)
         # Three steps in torchvision's order: one fused scale and shift would round differently.
         return pixels.float().div_(255).sub_(self.mean.float()).div_(self.std.float())

@@ -68,6 +68,7 @@ class CaptionTokenizer:
         # None stands for captions whose data set names no language.
         texts: dict[str | None, str] = {None: prompt, 'en': prompt, **(prompts or {})}
         self._prompts = {language: [BEGIN, *self._encode(text)] for language, text in texts.items()}
+        # A caption needs room for one token and the end.
         for language, ids in self._prompts.items():
             if len(ids) + 1 >= max_length:
                 raise ConfigError(
@@ -116,6 +117,7 @@ class CaptionTokenizer:
             # The caption gets what the prompt leaves of the most tokens; its begin token is the prompt's.
             room = self.max_length - len(prompt) + 1
             row = [*prompt, *self._cut(self._encode(text), room)[1:]]
+            # Published quirk: the last token of the prompt is learned, too.
             hidden = len(prompt) - 1
             rows.append(row)
             labels.append([IGNORED] * hidden + row[hidden:])
@@ -150,6 +152,7 @@ class CaptionTokenizer:
 
     def _cut(self, ids: list[int], room: int | None = None) -> list[int]:
         room = room or self.max_length
+        # Two places are for begin and end.
         self.truncated += len(ids) > room - 2
         return [BEGIN, *ids[: room - 2], END]
 

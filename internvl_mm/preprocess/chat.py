@@ -127,10 +127,11 @@ class ChatEncoder:
         """
         turns, tiles = self._tiles(record)
         counts = tuple(len(part) for part in tiles)
+        # Context tokens of each image: its tiles times the tokens of a tile.
         encoded = self.text.encode(
             turns, [count * self.tokens_per_tile for count in counts], system=record.system
         )
-        stacked = _join(tiles, self.tiling.size)
+        stacked = _join(tiles, self.tiling.size)  # uint8 [T, 3, S, S]
         return ChatSample(
             tiles=self.augment(stacked) if self.augment is not None else stacked,
             num_tiles=counts,
@@ -150,7 +151,7 @@ class ChatEncoder:
         ids = self.text.prompt(
             asked, [count * self.tokens_per_tile for count in counts], system=record.system
         )
-        labels = torch.full((len(ids),), IGNORE)
+        labels = torch.full((len(ids),), IGNORE)  # [L]
         return ChatSample(_join(tiles, self.tiling.size), counts, torch.from_numpy(ids), labels)
 
     def measure(self, record: ChatRecord) -> tuple[int, int]:
@@ -187,6 +188,7 @@ class ChatEncoder:
         if record.video:
             return self._with_frames(record, self.frames.max_frames), [1] * self.frames.max_frames
         sizes = record.sizes or [self.decoder.size(image) for image in record.images]
+        # As in training, where several pictures of a sample share its tiles.
         return record.turns, [self.tiling.count(*size, num_images=len(sizes)) for size in sizes]
 
     def _tiles(self, record: ChatRecord) -> tuple[Sequence[tuple[str, str]], list[Tensor]]:
@@ -225,5 +227,6 @@ def _build(part: Any) -> Any:
 
 def _join(tiles: list[Tensor], size: int) -> Tensor:
     if len(tiles) == 1:
-        return tiles[0]
+        return tiles[0]  # no copy
+    # Text alone has no tiles, but their shape, so that it can be joined with other samples.
     return torch.cat(tiles) if tiles else torch.empty((0, 3, size, size), dtype=torch.uint8)

@@ -33,7 +33,7 @@ def encoder_of(folder: str | Path, *, template: str | None = None, **options: An
     # Patches of one tile; the connector makes one token of 1 / downsample² of them.
     cells = (size // vision.get('patch_size', 14)) ** 2
     settings = dict(
-        tokens_per_tile=int(cells * config.get('downsample_ratio', 0.5) ** 2),
+        tokens_per_tile=int(cells * config.get('downsample_ratio', 0.5) ** 2),  # 256 at 448 px
         tiling=_tiling(config, size),
         system_message=config.get('system_message'),
     )

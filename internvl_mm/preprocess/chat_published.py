@@ -43,6 +43,7 @@ def encode_published(
             (question.strip(), answer if answer is None else answer.strip()) for question, answer in turns
         ]
     prompt = _with_images(template.render(turns), image_tokens)
+    # Ids are cut and runs are not, as published: labels beyond the cut fall away by themselves.
     ids = np.array(tokenizer(prompt, truncation=True, max_length=max_length).input_ids, np.int64)
     runs = _RUNS.get(template.name, _generic)(tokenizer, template, prompt)
     labels = np.full_like(ids, IGNORE)
@@ -53,9 +54,11 @@ def encode_published(
         position += length
     # Both ends count tokens other than padding, so a pad token inside the text masks the sample.
     total = int((ids != tokenizer.pad_token_id).sum())
+    # Samples of max_length are exempt, as published: they may have been cut.
     if position < max_length and position != total:
         labels[:] = IGNORE
     if template.name == 'phi3-chat':
+        # Phi-3's padding token, which the published code masks wherever it stands.
         labels[ids == tokenizer.convert_tokens_to_ids('<|endoftext|>')] = IGNORE
     return EncodedChat(ids, labels)
 
@@ -73,6 +76,7 @@ def _count(tokenizer: Any, text: str) -> int:
 def _exchanges(prompt: str, template: ChatTemplate) -> list[str]:
     """The prompt cut at separators: system with the first exchange, then exchange by exchange, ends left out."""
     parts = prompt.split(template.sep)
+    # System, question and answer come first, then question and answer.
     return [template.sep.join(parts[:3])] + [
         template.sep.join(parts[start : start + 2]) for start in range(3, len(parts), 2)
     ]
@@ -131,7 +135,7 @@ def _generic(tokenizer: Any, template: ChatTemplate, prompt: str) -> Runs:
     """
     user_end, answer_end = template.user[1], template.assistant[1]
     marker = user_end + template.roles[1]
-    modern = not getattr(tokenizer, 'legacy', True)
+    modern = not getattr(tokenizer, 'legacy', True)  # the published correction counts one token less for them
     runs: Runs = [(1, False)]
     for number, turn in enumerate(prompt.split(answer_end)):
         parts = turn.split(marker)
@@ -161,7 +165,7 @@ def _per_message(
 ) -> EncodedChat:
     """The preprocessor of InternVL2.5: message by message, cut at the end."""
     adds_start = bool(getattr(tokenizer, 'add_bos_token', False))
-    header = _count(tokenizer, template.roles[1]) - adds_start
+    header = _count(tokenizer, template.roles[1]) - adds_start  # tokens
     remaining = list(image_tokens)
     texts = [(template.system[0] + template.system_message + template.system[1], False)]
     for question, answer in turns:
@@ -169,6 +173,7 @@ def _per_message(
         texts.append((template.user[0] + _with_images(question, remaining[:count]) + template.user[1], False))
         texts.append((template.assistant[0] + (answer or '') + template.assistant[1], True))
         remaining = remaining[count:]
+    # The begin token is written into the first message, and taken off what the tokenizer puts before each.
     if adds_start:
         texts[0] = (tokenizer.bos_token + texts[0][0], False)
     ids, labels = [], []

@@ -24,7 +24,7 @@ from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
 IMG_START, IMG_END, IMG_CONTEXT, IMAGE = '<img>', '</img>', '<IMG_CONTEXT>', '<image>'
 MARKUP = ('<quad>', '</quad>', '<ref>', '</ref>', '<box>', '</box>')
 # What releases add to the tokenizer of a language model, in this order.
-ADDED_TOKENS = (IMG_START, IMG_END, IMG_CONTEXT, *MARKUP)
+ADDED_TOKENS = (IMG_START, IMG_END, IMG_CONTEXT, *MARKUP)  # ids 92544 to 92552 of InternLM2
 OVERLONG = ('refuse', 'drop', 'truncate')
 # Tokens as templates spell them; a tokenizer that splits one up was trained with another template.
 _FRAME_TOKEN = re.compile(r'<\|[^|<>]+\|>|</?s>')
@@ -81,6 +81,7 @@ class ChatTextEncoder:
         self.overlong, self.published = overlong, published
         self._check_tokenizer()
         self._ids = _special_ids(tokenizer)
+        # Longest first: of alternatives the first that matches wins.
         forbidden = sorted(set(self._ids) - set(MARKUP), key=len, reverse=True)
         self.forbidden = re.compile('|'.join(map(re.escape, forbidden)))
         self._frame_split = _splitter(self._ids)
@@ -118,6 +119,7 @@ class ChatTextEncoder:
         if self.published:
             encoded = encode_published(self.tokenizer, template, turns, image_tokens, self.max_length)
             return self._checked(encoded, turns, sum(1 for _ in image_tokens))
+        # White space has tokens, but says nothing.
         silent = [number for number, (_, answer) in enumerate(turns, 1) if not (answer or '').strip()]
         if silent:
             raise DataError(f'answer {silent[0]} of {len(turns)} has no text to learn; remove the turn')
@@ -181,7 +183,7 @@ class ChatTextEncoder:
             )
         atoms = list(self._atoms(template.pieces(turns), list(image_tokens)))
         ids = self._start(atoms[0])
-        learn = [False] * len(ids)
+        learn = [False] * len(ids)  # one flag per id
         gap: list[_Atom] = []
         before = ''
         for atom in atoms:
@@ -194,12 +196,13 @@ class ChatTextEncoder:
             learn += [atom.labelled] * len(atom.ids)
         self._close(gap, before, ids, learn)
         input_ids = np.array(ids, np.int64)
-        return EncodedChat(input_ids, np.where(learn, input_ids, IGNORE))
+        return EncodedChat(input_ids, np.where(learn, input_ids, IGNORE))  # int64 [L] each
 
     def _start(self, first: _Atom) -> list[int]:
         """What the tokenizer puts in front by itself: ``<s>`` for Llama, for Phi-3 a space too, for Qwen2 nothing."""
         if not first.ids:
             return list(self.tokenizer('').input_ids)
+        # Whatever the tokenizer puts before the first token of the template.
         tokens = self.tokenizer(first.text).input_ids
         return tokens[: tokens.index(first.ids[-1])]
 
@@ -229,6 +232,7 @@ class ChatTextEncoder:
 
     def _image(self, count: int) -> _Atom:
         """The block of an image with ``count`` context tokens."""
+        # 256 a tile: at most 3,328 (12 tiles and a thumbnail), 3,330 with the two tokens around them.
         context = (self._ids[IMG_CONTEXT],) * count
         # Called by the token it ends with, which is what the following text comes after.
         return _Atom(IMG_END, ids=(self._ids[IMG_START], *context, self._ids[IMG_END]))
@@ -319,6 +323,7 @@ def add_image_tokens(tokenizer: Any) -> int:
     """Add the image and grounding tokens a tokenizer lacks, in the order of the releases; return how many."""
     vocabulary = tokenizer.get_vocab()
     missing = [token for token in ADDED_TOKENS if token not in vocabulary]
+    # Special as in the releases: never split, and left out by decoders that are asked to.
     return tokenizer.add_tokens(missing, special_tokens=True)
 
 

@@ -137,10 +137,13 @@ MPT_SYSTEM = (
 # ``system_message``; it is here for those that do not.
 RELEASE_SYSTEM_MESSAGES = {
     'InternVL-Chat-V1-1': '',
+    # Hermes-2's of February 2024.
     'InternVL-Chat-V1-2': 'Answer the questions.',
     'InternVL-Chat-V1-2-Plus': 'Answer the questions.',
+    # internlm2-chat's of April to July 2024, whose language model had this name.
     'InternVL-Chat-V1-5': 'You are an AI assistant whose name is InternLM (书生·浦语).',
     'Mini-InternVL-Chat-2B-V1-5': 'You are an AI assistant whose name is InternLM (书生·浦语).',
+    # phi3-chat's of May 2024.
     'Mini-InternVL-Chat-4B-V1-5': 'You are an AI assistant whose name is Phi-3.',
 }
 
@@ -174,14 +177,18 @@ def _colon(name: str, system_message: str, roles: tuple[str, str], *, sep: str =
 
 _TEMPLATES = (
     # No line break after <|im_end|>, unlike ChatML elsewhere, except in internvl2_5.
+    # V1-2, V1-2-Plus, InternVL2-1B and InternVL2-40B.
     _chat_ml('Hermes-2', INTERNVL2_SYSTEM, extra_stops=('<|endoftext|>',)),
+    # V1-5, Mini-2B-V1-5 and InternVL2-2B, -8B, -26B, -76B (the 76B too, whose model is a Llama 3).
     replace(
         _chat_ml('internlm2-chat', INTERNVL2_SYSTEM, extra_stops=('</s>', '<|im_start|>')),
         strip_messages=True,
     ),
+    # InternVL2.5 and 3 of all sizes.
     _chat_ml('internvl2_5', INTERNVL2_5_SYSTEM, end='<|im_end|>\n'),
     _chat_ml('mpt', MPT_SYSTEM),
     ChatTemplate(
+        # Mini-4B-V1-5 and InternVL2-4B.
         name='phi3-chat',
         system_message=INTERNVL2_SYSTEM,
         system=('<|system|>\n', '<|end|>'),

@@ -52,9 +52,11 @@ class Mixing:
         check_shares(smoothing=smoothing)
         self.num_classes = num_classes
         self.smoothing = smoothing
+        # timm's other defaults are the published ones: Mixup or CutMix evenly (switch_prob 0.5), one draw per batch.
         self._mix = Mixup(
             mixup_alpha=mixup,
             cutmix_alpha=cutmix,
+            # timm asserts that one of the two is on.
             prob=prob if mixup > 0 or cutmix > 0 else 0.0,
             label_smoothing=smoothing,
             num_classes=num_classes,
@@ -80,7 +82,7 @@ class Mixing:
                 )
         # timm wants pairs. In a batch that a bad sample left odd, the last picture is smoothed only.
         paired = len(labels) // 2 * 2
-        scores = mixup_target(labels, self.num_classes, smoothing=self.smoothing)
+        scores = mixup_target(labels, self.num_classes, smoothing=self.smoothing)  # [B, C]
         if paired:
             # Two numbers per sample; SeedSequence takes keys of any length.
             key = [number for sample in samples for number in (sample.get('epoch', 0), sample.index)]

@@ -151,6 +151,7 @@ class RandomFrames(FrameChoice):
         """See :meth:`FrameChoice.__call__`."""
         low, high = 0, video.num_frames
         if bound is not None:
+            # + 1: the frame at the end of the clip belongs to it.
             low, high = int(bound[0] * video.fps), min(int(bound[1] * video.fps) + 1, high)
             if low >= high:
                 raise DataError(

@@ -120,6 +120,7 @@ class ChatBatch:
     @property
     def label_counts(self) -> Tensor:
         """int64 ``[N]``: learned tokens of each sample, what published losses weigh samples by (before the shift)."""
+        # Padding (-1) is nobody's.
         learned = self.sample_ids[(self.labels != IGNORE) & self.attention_mask]
         # With minlength, samples at the end without any label have their 0.
         return torch.bincount(learned, minlength=len(self))
@@ -128,9 +129,11 @@ class ChatBatch:
         """Samples ``first`` to ``last`` (not included), as a batch of the same kind."""
         start, end = int(self.num_tiles[:first].sum()), int(self.num_tiles[:last].sum())
         if self.cu_seqlens is None:
-            cut, bounds = (slice(first, last), slice(None)), None
+            cut, bounds = (slice(first, last), slice(None)), None  # rows
         else:
+            # Counted anew from the first sample of the part.
             bounds = self.cu_seqlens[first : last + 1] - self.cu_seqlens[first]
+            # columns of the one row
             cut = (slice(None), slice(int(self.cu_seqlens[first]), int(self.cu_seqlens[last])))
         ids = self.sample_ids[cut]
         return ChatBatch(

@@ -75,6 +75,7 @@ class DigitCaptioningDataset(DigitCaptionDataset):
     def load(self, index: SampleIndex) -> Item:
         """See :class:`GuardedDataset`."""
         item = super().load(index)
+        # All are true of the picture, whichever was drawn as its caption.
         captions = describe(self._scene(index), self.languages[0])
         item['data_samples'].set_metainfo(dict(references=[captions[kind] for kind in self.kinds]))
         return item

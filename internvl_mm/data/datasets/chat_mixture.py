@@ -161,7 +161,7 @@ class ChatMixture(GuardedDataset):
         if self._sizes is None:
             self._sizes = np.empty((len(self), 2), np.int64)
             for number, dataset in enumerate(self.datasets):
-                here = self._which == number
+                here = self._which == number  # bool [len]
                 self._sizes[here] = dataset.sizes()[self._row[here]]
         return self._sizes
 
@@ -237,11 +237,12 @@ def _rows(
         rows = np.arange(int(length * entry.repeat_time))  # the head of the file, as published
     else:
         rows = np.tile(np.arange(length), int(entry.repeat_time))
+    # By data set, so that a cap on one leaves the choices of the others.
     rng = np.random.default_rng(seed)
     if cap is not None and len(rows) > cap:
         # Sorted, so that neighbours stay neighbours on disk; the sampler shuffles anyway.
         rows = np.sort(rng.permutation(rows)[: int(cap)])
     # Every row so many times, and a random choice of rows once more.
-    whole, rest = divmod(round(len(rows) * weight), max(len(rows), 1))
+    whole, rest = divmod(round(len(rows) * weight), max(len(rows), 1))  # 2.5: twice, and half of them again
     parts = [rows] * whole + [np.sort(rng.permutation(rows)[:rest])]
     return np.concatenate(parts).astype(np.int64)

@@ -88,6 +88,7 @@ class JsonLines(ChatSource):
             raise DataError(
                 f"annotation '{file}' cannot be read ({error.strerror}); check the paths of the meta file"
             ) from error
+        # Bytes from the start of the file, and lengths, of the lines that are not blank.
         self._start, self._size = (ends - sizes)[full], sizes[full]
         self._number = np.flatnonzero(full) + 1 if not full.all() else None
 
@@ -95,6 +96,7 @@ class JsonLines(ChatSource):
         return len(self._start)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        # Opened for every sample: forked workers would share the position of one handle.
         with open(self.file, 'rb') as lines:
             lines.seek(self._start[index])
             text = lines.read(self._size[index])
@@ -148,6 +150,7 @@ class TableChats(ChatSource):
 
     def signature(self) -> str:
         """See :meth:`ChatSource.signature`."""
+        # Without the pictures, whose bytes would all be read.
         texts = self._table.select_columns(['conversations'])
         return _digest(np.array([len(str(row['conversations'])) for row in texts], np.int64))
 
@@ -177,7 +180,7 @@ class TarChats(ChatSource):
                 members += [(number, file.offset_data, file.size) for file in files]
         # The array of no members at all is [0], and needs its three columns too.
         self._members = np.array(members, np.int64).reshape(-1, 3)
-        self._starts = np.array([*starts, len(members)], np.int64)
+        self._starts = np.array([*starts, len(members)], np.int64)  # [samples + 1]
 
     def __len__(self) -> int:
         return len(self._keys)

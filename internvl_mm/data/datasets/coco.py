@@ -109,6 +109,7 @@ class CocoInstances(MMBaseDataset):
             ) from error
 
     def _checked(self, content: dict[str, Any]) -> list[dict[str, Any]]:
+        # By id, as COCOeval sorts them, whatever their order in the file.
         categories = sorted(content['categories'], key=lambda category: category['id'])
         names = tuple(category['name'] for category in categories)
         if twice := [name for name, count in Counter(names).items() if count > 1]:
@@ -118,6 +119,7 @@ class CocoInstances(MMBaseDataset):
             )
         self._metainfo['classes'] = _checked_classes(self._metainfo.get('classes'), names, self.ann_file)
         # Ids have gaps: the 80 classes of COCO count to 90.
+        # category id to class number
         labels = {category['id']: label for label, category in enumerate(categories)}
         needs_masks = any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms)
         by_image = defaultdict(list)
@@ -158,6 +160,7 @@ class CocoInstances(MMBaseDataset):
             instance = dict(
                 bbox=[x, y, x + width, y + height],
                 bbox_label=labels[annotation['category_id']],
+                # Crowds are neither objects nor background.
                 ignore_flag=int(bool(annotation.get('iscrowd', 0))),
             )
             if annotation.get('segmentation'):
@@ -236,6 +239,7 @@ def _fault(annotation: dict, width: int, height: int, *, needs_mask: bool) -> st
     x, y, w, h = box
     if w <= 0 or h <= 0:
         return f'has an inverted or empty box {box}'
+    # Boxes may reach beyond the picture: mmdetection clips them. Of these nothing would be left.
     if min(x + w, width) <= max(x, 0) or min(y + h, height) <= max(y, 0):
         return f'has a box {box} outside of its picture of {width}×{height}'
     # As mmdetection does: such boxes give targets that are no numbers.

@@ -58,6 +58,7 @@ class DigitSceneDataset(BaseDataset):
         self.seed = seed
         self.placement: dict[str, Any] = dict(sizes=tuple(sizes), shift=shift)
         self._digits = load_source_digits(split)
+        # Every scan in turn, so that classes come about as often as in the source.
         scans = np.arange(length or len(self._digits)) % len(self._digits)
         super().__init__(self._digits.values[scans], numbered_classes(10), **options)
 
@@ -69,6 +70,7 @@ class DigitSceneDataset(BaseDataset):
 
     def read(self, index: SampleIndex) -> Image.Image:
         """See :class:`BaseDataset`."""
+        # Training sees every scan drawn anew in each epoch, evaluation always the same pictures.
         epoch = index.epoch if self.split == 'train' else 0
         rng = sample_rng(self.seed, self.split, 'digit', epoch * len(self) + index)
         scene = compose_digit(self._digits, rng, self.size, pick=index % len(self._digits), **self.placement)

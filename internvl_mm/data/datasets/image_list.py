@@ -79,7 +79,9 @@ class ImageNetReaLDataset(ImageListDataset):
         super().__init__(root, list_file, num_classes=num_classes, **options)
         label_sets = _read_label_sets(real_file, num_classes)
         numbers = [_file_number(self.path(index), list_file, len(label_sets)) for index in range(len(self))]
+        # File numbers count from 1.
         accepted = [np.array(label_sets[number - 1], np.int64) for number in numbers]
+        # As published: images in which nobody saw any class do not count.
         kept = [index for index, labels in enumerate(accepted) if len(labels)]
         if not kept:
             raise DataError(f'{real_file}: accepts no class for any image of {list_file}')
@@ -108,6 +110,7 @@ def read_list(list_file: str) -> tuple[list[str], list[int]]:
             continue
         # From the right, as names of files may have spaces in them.
         path, _, label = line.strip().replace('\t', ' ').rpartition(' ')
+        # A minus is read, so that the check of the labels can name the range.
         if not path or not label.removeprefix('-').isdecimal():
             raise DataError(
                 f"{list_file}:{number}: {line!r} is not 'relative/path label', as in 'cat/1.jpg 0'"
@@ -119,7 +122,7 @@ def read_list(list_file: str) -> tuple[list[str], list[int]]:
 
 def _read_label_sets(real_file: str, num_classes: int) -> list[list[int]]:
     try:
-        label_sets = json.loads(_read_text(real_file))
+        label_sets = json.loads(_read_text(real_file))  # 50,000 lists, 3,163 of them empty
     except json.JSONDecodeError as error:
         raise DataError(f'{real_file}: not JSON ({error}); download real.json again') from error
     if not isinstance(label_sets, list) or not all(isinstance(labels, list) for labels in label_sets):
@@ -133,6 +136,7 @@ def _read_label_sets(real_file: str, num_classes: int) -> list[list[int]]:
 
 
 def _file_number(path: str, list_file: str, count: int) -> int:
+    # ILSVRC2012_val_00000001.JPEG: the numbering real.json follows, whatever the order of the list.
     match = re.search(r'_(\d+)\.[^./]+$', path)
     if match is None or not 1 <= int(match[1]) <= count:
         raise DataError(

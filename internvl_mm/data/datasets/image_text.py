@@ -93,6 +93,7 @@ class ImageTextDataset(GuardedDataset):
 
     def fingerprint(self) -> str:
         """See :class:`GuardedDataset`."""
+        # Names and captions, not pixels: hashing a whole data set would read it once more.
         content = hashlib.sha256()
         for index in range(len(self)):
             content.update(f'{self.path(index)}\t{self.captions[index]}\n'.encode())
@@ -261,6 +262,7 @@ class CaptionShardDataset(ImageTextDataset):
         filter: PairFilter | dict | None = None,
         **options: Any,
     ):
+        # shard_{000..127}.tar stands for 128 files.
         patterns = [shards] if isinstance(shards, str) else shards
         paths = [Path(path) for pattern in patterns for path in braceexpand(pattern)]
         if missing := [path for path in paths if not path.is_file()]:
@@ -278,6 +280,7 @@ class CaptionShardDataset(ImageTextDataset):
 
     def read(self, index: SampleIndex) -> bytes:
         """See :class:`ImageTextDataset`."""
+        # By position, without tarfile, which would read all headers again.
         offset, size = self._where[index].tolist()
         if not size:
             raise DataError(f'{self.path(index)}: text without image beside it')
@@ -322,6 +325,7 @@ class CaptionTableDataset(ImageTextDataset):
                 raise DataError(
                     f"{path}: {setting}='{column}' is not among its columns {table.column_names}.{hint}"
                 )
+        # As bytes: our own decoder reads them, as it does files.
         if isinstance(table.features[image_column], hf.Image):
             table = table.cast_column(image_column, hf.Image(decode=False))
         # Without the pictures, which would all be read from disk to list the captions.
@@ -357,7 +361,9 @@ def _kept(pairs: Iterator[Pair] | Sequence[Pair], chosen: PairFilter | dict | No
 
 def _shard_pairs(shard: Path, caption_key: str) -> Iterator[Pair]:
     try:
+        # 'r:': uncompressed only, where a member is a run of bytes that can be read by itself.
         with tarfile.open(shard, 'r:') as archive:
+            # A sparse member is no contiguous run of bytes.
             files = (member for member in archive if member.isreg() and not member.issparse())
             for key, members in groupby(files, key=lambda member: _split_name(member.name)[0]):
                 yield _shard_pair(
@@ -384,6 +390,7 @@ def _shard_pair(
     except (ValueError, TypeError) as error:  # TypeError: JSON, but no object
         raise DataError(f'{shard}/{key}: its text is damaged ({error})') from error
     image = next((members[suffix] for suffix in IMAGE_SUFFIXES if suffix in members), None)
+    # bytes in the shard
     name, offset, size = (image.name, image.offset_data, image.size) if image else (key, 0, 0)
     place = dict(_offset=offset, _size=size)
     return Pair(f'{shard}\t{name}', caption, str(row.get('image_id', f'{shard}/{key}')), {**row, **place})

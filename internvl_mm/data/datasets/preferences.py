@@ -60,7 +60,7 @@ class PreferenceDataset(GuardedDataset):
         texts = [line.get(field) for field in ('question', 'chosen', 'rejected')]
         if not all(isinstance(text, str) for text in texts):
             raise DataError(f'needs question, chosen and rejected as texts; it has {texts!r:.160}')
-        question, *answers = texts
+        question, *answers = texts  # chosen, rejected
         samples = []
         for answer in answers:
             talk = [{'from': 'human', 'value': question}, {'from': 'gpt', 'value': answer}]
@@ -68,7 +68,7 @@ class PreferenceDataset(GuardedDataset):
             with seeded(index.seed, index.epoch, index):
                 sample = self.encoder(parse_record({**line, 'conversations': talk}, self.root))
             samples.append(replace(sample, dataset=self.name, index=int(index), path=self.path(index)))
-        return dict(inputs=samples)
+        return dict(inputs=samples)  # chosen, rejected
 
     def path(self, index: int) -> str:
         """File and line."""

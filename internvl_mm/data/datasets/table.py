@@ -95,6 +95,7 @@ def _load_table(source: Path) -> hf.Dataset:
     try:
         if (source / 'dataset_info.json').is_file():
             return hf.load_from_disk(str(source))
+        # Sorted: directories list their files in any order.
         files = sorted(str(file) for file in source.iterdir()) if source.is_dir() else [str(source)]
         for kind in ('parquet', 'arrow'):
             chosen = [file for file in files if file.endswith(f'.{kind}')]
@@ -109,7 +110,7 @@ def _load_table(source: Path) -> hf.Dataset:
 def _labels(table: hf.Dataset, column: str, path: str) -> np.ndarray:
     # As one array: Python objects of a million rows would take seconds and memory.
     labels = np.asarray(table.with_format('numpy')[column][:])
-    if labels.dtype.kind not in 'iu' or labels.ndim != 1:
+    if labels.dtype.kind not in 'iu' or labels.ndim != 1:  # signed or unsigned integers
         held = f'{labels.dtype}' + (' lists' if labels.ndim > 1 else '')
         raise DataError(f"{path}: column '{column}' holds {held} instead of one class index per row")
     return labels

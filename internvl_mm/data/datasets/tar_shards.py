@@ -70,6 +70,7 @@ class TarShardDataset(BaseDataset):
             for number, shard in track(list(enumerate(self._shards)), 'indexing shards')
             for member in _index_shard(shard, label_key)
         ]
+        # [N, 3]: shard, offset and size in bytes.
         self._where = np.array([(number, member.offset, member.size) for number, member in found], np.int64)
         self._names = np.array([member.name.encode() for _, member in found], np.bytes_)
         super().__init__([member.label for _, member in found], numbered_classes(num_classes), **options)

@@ -21,21 +21,22 @@ TorchvisionKind = Literal[
 ]  # fmt: skip
 # Of each kind the arguments that choose the published pictures. EuroSAT and SUN397 have no split: all pictures.
 _CHOICE: dict[str, dict[str, Any]] = dict(
-    CIFAR10=dict(train=False),
-    CIFAR100=dict(train=False),
-    Country211=dict(split='test'),
-    DTD=dict(split='test', partition=1),
-    EuroSAT={},
+    CIFAR10=dict(train=False),  # 10,000 pictures
+    CIFAR100=dict(train=False),  # 10,000
+    Country211=dict(split='test'),  # 21,100
+    DTD=dict(split='test', partition=1),  # 1,880; each of the ten partitions has as many
+    EuroSAT={},  # 27,000
+    # 3,333; 'variant' is the level with 100 classes
     FGVCAircraft=dict(split='test', annotation_level='variant'),
-    Flowers102=dict(split='test'),
-    Food101=dict(split='test'),
-    GTSRB=dict(split='test'),
-    MNIST=dict(train=False),
-    OxfordIIITPet=dict(split='test', target_types='category'),
-    RenderedSST2=dict(split='test'),
-    STL10=dict(split='test'),
-    SUN397={},
-    StanfordCars=dict(split='test'),
+    Flowers102=dict(split='test'),  # 6,149
+    Food101=dict(split='test'),  # 25,250
+    GTSRB=dict(split='test'),  # 12,630
+    MNIST=dict(train=False),  # 10,000
+    OxfordIIITPet=dict(split='test', target_types='category'),  # 3,669
+    RenderedSST2=dict(split='test'),  # 1,821
+    STL10=dict(split='test'),  # 8,000
+    SUN397={},  # 108,754
+    StanfordCars=dict(split='test'),  # 8,041
 )
 # What to learn from, where there is a split: the largest part without test pictures.
 _TRAINING: dict[str, dict[str, Any]] = {
@@ -111,6 +112,7 @@ class TorchvisionDataset(BaseDataset):
     def read(self, index: SampleIndex) -> Image.Image:
         """See :class:`BaseDataset`."""
         try:
+            # Greyscale digits and palette pictures, too, become RGB.
             return self._source[int(index)][0].convert('RGB')
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f'{self.path(index)}: the picture cannot be read ({error})') from error

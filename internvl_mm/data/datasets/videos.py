@@ -167,6 +167,7 @@ def _read_list(file: Path) -> list[tuple[str, str]]:
             return [
                 (
                     row['label'],
+                    # The downloaders' name: seconds with six digits.
                     f'{row["youtube_id"]}_{int(row["time_start"]):06d}_{int(row["time_end"]):06d}.mp4',
                 )
                 for row in csv.DictReader(opened)

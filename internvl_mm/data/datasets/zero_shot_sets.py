@@ -29,7 +29,7 @@ VOC_CLASSES = (
 
 def _subset(dataset: ImageFolderDataset, keep: np.ndarray, classes: list[str]) -> None:
     """Keep some classes of a folder data set: new label of each old one, −1 for none."""
-    labels = keep[dataset.targets]
+    labels = keep[dataset.targets]  # [n]
     kept = np.flatnonzero(labels >= 0)
     dataset._paths = dataset._paths.take(kept)
     dataset.targets, dataset.classes = labels[kept], tuple(classes)
@@ -57,6 +57,7 @@ class ObjectNetDataset(ImageFolderDataset):
         super().__init__(str(folder / 'images'), **options)
         self.published = published
         # Folders in order; the rank among those that overlap is the label.
+        # 313 folders, 113 of them with a class of ImageNet.
         ranks, classes = np.full(len(self.classes), -1), []
         for number, each in enumerate(self.classes):
             if names.get(each) in overlap:
@@ -100,7 +101,7 @@ class Caltech101Dataset(ImageFolderDataset):
     def __init__(self, root: ExistingFolder, *, published: bool = False, **options: Any):
         super().__init__(root, **options)
         if not published:
-            names = [name for name in self.classes if name != 'BACKGROUND_Google']
+            names = [name for name in self.classes if name != 'BACKGROUND_Google']  # 101 of 102
             _subset(self, np.array([names.index(n) if n in names else -1 for n in self.classes]), names)
 
 
@@ -151,6 +152,7 @@ def _objects(file: Path) -> list[tuple[int, tuple[int, ...]]]:
     try:
         for thing in ElementTree.parse(file).iter('object'):
             label = VOC_CLASSES.index(str(thing.findtext('name')))
+            # Some annotations of PASCAL VOC give fractions of pixels.
             left, top, right, bottom = (
                 int(float(thing.findtext(f'bndbox/{side}', ''))) for side in ('xmin', 'ymin', 'xmax', 'ymax')
             )
@@ -164,6 +166,7 @@ def _objects(file: Path) -> list[tuple[int, tuple[int, ...]]]:
 
 
 XTDLanguage = Literal['en', 'es', 'fr', 'zh', 'it', 'ko', 'ru', 'jp', 'de', 'pl', 'tr']
+# As the files are called: 'jp', not 'ja'.
 XTD_LANGUAGES = ('en', 'es', 'fr', 'zh', 'it', 'ko', 'ru', 'jp', 'de', 'pl', 'tr')
 
 

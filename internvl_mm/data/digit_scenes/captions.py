@@ -14,6 +14,7 @@ from internvl_mm.data.digit_scenes.language import (
 )
 from internvl_mm.data.digit_scenes.scene import Scene
 
+# One order for both languages: caption k of a scene says the same in each.
 CAPTIONS = {
     'en': (
         '{listing}.',
@@ -54,6 +55,7 @@ def describe(scene: Scene, language: str) -> list[str]:
     }
     words = {slot: getattr(term, language) for slot, term in slots.items()}
     captions = [template.format(**words) for template in CAPTIONS[language]]
+    # Captions may begin with a slot, whose words are lower case; Chinese has no case.
     return [caption[0].upper() + caption[1:] for caption in captions]
 
 

@@ -45,6 +45,7 @@ def _learned() -> str:
     trainer = trainers.BpeTrainer(
         vocab_size=SIZE,
         special_tokens=list(FRAME),
+        # All 256 bytes, so that no text is unknown.
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )

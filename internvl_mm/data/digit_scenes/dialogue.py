@@ -93,6 +93,7 @@ def _where(scene: Scene, rng: np.random.Generator) -> Facts:
 
 def _colour(scene: Scene, rng: np.random.Generator) -> Facts | None:
     values = [digit.value for digit in scene.digits]
+    # A value that is there twice has no one colour.
     unique = [digit for digit in scene.digits if values.count(digit.value) == 1]
     if not unique:
         return None
@@ -102,6 +103,7 @@ def _colour(scene: Scene, rng: np.random.Generator) -> Facts | None:
 
 def _value(scene: Scene, rng: np.random.Generator) -> Facts:
     digit = pick(scene.digits, rng)
+    # By colour, which no other digit of the scene has.
     return Facts(number(digit.value), _other_values(digit.value), {'colour': _colour_term(digit)})
 
 
@@ -131,6 +133,7 @@ def _relation(scene: Scene, rng: np.random.Generator) -> Facts | None:
         return None
     i, j = rng.choice(len(scene.digits), 2, replace=False)
     first, second = scene.digits[i], scene.digits[j]
+    # By x first: the reading order.
     left, right = sorted((first, second), key=lambda digit: digit.centre)
     slots = {'first': name(first), 'second': name(second), 'left': name(left), 'right': name(right)}
     return Facts(yes_no(first is left), [yes_no(first is right)], slots)
@@ -150,6 +153,7 @@ def _largest(scene: Scene, rng: np.random.Generator) -> Facts | None:
 
 
 def _describe(scene: Scene, rng: np.random.Generator) -> Facts:
+    # One variant for both languages, which have equally many.
     variant = int(rng.integers(len(describe(scene, 'en'))))
     return Facts(Term(*(describe(scene, language)[variant] for language in LANGUAGES)))
 
@@ -165,6 +169,7 @@ def _ground(scene: Scene, rng: np.random.Generator) -> Facts:
 
 def _pair_more(pair: tuple[Scene, Scene], rng: np.random.Generator) -> Facts | None:
     counts = [len(scene.digits) for scene in pair]
+    # A draw has no right answer.
     if counts[0] == counts[1]:
         return None
     return _first_or_second(counts, [count_of_digits(count) for count in counts])
@@ -174,6 +179,7 @@ def _pair_common(pair: tuple[Scene, Scene], rng: np.random.Generator) -> Facts:
     first, second = ({digit.value for digit in scene.digits} for scene in pair)
     common = sorted(first & second)
     wrong = [figures(sorted(first | second)), figures(sorted(first)), figures(sorted(second))]
+    # Whichever is right is taken out of the wrong ones by `ask`.
     return Facts(figures(common) if common else NONE, [*wrong, NONE])
 
 
@@ -286,9 +292,11 @@ def ask(kind: str, subject: object, rng: np.random.Generator, language: str) -> 
     phrase = PHRASES[kind][language]
     words = {slot: getattr(term, language) for slot, term in {'answer': facts.answer, **facts.slots}.items()}
     reply = phrase.reply.format(**words)
+    # Different facts may be worded alike, and none may be the right answer.
     wrong = dict.fromkeys(getattr(term, language) for term in facts.wrong)
     wrong.pop(words['answer'], None)
     text = pick(phrase.ask, rng).format(**words)
+    # A slot in small letters may begin the reply; signs without capitals stay.
     return Question(kind, text, words['answer'], reply[0].upper() + reply[1:], tuple(wrong))
 
 
@@ -311,6 +319,7 @@ def options_of(question: Question, rng: np.random.Generator, most: int = 4) -> t
     """
     options = [question.answer, *rng.permutation(question.wrong)[: most - 1].tolist()]
     order = rng.permutation(len(options))
+    # Option 0 is right; the place it is moved to is its letter.
     return [options[i] for i in order], 'ABCDEFGH'[int(np.flatnonzero(order == 0)[0])]
 
 
@@ -355,11 +364,12 @@ def _other_lists(values: Sequence[int]) -> list[Term]:
 
 def _addition(values: Sequence[int]) -> Facts:
     total, sign = sum(values), ' + '.join(map(str, values))
+    # Off by a little, or by a carry.
     wrong = [number(total + step) for step in (-2, -1, 1, 2, 10) if total + step >= 0]
     return Facts(number(total), wrong, {'addition': Term(sign, sign)})
 
 
 def _first_or_second(scores: Sequence[int], shown: Sequence[Term]) -> Facts:
-    best = scores[1] > scores[0]
+    best = scores[1] > scores[0]  # callers leave draws out
     slots = {'first': shown[0], 'second': shown[1]}
     return Facts((FIRST, SECOND)[best], [(SECOND, FIRST)[best]], slots)

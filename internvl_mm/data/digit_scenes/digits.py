@@ -52,6 +52,7 @@ def load_source_digits(split: str) -> SourceDigits:
         np.arange(len(bundle.target)), test_size=TEST_SIZE, stratify=bundle.target, random_state=SPLIT_SEED
     )
     rows = np.sort(train if split == 'train' else test)
+    # Floats upstream, but whole numbers: ink from 0 to 16.
     return SourceDigits(bundle.images[rows].astype(np.uint8), bundle.target[rows].astype(np.int64), rows)
 
 

@@ -70,6 +70,7 @@ def figures(values: Sequence[int]) -> Term:
 def place(digit: SceneDigit, scene: Scene) -> Term:
     """Where the centre of a digit's box lies on a 3×3 grid."""
     x, y = digit.centre
+    # min: a centre on the far border belongs to the last cell.
     return PLACES[min(2, int(3 * y / scene.height))][min(2, int(3 * x / scene.width))]
 
 
@@ -80,7 +81,7 @@ def name(digit: SceneDigit) -> Term:
 
 def one(term: Term) -> Term:
     """A name with its indefinite article or measure word."""
-    article = 'an' if term.en[0] in 'aeiou' else 'a'
+    article = 'an' if term.en[0] in 'aeiou' else 'a'  # an orange 3
     return Term(f'{article} {term.en}', f'一个{term.zh}')
 
 

@@ -63,28 +63,32 @@ def make_background(rng: np.random.Generator, height: int, width: int) -> Backgr
         width: Pixels.
     """
     dark = rng.random() < 0.5
-    tint = rng.uniform(-28, 28, 3).astype(np.float32)
+    tint = rng.uniform(-28, 28, 3).astype(np.float32)  # levels of R, G and B
+    # The tint gives back its own luma, so that the contrast to the ink stays.
     base = rng.uniform(*(DARK_GROUND if dark else LIGHT_GROUND)) + tint - tint @ LUMA
     # Rows y and columns x in [-1, 1]; kept as [H, 1] and [1, W] so that broadcasting does the work.
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]
     angle = rng.uniform(0, 2 * np.pi)
+    # cos·x + sin·y reaches √2 in the corners.
     shading = GRADIENT / np.sqrt(2) * (np.cos(angle) * x + np.sin(angle) * y)
-    shade = shading * rng.random() + _texture(rng, x, y)
+    shade = shading * rng.random() + _texture(rng, x, y)  # [H, W]
     return Background(np.clip(base + shade[..., None], 0, 255), LIGHT_INKS if dark else DARK_INKS)
 
 
 def _texture(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Plain, stripes, checks or soft blobs: float32 [H, W] within ±TEXTURE."""
     strength, kind = TEXTURE * rng.uniform(0.4, 1), rng.integers(4)
+    # Radians per unit, and the picture is two units wide: 1.3 to 3.8 waves across.
     frequency, phase = rng.uniform(4, 12), rng.uniform(0, 2 * np.pi)
-    if kind == 0:
+    if kind == 0:  # plain
         return np.zeros((y.size, x.size), np.float32)
-    if kind == 1:
+    if kind == 1:  # stripes
         slant = rng.uniform(0, np.pi)
         return strength * np.sin(frequency * (np.cos(slant) * x + np.sin(slant) * y) + phase)
-    if kind == 2:
+    if kind == 2:  # checks
         return strength * np.sign(np.sin(frequency * x + phase) * np.sin(frequency * y + phase))
+    # Soft blobs: 6 × 6 random values, blown up to the picture.
     blobs = Image.fromarray(rng.random((6, 6), np.float32) * 2 - 1).resize(
         (x.size, y.size), Image.Resampling.BILINEAR
     )

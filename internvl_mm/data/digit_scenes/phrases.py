@@ -22,6 +22,7 @@ CHOICE_PROMPT = {
     'zh': '请直接回答选项字母。',
 }
 
+# Which slots a kind has, its function in dialogue.py says: 'where' {name}, 'compare' {first}, {second}, {low}, {high}.
 PHRASES: dict[str, dict[str, Phrase]] = {
     # one picture
     'which': {

@@ -55,7 +55,7 @@ def draw_preview(folder: str | Path, path: str | Path, *, scenes: int = 5) -> Pa
     sheet.title('DigitScenes', f'{size}  ·  seed {index["settings"]["seed"]}  ·  shown: the {SPLIT} files')
     sheet.section('classification', 'one large digit per image')
     digits = sorted((folder / 'classification' / SPLIT).glob('*/*.png'), key=lambda file: file.name)
-    sheet.strip([_picture(file) for file in digits[:34]])
+    sheet.strip([_picture(file) for file in digits[:34]])  # two rows of the sheet
     sheet.section('scenes', 'picture · instance masks and boxes · semantic mask · captions and dialogue')
     _draw_scenes(sheet, folder, languages, scenes)
     for medium, meaning in (
@@ -145,9 +145,11 @@ def _dialogue(samples: Sequence[dict[str, Any]]) -> list[Line]:
 
 def _with_instances(sheet: Sheet, picture: Image.Image, instances: list[dict[str, Any]]) -> Image.Image:
     """The picture at tile size with masks tinted and boxes labelled."""
+    # Darkened, so that the tinted masks stand out.
     pixels = np.asarray(picture).astype(np.float32) * 0.45
     for instance in instances:
         mask = rle.decode(instance['segmentation']).astype(bool)
+        # Categories count from 1, digits from 0.
         pixels[mask] = DIGIT_COLOURS[instance['category_id'] - 1]
     scale = TILE / max(picture.size)
     boxes = []
@@ -160,5 +162,5 @@ def _with_instances(sheet: Sheet, picture: Image.Image, instances: list[dict[str
 
 def _coloured(semantic: np.ndarray) -> Image.Image:
     """A mask of indices in the colours of the digits; background (0) is dark."""
-    palette = np.concatenate([np.array([[44, 44, 48]], np.uint8), DIGIT_COLOURS])
+    palette = np.concatenate([np.array([[44, 44, 48]], np.uint8), DIGIT_COLOURS])  # [11, 3]
     return Image.fromarray(palette[semantic])

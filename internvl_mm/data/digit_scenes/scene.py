@@ -185,7 +185,7 @@ def compose_digit(
         # Rotation can push a corner over the edge of the canvas; the next smaller size fits.
         size *= 0.95
         sprite = make_sprite(digits, row, colour, size, 0.0)
-    corner = []
+    corner = []  # y, then x
     for side, extent in zip((height, width), sprite.alpha.shape):
         wished = (side - extent) / 2 + side * rng.uniform(-shift, shift)
         corner.append(int(np.clip(round(wished), 0, side - extent)))
@@ -214,9 +214,11 @@ def compose_scene(
     fewest, most = check_num_digits(num_digits)
     count = int(rng.integers(fewest, most + 1))
     background = make_background(rng, height, width)
+    # Without replacement: no two digits of a scene share a colour.
     inks = rng.choice(len(background.inks), count, replace=False)
     colours = [vary(background.inks[ink], rng) for ink in inks]
     rows = rng.integers(len(digits), size=count)
+    # Three and more digits have to share the canvas.
     largest = 0.5 if count <= 2 else 0.4
     sizes = min(height, width) * rng.uniform(0.28, largest, count)
     angles = rng.uniform(-MAX_ROTATION, MAX_ROTATION, count)
@@ -228,7 +230,7 @@ def compose_scene(
         layout = _arrange(sprites, rng, height, width)
         if layout is not None:
             return paint(background.pixels, layout)
-        sizes = sizes * SHRINK
+        sizes = sizes * SHRINK  # all of them, then places anew
     raise DataError(
         f'{count} digits do not fit on a canvas of {height}×{width} pixels with each at least '
         f'{MIN_VISIBLE:.0%} visible; use a larger canvas (112 is the default) or fewer digits.'
@@ -247,9 +249,10 @@ def make_sprite(digits: SourceDigits, row: int, colour: Colour, size: float, ang
     """
     scan = digits.scans[row]
     side = int(np.ceil(size * 1.35))  # room for the turned scan
-    source_side = scan.shape[0] + 2 * PADDING
+    source_side = scan.shape[0] + 2 * PADDING  # 12
     # Inverse mapping, as Pillow wants it: where in the scan does output pixel (x, y) come from?
-    cos, sin = np.cos(angle) * 8 / size, np.sin(angle) * 8 / size
+    cos, sin = np.cos(angle) * 8 / size, np.sin(angle) * 8 / size  # pixels of the scan per output pixel
+    # The middle of the output comes from the middle of the scan.
     offset_x = source_side / 2 - (cos + sin) * side / 2
     offset_y = source_side / 2 - (cos - sin) * side / 2
     matrix = (cos, sin, offset_x, -sin, cos, offset_y)
@@ -258,7 +261,7 @@ def make_sprite(digits: SourceDigits, row: int, colour: Colour, size: float, ang
     turned = Image.fromarray(padded).transform(
         (side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC
     )
-    ink = np.asarray(turned)
+    ink = np.asarray(turned)  # uint8 [side, side], 0–240
     alpha = np.clip((ink.astype(np.float32) / 240 - EDGE_LOW) / (EDGE_HIGH - EDGE_LOW), 0, 1)
     x1, y1, x2, y2 = tight_box(alpha > 0)
     return Sprite(alpha[y1:y2, x1:x2], int(digits.values[row]), colour, int(digits.rows[row]))
@@ -273,13 +276,16 @@ def paint(background: np.ndarray, layout: list[Placement]) -> Scene:
     """
     pixels = background.copy()
     for placement in layout:
+        # A view: the sprite is blended into `pixels` itself.
         region, alpha = pixels[placement.window], placement.sprite.alpha[..., None]
         region += alpha * (np.array(placement.sprite.colour.rgb, np.float32) - region)
-    masks = _visible_masks(layout, *pixels.shape[:2])
+    masks = _visible_masks(layout, *pixels.shape[:2])  # bool [H, W] each
     seen = []
     for (sprite, _, _), mask in zip(layout, masks):
+        # As in the masks, half opaque counts as ink.
         visible = float(mask.sum() / (sprite.alpha >= 0.5).sum())
         seen.append(SceneDigit(sprite.value, tight_box(mask), mask, sprite.colour, sprite.source, visible))
+    # Digits by x, the order in which they are read.
     return Scene(np.round(pixels).astype(np.uint8), tuple(sorted(seen, key=lambda digit: digit.centre)))
 
 

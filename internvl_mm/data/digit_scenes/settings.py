@@ -36,7 +36,7 @@ class DigitSceneSettings:
         ConfigError: A value is out of its range.
     """
 
-    train_size: int = 1437
+    train_size: int = 1437  # as many as there are scans for it
     test_size: int = 360
     canvas: int = 112
     digit_canvas: int = 56
@@ -57,6 +57,7 @@ class DigitSceneSettings:
 
     def texts(self, split: str) -> int:
         """Number of text-only conversations in a split."""
+        # Rounded up, so that the smallest set has one, too.
         return -(-self.size(split) // TEXT_SHARE)
 
     def digits(self, split: str) -> Iterator[Scene]:
@@ -73,5 +74,6 @@ class DigitSceneSettings:
 
     def videos(self, split: str) -> Iterator[Video]:
         """Videos of a split, in order."""
+        # Rounded up, so that the smallest set has one, too.
         for index in range(-(-self.size(split) // VIDEO_SHARE)):
             yield video_at(split, seed=self.seed, index=index, canvas=self.canvas)

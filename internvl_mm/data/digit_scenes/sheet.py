@@ -65,7 +65,7 @@ class Sheet:
 
     def __init__(self, font: Path | None = None) -> None:
         self.font_file = font
-        self.page = Image.new('RGB', (WIDTH, 1000), PAPER)
+        self.page = Image.new('RGB', (WIDTH, 1000), PAPER)  # grows
         self.y = MARGIN
 
     def title(self, text: str, subtitle: str) -> None:
@@ -93,7 +93,7 @@ class Sheet:
     def row(self, pictures: Sequence[Image.Image], lines: Sequence[Line]) -> None:
         """Pictures with text at their right; pictures shrink when there are more than three."""
         tile = TILE if len(pictures) <= 3 else (3 * TILE + 2 * GAP) // len(pictures) - GAP
-        left = MARGIN + 3 * (TILE + GAP) + GAP
+        left = MARGIN + 3 * (TILE + GAP) + GAP  # px: text begins at the same place in every row
         text = [part for line in lines for part in self._wrap(line, WIDTH - MARGIN - left - 24)]
         height = max(tile, LINE * len(text))
         self._grow(height)
@@ -117,6 +117,7 @@ class Sheet:
         draw = ImageDraw.Draw(tile)
         for corners, label, colour in boxes:
             x1, y1, x2, y2 = corners
+            # Corners are exclusive, what Pillow draws is inclusive.
             draw.rectangle([x1, y1, x2 - 1, y2 - 1], outline=colour, width=2)
             top = max(0, y1 - 16)
             draw.rectangle([x1, top, x1 + 13, top + 16], fill=colour)

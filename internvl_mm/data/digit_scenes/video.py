@@ -66,7 +66,7 @@ def compose_video(
     """
     height, width = canvas_size(canvas)
     background = make_background(rng, height, width)
-    moving = int(rng.integers(len(digits)))
+    moving = int(rng.integers(len(digits)))  # row among the scans
     others = np.flatnonzero(digits.values != digits.values[moving])
     rows = [moving, int(rng.choice(others))][: 1 + int(rng.integers(2))]
     inks = rng.choice(len(background.inks), 2, replace=False)
@@ -84,7 +84,7 @@ def compose_video(
     direction = DIRECTIONS[rng.integers(len(DIRECTIONS))]
     # `across` is the axis that the movement leaves alone: y for right and left, x for down and up.
     across = 0 if direction in ('right', 'left') else 1
-    halves = rng.permutation(2)
+    halves = rng.permutation(2)  # of the mover, of the resting digit
     path = _path(sprites[0], rng, (height, width), across, int(halves[0]))
     if direction in ('left', 'up'):
         path = path[::-1]
@@ -112,7 +112,7 @@ def _path(
     """(left, top) per frame, rightwards or downwards over at least 60 % of the free way."""
     left, top = _corner(sprite, rng, size, across, half)
     along = 1 - across
-    room = size[along] - sprite.alpha.shape[along]
+    room = size[along] - sprite.alpha.shape[along]  # px
     steps = np.linspace(
         rng.uniform(0, 0.2) * room, rng.uniform(0.8, 1) * room, int(rng.integers(MIN_FRAMES, MAX_FRAMES + 1))
     )

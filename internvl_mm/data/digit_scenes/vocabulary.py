@@ -28,7 +28,8 @@ def train_vocabulary() -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=SIZE,
-        special_tokens=['<unk>', '<s>', '</s>'],
+        special_tokens=['<unk>', '<s>', '</s>'],  # ids 0, 1, 2
+        # All 256 bytes, so that no text is unknown.
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )

@@ -68,7 +68,7 @@ def write_digit_scenes(out: str | Path, *, settings: DigitSceneSettings | None =
             folder = Path(workshop) / 'data'
             counts = {split: _write_split(folder, split, settings) for split in SPLITS}
             write_json(folder / INDEX, _index(settings, counts), indent=2)
-            folder.replace(out)
+            folder.replace(out)  # whole or not at all
     except OSError as error:
         raise DataError(
             f'cannot write the data set to out={str(out)!r}: {error.strerror or error} ({error.filename or out}). '
@@ -110,6 +110,7 @@ def _holds(out: Path, settings: DigitSceneSettings) -> bool:
             f'out={str(out)!r} is not empty and holds no {INDEX}: it is not a DigitScenes data set. {remedy}'
         )
     index = read_index(out)
+    # Equal settings give equal data, so that comparing settings is enough.
     wanted = {'version': VERSION, **asdict(settings)}
     found = {'version': index.get('version'), **index.get('settings', {})}
     differing = [
@@ -129,6 +130,7 @@ def _write_split(root: Path, split: str, settings: DigitSceneSettings) -> dict[s
     size = settings.size(split)
     counts = Counter(write_image_folder(root, split, track(settings.digits(split), f'{split} digits', size)))
     listeners: list[Conversations | Questions] = [Conversations(root, split, settings.seed)]
+    # What has one right answer is for evaluation.
     if split == 'test':
         listeners.append(Questions(root, split, settings.seed))
     writers = [kind(root, split) for kind in (SceneImages, SemanticMasks, CocoInstances, Captions)]
@@ -137,6 +139,7 @@ def _write_split(root: Path, split: str, settings: DigitSceneSettings) -> dict[s
         for writer in writers:
             writer.add(index, scene)
         talks = [single_talk(split, index, scene)]
+        # Every scene is in one pair: 0 with 1, 2 with 3, and so on.
         if index % 2 and previous is not None:
             talks.append(pair_talk(split, index - 1, (previous, scene)))
         previous = scene

@@ -23,7 +23,7 @@ Purpose = Literal['train', 'test', 'read']
 _UNUSED: dict[Purpose, tuple[str, ...]] = {
     'train': (),
     'test': ('train_dataloader',),
-    'read': ('',),
+    'read': ('',),  # begins every setting: reading opens no file
 }
 
 
@@ -44,6 +44,7 @@ def check_config(cfg: Config, *, purpose: Purpose = 'train') -> None:
         ConfigError: With one line per problem.
     """
     settings = resolve(cfg._to_lazy_dict())
+    # A config may choose another kind of run, whose constructor then says what can be set.
     runner = settings.get('runner_type') or Runner
     if not (isinstance(runner, type) and issubclass(runner, Runner)):
         raise ConfigError(
@@ -228,6 +229,7 @@ def _class_count_problems(settings: dict[str, Any]) -> Iterator[Problem]:
                 benchmark, 'dataloader', 'dataset', 'num_classes'
             )
     for owner, stated in data.items():
+        # A head of 0 classes or fewer has no linear layer, and fits any data.
         if isinstance(stated, int) and isinstance(classes, int) and 0 < classes != stated:
             text = f'{stated}, but model.head.num_classes={classes}: head and data must agree'
             yield Problem(f'{owner}.num_classes', text)

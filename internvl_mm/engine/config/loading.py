@@ -93,6 +93,7 @@ def _find(path: str) -> Path:
     shipped = [
         str(file.relative_to(root))
         for file in sorted(root.rglob('*.py'))
+        # Parts to inherit from are no configs of their own.
         if '_base_' not in file.parts and file.name != '__init__.py'
     ]
     wanted = path if path.endswith('.py') else f'{path}.py'

@@ -67,12 +67,13 @@ def value_problems(value: Any, annotation: Any, setting: str) -> list[Problem]:
     if origin is typing.Literal:
         return [] if _is_one_of(value, arguments) else [_mismatch(value, annotation, setting)]
     if is_part(value):
-        return _part_problems(value, origin or annotation, setting)
+        return _part_problems(value, origin or annotation, setting)  # what it builds has to fit, not the dict
     if (origin or annotation) in _SEQUENCES and not isinstance(value, str):
         return _sequence_problems(value, annotation, setting)
     if (origin or annotation) in _MAPPINGS or _is_dict_type(annotation):
         if not isinstance(value, dict):
             return [_mismatch(value, annotation, setting)]
+        # dict[str, int]: only values are compared, names are text in every config.
         inner = arguments[1] if len(arguments) == 2 else Any
         return [
             problem
@@ -96,6 +97,7 @@ def _annotated_problems(value: Any, annotation: Any, setting: str) -> list[Probl
         or isinstance(value, (list, tuple, dict))
     ):
         return problems
+    # What is left are limits of plain values, which pydantic knows.
     try:
         _adapter(annotation).validate_python(value)
     except ValidationError as error:
@@ -106,6 +108,7 @@ def _annotated_problems(value: Any, annotation: Any, setting: str) -> list[Probl
 def _union_problems(value: Any, annotation: Any, setting: str) -> list[Problem]:
     wanted = typing.get_args(annotation)
     takes_config = any((typing.get_origin(branch) or branch) is dict for branch in wanted)
+    # An object or its config is wanted, and a config without a type builds nothing.
     if isinstance(value, dict) and not is_part(value) and takes_config and any(map(_is_built, wanted)):
         return [Problem(setting, "no 'type' in it: write dict(type=<class>, ...)")]
     branches = [value_problems(value, branch, setting) for branch in wanted]
@@ -138,6 +141,7 @@ def _part_problems(value: dict, wanted: Any, setting: str) -> list[Problem]:
 
 def _sequence_problems(value: Any, annotation: Any, setting: str) -> list[Problem]:
     origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+    # A range or a generator can be gone through once, but has no places to look up.
     iterable_only = origin in (collections.abc.Iterable, collections.abc.Collection)
     if not isinstance(value, (list, tuple)):
         fits = iterable_only and isinstance(value, collections.abc.Iterable)

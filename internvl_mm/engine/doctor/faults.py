@@ -33,6 +33,7 @@ def save(folder: Path, number: int) -> Path:
     """Write a small training state as the runner and its hook do, and make it the latest."""
     state = save_state(
         folder / f'iter_{number:06d}',
+        # 16 KB of one number: weights of two saves mixed up would show.
         dict(model={'weight': torch.full((4096,), float(number))}, meta=dict(world_size=1, iter=number)),
         dict(rng=dict(torch=torch.get_rng_state())),
     )
@@ -59,6 +60,7 @@ def kill_while_saving(folder: Path, kills: int) -> tuple[int, int]:
     draw, last, hits = random.Random(0), 1, 0
     started = time.perf_counter()
     save(folder, 1)
+    # A child may get several saves through before it is killed.
     longest = 4 * (time.perf_counter() - started)
     for _ in range(kills):
         # A fork starts in microseconds; the child never returns.

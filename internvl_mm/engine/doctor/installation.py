@@ -26,6 +26,7 @@ def packages(folder: Path) -> str:
         ) from error
     for line in lines:
         requirement = Requirement(line)
+        # Of extras, of other Pythons or systems.
         if requirement.marker is not None and not requirement.marker.evaluate({'extra': ''}):
             continue
         try:
@@ -66,6 +67,7 @@ def operators(folder: Path) -> str:
 
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]])
     _, kept = ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), iou_threshold=0.5)
+    # The second box covers 0.81 of the first.
     assert kept.tolist() == [0, 2], f'nms kept {kept.tolist()} of three boxes instead of [0, 2]'
     kind = ops.backend()
     if kind != 'compiled':

@@ -35,11 +35,13 @@ WRONG_LABEL = 'a label out of range'
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
+    # A chunk of a PNG: length, name, content, checksum of the last two.
     return struct.pack('>I', len(content)) + name + content + struct.pack('>I', zlib.crc32(name + content))
 
 
 def _bomb() -> bytes:
     # 60,000 × 60,000 pixels in the header of 100 bytes.
+    # 8 bits, RGB; then compression, filter and interlacing, all the only or first choice.
     header = _chunk(b'IHDR', struct.pack('>IIBBBBB', 60_000, 60_000, 8, 2, 0, 0, 0))
     return b'\x89PNG\r\n\x1a\n' + header + _chunk(b'IDAT', zlib.compress(bytes(100))) + _chunk(b'IEND', b'')
 
@@ -55,7 +57,7 @@ def _as(kind: str) -> Callable[[Path], None]:
 
 def _cut_jpeg(path: Path) -> None:
     _as('JPEG')(path)
-    path.write_bytes(path.read_bytes()[:-200])
+    path.write_bytes(path.read_bytes()[:-200])  # the header still reads
 
 
 def _replace_by_folder(path: Path) -> None:
@@ -129,7 +131,7 @@ def bad_samples(folder: Path, pictures: int = PICTURES) -> str:
             SPOIL[kind](here / f'images/{number}.png')
         lines = (here / 'list.txt').read_text().splitlines()
         wrong = next(number for number, kind in spoiled.items() if kind == WRONG_LABEL)
-        lines[wrong] = f'{wrong}.png 99'
+        lines[wrong] = f'{wrong}.png 99'  # of 10 classes
         (here / 'list.txt').write_text('\n'.join(lines))
         runner, found = run(trial(here / 'bad', dataset=dict(type=ImageListDataset, **files), batch_size=60))
         ledger = (Path(runner.log_dir) / 'bad_samples.jsonl').read_text().splitlines()
@@ -150,6 +152,7 @@ def not_a_number(folder: Path) -> str:
             assert json.loads(line)['what'] == what and len(json.loads(line)['samples']) == 4, line
         for name, poison, ends in (
             ('row', Poison('loss', {2, 3, 4}), 4),
+            # As many in a row as the hook is patient.
             ('weight', Poison('parameter', {2}), None),
         ):
             _expect(NonFiniteLossError, trial(Path(scratch, name)), poison)
@@ -193,7 +196,7 @@ def out_of_memory(folder: Path) -> str:
     """A batch too large names its samples and what to change; taken in halves, it gives the same gradient."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         _, whole = run(trial(Path(scratch, 'whole')))
-        with limited_memory(3):
+        with limited_memory(3):  # of batches of four
             text = str(_expect(BatchTooLargeError, trial(Path(scratch, 'told'))))
             _, halves = run(trial(Path(scratch, 'halves'), step=dict(type=HalvingStep)))
     assert all(word in text for word in ('DigitSceneDataset[', '(1)', '(2)', '(3)', 'HalvingStep')), text
@@ -208,6 +211,7 @@ def stop_signal(folder: Path) -> str:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         stop = _expect(SystemExit, trial(Path(scratch)), Kick(signal.SIGTERM, 3))
         state = latest_state(Path(scratch))
+    # 128 + SIGTERM.
     assert getattr(stop, 'code', None) == 143, f'the status is {stop}'
     assert state is not None and state.name == 'iter_000003', f'the last state is {state}'
     return 'SIGTERM in step 3: saved after it, status 143'

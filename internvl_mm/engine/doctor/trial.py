@@ -76,7 +76,7 @@ def trial(
             dict(type=kind) for kind in (BadSampleHook, NonFiniteHook, CheckpointHook, StopSignalHook)
         ],
         randomness=dict(seed=0),
-        log_level='CRITICAL',
+        log_level='CRITICAL',  # what it would warn of is done on purpose
     )
     return dict(config, **changes)
 

@@ -35,6 +35,7 @@ class AnswerPicturesHook(SamplePicturesHook):
         if mode == 'train' or not is_main_process():
             return
         batch = data_batch['inputs']  # a ChatBatch as collated, tiles uint8
+        # Where the tiles of each sample begin.
         first = batch.num_tiles.cumsum(0) - batch.num_tiles
         for number, sample in enumerate(outputs or ()):
             if batch.num_tiles[number] and 'pred_answer' in sample:

@@ -45,7 +45,7 @@ class EMAHook(Hook):
     # After NonFiniteHook (50), which puts running statistics of a skipped step back: a NaN never leaves an average.
     priority = 'BELOW_NORMAL'
 
-    def __init__(self, decay: float = 0.998):
+    def __init__(self, decay: float = 0.998):  # looks back over some 500 updates
         if not 0 < decay < 1:
             raise ConfigError(
                 f'EMAHook: decay={decay} must lie between 0 and 1; 0.998 is the published value'

@@ -39,7 +39,7 @@ class HangWatchHook(Hook):
 
     priority = 'VERY_HIGH'  # a step has begun before other hooks work for it
 
-    def __init__(self, timeout: float = 1800.0):
+    def __init__(self, timeout: float = 1800.0):  # seconds
         if timeout <= 0:
             raise ConfigError(f'HangWatchHook: timeout={timeout} must be positive, in seconds')
         self.timeout = timeout

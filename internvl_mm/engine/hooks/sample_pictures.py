@@ -106,7 +106,7 @@ class SamplePicturesHook(Hook):
 
 
 def _judge(sample: ImageSample, classes: Sequence[str]) -> Picture:
-    scores = sample.pred_logits.float().softmax(-1)
+    scores = sample.pred_logits.float().softmax(-1)  # [C]
     predicted = int(scores.argmax())
     accepted = (sample.gt_labels if 'gt_labels' in sample else sample.gt_label).tolist()
     # A metric may score a subset of the classes, whose names are not known here.

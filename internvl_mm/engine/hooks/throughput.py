@@ -64,7 +64,7 @@ class ThroughputHook(Hook):
         speed = sum(self._images) / sum(self._seconds)
         runner.message_hub.update_scalar('train/images_per_second', speed)
         if self.peak and self._flops:
-            used = speed * self._flops / (self.peak * runner.world_size)
+            used = speed * self._flops / (self.peak * runner.world_size)  # of the peak of all devices
             runner.message_hub.update_scalar('train/mfu', 100 * used)
 
 

@@ -63,10 +63,10 @@ class CollectiveBatchNorm(_BatchNorm):
         total = _Sum.apply(torch.cat([x.sum(others), count]))  # [C + 1]: sums and the count in one message
         count = total[-1].detach()
         shape = (1, -1, *([1] * (x.dim() - 2)))
-        mean = total[:-1] / count
+        mean = total[:-1] / count  # [C]
         centred = x - mean.view(shape)
         # Of centred values, in a second pass: E[x²] - E[x]² cancels for features far from 0.
-        variance = _Sum.apply(centred.square().sum(others)) / count
+        variance = _Sum.apply(centred.square().sum(others)) / count  # [C]
         self._track(mean.detach(), variance.detach(), count)
         out = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:

@@ -139,7 +139,7 @@ def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> Non
 
 def _search(words: Sequence[str], parts: dict[str, Any], settings: DictConfig) -> None:
     """Points one after the other, each started by the launcher."""
-    numbers = itertools.count()
+    numbers = itertools.count()  # of jobs, by which their folders are called
 
     def run(point: list[str]) -> float | None:
         # Names and types before anything starts; the values lie within the ranges that were given.

@@ -61,7 +61,7 @@ class PointState:
         """The folder of its newest run that has results."""
         # Run folders are named by their time, so the last name is the newest.
         runs = sorted(path.parent for path in self.folder.glob('*/results.json'))
-        return runs[-1] if runs else None
+        return runs[-1] if runs else None  # folders are named by their time
 
 
 def read_state(folder: Path) -> PointState | None:

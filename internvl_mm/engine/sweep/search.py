@@ -79,5 +79,6 @@ def _suggest(trial: Any, key: str, override: Override) -> Any:
     sweep = override.value()
     # The log tag is Hydra's; its own Optuna plugin reads intervals the same way.
     if isinstance(sweep, IntervalSweep):
+        # tag(log, interval(1e-5, 1e-2)): even on a logarithmic scale, as rates are searched.
         return trial.suggest_float(key, sweep.start, sweep.end, log='log' in sweep.tags)
     return trial.suggest_categorical(key, list(override.sweep_string_iterator()))

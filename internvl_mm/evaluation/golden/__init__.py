@@ -58,6 +58,7 @@ CHECKERS: dict[str, Callable[[Path], Iterator[Comparison]]] = {
 def kind_of(name: str) -> str:
     """Kind of a case by its folder name: the longest known kind it starts with, else its first word."""
     kinds = [kind for kind in CHECKERS if name == kind or name.startswith(f'{kind}_')]
+    # 'vit_adapter' begins with 'vit', too.
     return max(kinds, key=len, default=name.partition('_')[0])
 
 
@@ -106,6 +107,7 @@ def check_folder(folder: Path, *, tolerance: float = 1e-4, only: Iterable[str] =
     only = set(only)
     if unknown := sorted(only - set(CHECKERS)):
         raise DataError(f'{unknown[0]!r} is no kind of golden case; there are {", ".join(CHECKERS)}')
+    # Two names: cases of text alone record no tensors.
     files = [*folder.rglob('golden.safetensors'), *folder.rglob('text_and_tiling.json')]
     cases = sorted({file.parent for file in files})
     cases = [case for case in cases if not only or kind_of(case.name) in only]

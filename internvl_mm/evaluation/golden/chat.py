@@ -18,6 +18,7 @@ from internvl_mm.preprocess.chat_text import IMG_CONTEXT
 
 from .comparison import Comparison
 
+# What the answers were recorded with.
 _GREEDY = dict(max_new_tokens=12, do_sample=False, num_beams=1)
 _QUESTION = '<image>\nWhat is in the picture?'  # what the recorded prompt asks
 
@@ -29,14 +30,16 @@ def check_chat(folder: Path) -> Iterator[Comparison]:
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True, use_fast=False)
     model.img_context_token_id = tokenizer.convert_tokens_to_ids(IMG_CONTEXT)
     pixels = golden['pixel_values']
+    # [tiles, tokens of a tile, width of the language model].
     yield 'vit_embeds', model.extract_feature(pixels), golden['vit_embeds']
     output = model(
         pixel_values=pixels,
         input_ids=golden['input_ids'],
         labels=golden['labels'],
+        # 1 for every tile: 0 marks the dummy tile of a sample without pictures.
         image_flags=torch.ones(len(pixels), 1, dtype=torch.long),
     )
-    yield 'logits', output.logits, golden['logits']
+    yield 'logits', output.logits, golden['logits']  # [1, L, V]
     yield 'loss', output.loss.reshape(golden['loss'].shape), golden['loss']
     cases = read_json(folder / 'conversation.json')
     if 'prompt' in cases:

@@ -22,13 +22,13 @@ def check_internvl_14b(folder: Path) -> Iterator[Comparison]:
     model, golden = load_model(folder), load_file(folder / 'golden.safetensors')
     pixels, text = golden['pixel_values'], golden['text']
     for mode in IMAGE_MODES:
-        letter = mode[-1]
+        letter = mode[-1]  # C or G
         yield f'image_{letter}', model.encode_image(pixels, mode), golden[f'image_{letter}']
         yield f'text_{letter}', model.encode_text(text), golden[f'text_{letter}']
         per_image, per_text = model(image=pixels, text=text, mode=mode)
-        yield f'logits_per_image_{letter}', per_image, golden[f'logits_per_image_{letter}']
-        yield f'logits_per_text_{letter}', per_text, golden[f'logits_per_text_{letter}']
-    yield 'query_features', model.get_image_features(pixels)[1], golden['query_features']
+        yield f'logits_per_image_{letter}', per_image, golden[f'logits_per_image_{letter}']  # [B, T]
+        yield f'logits_per_text_{letter}', per_text, golden[f'logits_per_text_{letter}']  # [T, B]
+    yield 'query_features', model.get_image_features(pixels)[1], golden['query_features']  # [B, Q, D]
     positive, negative, summary, caption = (
         golden[f'{kind}_input_ids'] for kind in ('positive', 'negative', 'summarize', 'caption')
     )
@@ -36,7 +36,7 @@ def check_internvl_14b(folder: Path) -> Iterator[Comparison]:
     losses = generative_losses(model, pixels, texts)
     for name, loss in losses.items():
         yield name, loss.view(1), golden[name]
-    yield 'loss', sum(losses.values()).view(1), golden['loss']
+    yield 'loss', sum(losses.values()).view(1), golden['loss']  # equal weights
     for name, beams, fewest in _CAPTIONS:
         options = dict(num_beams=beams, min_new_tokens=fewest, max_new_tokens=8, do_sample=False)
         new = model.generate(pixels[:1], golden['prompt'], **options)

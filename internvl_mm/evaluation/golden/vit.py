@@ -20,6 +20,7 @@ def check_vit(folder: Path) -> Iterator[Comparison]:
             continue
         size = name.removeprefix('pixel_values_')
         output = model(golden[name], output_hidden_states=True)
+        # [B, 1+N, D], no norm after the last block; [B, D], its class token; L+1 states, the embeddings first.
         yield f'last_hidden_state_{size}', output.last_hidden_state, golden[f'last_hidden_state_{size}']
         yield f'pooler_output_{size}', output.pooler_output, golden[f'pooler_output_{size}']
         for index, hidden in enumerate(output.hidden_states):

@@ -14,6 +14,7 @@ from .base import SampleMetric, Scores
 
 def normalised(answer: str) -> str:
     """An answer without case, outer white space and final full stop, Western or Chinese."""
+    # At the end alone: the full stop in 3.5 belongs to the answer.
     return ' '.join(answer.lower().split()).rstrip('.。').strip()
 
 

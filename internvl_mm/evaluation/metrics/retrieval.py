@@ -114,11 +114,12 @@ class RetrievalRecall(SampleMetric):
         image_of = {result['image_id']: result['image'] for result in results}
         names = [number if self.published else result['caption'] for number, result in enumerate(results)]
         text_of = {name: result['text'] for name, result in zip(names, results, strict=True)}
+        # [I, E] and [T, E] of length 1.
         images, texts = torch.stack(list(image_of.values())), torch.stack(list(text_of.values()))
         # Rows and columns in the order of the dicts above.
         _, _, right = belonging([result['image_id'] for result in results], names)
         # Each text belongs to the first of its images, with which it is drawn.
-        owner = right.int().argmax(dim=0)
+        owner = right.int().argmax(dim=0)  # [T]
         named: dict[str, float] = {}
         for k, hits in self.hits(images, texts, right).items():
             named |= _share(f'i2t_r{k}', hits, torch.arange(len(images)))

@@ -91,8 +91,8 @@ class MeanIoU(SampleMetric):
         areas = np.zeros((len(scored), 3, classes))
         for number, each in enumerate(scored):
             areas[number, :, : each.shape[1]] = each
-        total = areas.sum(axis=0)
-        iou, accuracy = _iou(total), _ratio(total[0], total[2])
+        total = areas.sum(axis=0)  # [3, C]
+        iou, accuracy = _iou(total), _ratio(total[0], total[2])  # [C] each
         names = self.classes or tuple(map(str, range(classes)))
         present = {name: float(value) for name, value in zip(names, iou, strict=True) if np.isfinite(value)}
         self.figures = [Bars('IoU by class', '%', present)]

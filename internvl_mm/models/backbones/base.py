@@ -77,6 +77,7 @@ class BaseBackbone(nn.Module, ABC):
         for name, parameter in self.named_parameters():
             below = up_to == 'all' or (up_to is not None and self.layer_id(name) < up_to)
             parameter.requires_grad_(not below)
+        # Already in training mode, a backbone frozen now must leave it.
         self.train(self.training)
 
     @property

@@ -63,6 +63,7 @@ class VisionEmbeddings(nn.Module):
         # A parameter that is never used would stop data-parallel training, which waits for its gradient.
         self.class_embedding = nn.Parameter(torch.empty(1, 1, hidden_size)) if use_class_token else None
         self.patch_embedding = nn.Conv2d(num_channels, hidden_size, kernel_size=patch_size, stride=patch_size)
+        # The class slot is stored in any case, as in published files; without class token it is passed over.
         num_positions = 1 + (image_size // patch_size) ** 2
         self.position_embedding = nn.Parameter(torch.empty(1, num_positions, hidden_size))
 
@@ -88,13 +89,14 @@ class VisionEmbeddings(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Embed ``[B, C, H, W]``; returns ``[B, 1+N, D]`` (``[B, N, D]`` without class token)."""
         grid = self.grid(pixel_values)
+        # [B, D, h, w] to [B, N, D], row by row
         patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
         # The dtype of the weight, as published: under autocast the patches are half, the residual stream is not.
         dtype = self.patch_embedding.weight.dtype
-        positions = resize_position_embedding(self.position_embedding, grid).to(dtype)
+        positions = resize_position_embedding(self.position_embedding, grid).to(dtype)  # [1, 1+N, D]
         if self.class_embedding is None:
             return patches + positions[:, 1:]
-        class_token = self.class_embedding.to(dtype).expand(len(patches), -1, -1)
+        class_token = self.class_embedding.to(dtype).expand(len(patches), -1, -1)  # [B, 1, D]
         return torch.cat([class_token, patches], dim=1) + positions
 
 
@@ -125,6 +127,7 @@ class Block(nn.Module):
         self.mlp = Mlp(hidden_size, intermediate_size)
         self.norm1 = build_norm(dim=hidden_size, **norm)
         self.norm2 = build_norm(dim=hidden_size, **norm)
+        # [D] each. Small at the start, so that a new block is close to the identity.
         self.ls1 = nn.Parameter(torch.full((hidden_size,), float(layer_scale)))
         self.ls2 = nn.Parameter(torch.full((hidden_size,), float(layer_scale)))
         self.drop_path = DropPath(drop_path) if drop_path else None
@@ -171,7 +174,7 @@ class VisionEncoder(nn.Module):
             looks for tensors in what modules return and takes dict keys for names.
         """
         wanted = {*keep, len(self.layers)}
-        states = [tokens if 0 in wanted else None]
+        states = [tokens if 0 in wanted else None]  # L+1 entries, the embeddings first, as published
         for index in range(len(self.layers)):
             tokens = self.run(tokens, grid, range(index, index + 1))
             states.append(tokens if index + 1 in wanted else None)
@@ -230,6 +233,7 @@ class InternViT(BlockBackbone):
     def __init__(
         self,
         *,
+        # The 6B at 224 px. The 300M: width 1024, 24 blocks, 16 heads, MLP 4096, layer norms, bias in qkv, no QK norm.
         hidden_size: int = 3200,
         num_hidden_layers: int = 48,
         num_attention_heads: int = 25,
@@ -295,6 +299,7 @@ class InternViT(BlockBackbone):
             kernel=attention,
         )
         global_blocks = self._checked_blocks('global_blocks', global_blocks)
+        # From 0 in the first block; on the CPU also under torch.device('meta'), whose tensors have no values to list.
         rates = torch.linspace(0, drop_path_rate, num_hidden_layers, device='cpu').tolist()
         blocks = []
         for index, rate in enumerate(rates):
@@ -351,11 +356,13 @@ class InternViT(BlockBackbone):
 
         The pixels are cast to the dtype of the patch convolution.
         """
+        # A frozen backbone builds no graph, so that no activation is kept for a backward pass.
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
             return self.forward_tokens(*self.embed(pixel_values))
 
     def embed(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """See :class:`BlockBackbone`."""
+        # As in the published .pth classes; the Hugging Face class fails on pixels of another dtype.
         pixel_values = pixel_values.to(self.embeddings.patch_embedding.weight.dtype)
         return self.embeddings(pixel_values), self.embeddings.grid(pixel_values)
 
@@ -365,27 +372,30 @@ class InternViT(BlockBackbone):
 
     def forward_tokens(self, tokens: Tensor, grid: tuple[int, int]) -> VisionFeatures:
         """Run the blocks on embedded tokens ``[B, 1+N, D]`` (what the published code calls ``pixel_embeds``)."""
+        # Other states are freed on the way: at 448 px one of the 6B is 1025 · 3200 values per image.
         kept = range(self.num_layers + 1) if self.output_hidden_states else [i + 1 for i in self.out_indices]
         states = self.encoder(tokens, grid, keep=kept)
         return VisionFeatures(
             tokens=states[self.num_layers],
             grid=grid,
             hidden_states=tuple(states[i] for i in kept) if self.output_hidden_states else None,
+            # state i+1 is the output of block i
             maps=tuple(self._to_map(states[i + 1], grid) for i in self.out_indices),
             strides=self.strides,
             has_class_token=self.use_class_token,
         )
 
     def _to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        patches = tokens[:, int(self.use_class_token) :]
-        return patches.transpose(1, 2).unflatten(2, grid).float().contiguous()
+        # No norm and fp32, as published taps are.
+        patches = tokens[:, int(self.use_class_token) :]  # [B, N, D]
+        return patches.transpose(1, 2).unflatten(2, grid).float().contiguous()  # [B, D, h, w]
 
     def layer_id(self, name: str) -> int:
         """See :meth:`BlockBackbone.layer_id`; ``name`` is relative to this module."""
         if name.startswith('embeddings.'):
             return 0
         if name.startswith('encoder.layers.'):
-            return int(name.split('.')[2]) + 1
+            return int(name.split('.')[2]) + 1  # encoder.layers.<i>.…
         return self.num_layers + 1
 
     @torch.no_grad()
@@ -395,7 +405,8 @@ class InternViT(BlockBackbone):
             raise ConfigError(f'image_size={image_size} is not a multiple of patch_size={self.patch_size}')
         side = image_size // self.patch_size
         old = self.embeddings.position_embedding
-        new = resize_position_embedding(old, (side, side)).clone()
+        new = resize_position_embedding(old, (side, side)).clone()  # [1, 1+side², D]
+        # Another object: an optimiser made before would go on with the old one.
         self.embeddings.position_embedding = nn.Parameter(new, requires_grad=old.requires_grad)
         self.image_size = image_size
 

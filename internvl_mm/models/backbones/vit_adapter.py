@@ -38,6 +38,7 @@ from .vit_adapter_parts import (
     to_tokens,
 )
 
+# Pixels per cell of the maps, finest first.
 _STRIDES = (4.0, 8.0, 16.0, 32.0)
 _PATCH = 16  # the side path has a map at 1/16, so the ViT must have one, too
 
@@ -138,6 +139,7 @@ class ViTAdapter(BaseBackbone):
         last = len(self.groups) - 1
         # For 1/8, 1/16 and 1/32; the map at 1/4 never becomes tokens.
         self.level_embed = nn.Parameter(torch.empty(3, self.width))
+        # 3,301,184 values at the 6B's width
         self.spm = SpatialPrior(self.width, conv_inplane, norm, num_maps)
         self.interactions = nn.ModuleList(
             Interaction(settings, extra_extractors if index == last else 0) for index in range(last + 1)
@@ -193,13 +195,14 @@ class ViTAdapter(BaseBackbone):
                 f'image of {height}x{width} pixels: ViT-Adapter takes multiples of 32; pad batches to them '
                 '(pad_size_divisor=32), or crop in multiples of them'
             )
-        tokens, grid = self.vit.embed(pixel_values)
+        tokens, grid = self.vit.embed(pixel_values)  # [B, 1+N, D] or [B, N, D]
         # The map at 1/4 takes no part in the interactions, where it would quadruple the number of tokens.
         *finest, c2, c3, c4 = self.spm(pixel_values.to(self.spm.fc2.weight.dtype))
         levels = self.level_embed[:, :, None, None]
         # [B, M, D]: 4N cells at 1/8, N at 1/16 and N/4 at 1/32, told apart by their level's embedding.
         c = to_tokens([map_ + level for map_, level in zip((c2, c3, c4), levels, strict=True)])
         # A class token has no place on the grid: it joins the blocks only.
+        # [B, 1 or 0, D] and [B, N, D]
         prefix, x = tokens.split([int(self.vit.use_class_token), grid[0] * grid[1]], dim=1)
         outputs = []
         for blocks, interaction in zip(self.groups, self.interactions, strict=True):
@@ -207,7 +210,7 @@ class ViTAdapter(BaseBackbone):
             tokens = self.vit.run_blocks(torch.cat([prefix, x], dim=1), grid, blocks)
             prefix, x = tokens.split([prefix.shape[1], x.shape[1]], dim=1)
             c = interaction.extract(c, x, grid)
-            outputs.append(x)
+            outputs.append(x)  # [B, N, D]
         return VisionFeatures(
             tokens=tokens,
             grid=grid,
@@ -225,7 +228,7 @@ class ViTAdapter(BaseBackbone):
         if self.vit_features is not None:
             chosen = outputs if self.vit_features == 'groups' else outputs[-1:] * len(maps)
             for index, tokens in enumerate(chosen):
-                (added,) = to_maps(tokens.to(c.dtype), [grid])
+                (added,) = to_maps(tokens.to(c.dtype), [grid])  # [B, D, h, w] at 1/16
                 size = maps[index].shape[2:]
                 # The map at 1/16 has the ViT's own size.
                 maps[index] = maps[index] + F.interpolate(added, size, mode='bilinear', align_corners=False)

@@ -66,7 +66,7 @@ def cell_centres(grids: list[Grid], device: torch.device) -> Tensor:
 
 def to_maps(tokens: Tensor, grids: list[Grid]) -> list[Tensor]:
     """Tokens ``[B, cells, D]`` to one map ``[B, D, h, w]`` per grid."""
-    parts = tokens.split([height * width for height, width in grids], dim=1)
+    parts = tokens.split([height * width for height, width in grids], dim=1)  # [B, h·w, D] each
     return [part.transpose(1, 2).unflatten(2, grid) for part, grid in zip(parts, grids, strict=True)]
 
 
@@ -112,9 +112,9 @@ class SpatialPrior(nn.Module):
     def forward(self, pixel_values: Tensor) -> list[Tensor]:
         """Maps ``[B, D, ...]`` at 1/4 (of four), 1/8, 1/16 and 1/32 of ``[B, 3, H, W]``."""
         c1 = self.stem(pixel_values)  # [B, inplane, H/4, W/4]: one stride of 2, one of the pooling
-        c2 = self.conv2(c1)
-        c3 = self.conv3(c2)
-        c4 = self.conv4(c3)
+        c2 = self.conv2(c1)  # [B, 2·inplane, H/8, W/8]
+        c3 = self.conv3(c2)  # [B, 4·inplane, H/16, W/16]
+        c4 = self.conv4(c3)  # [B, 4·inplane, H/32, W/32]
         finest = [self.fc1(c1)] if self.num_maps == 4 else []
         return [*finest, self.fc2(c2), self.fc3(c3), self.fc4(c4)]
 
@@ -194,6 +194,7 @@ class ConvFeedForward(nn.Module):
 
     def forward(self, tokens: Tensor, grids: list[Grid]) -> Tensor:
         """Map ``[B, M, D]`` to ``[B, M, D]``."""
+        # Hidden states are [B, M, ffn_ratio·D]; the convolution is between linear and GELU, as published.
         return self.fc2(F.gelu(self.dwconv(self.fc1(tokens), grids)))
 
 
@@ -213,8 +214,8 @@ class Injector(nn.Module):
     def forward(self, x: Tensor, c: Tensor, grid: Grid) -> Tensor:
         """Add what the patches ``[B, N, D]`` find in the maps ``[B, M, D]``; the patches keep their dtype."""
         # A half ViT may run under an adapter in fp32; the residual stream keeps the ViT's dtype.
-        query, value = self.query_norm(x.to(c.dtype)), self.feat_norm(c)
-        found = self.attn(query, cell_centres([grid], x.device), value, pyramid_grids(grid))
+        query, value = self.query_norm(x.to(c.dtype)), self.feat_norm(c)  # [B, N, D] and [B, M, D]
+        found = self.attn(query, cell_centres([grid], x.device), value, pyramid_grids(grid))  # [B, N, D]
         return x + (self.gamma * found).to(x.dtype)
 
 
@@ -228,6 +229,7 @@ class Extractor(nn.Module):
     def __init__(self, settings: InteractionSettings):
         super().__init__()
         self.query_norm, self.feat_norm = settings.norm(), settings.norm()
+        # One level: the ViT's own grid at 1/16.
         self.attn = settings.attention(1)
         self.has_ffn = settings.ffn_ratio is not None
         if settings.ffn_ratio is not None:
@@ -239,7 +241,7 @@ class Extractor(nn.Module):
         """Add what the maps ``[B, M, D]`` find in the patches ``[B, N, D]``."""
         grids = pyramid_grids(grid)
         # Queries are the cells of three maps, values those of one: the ViT's grid.
-        query, value = self.query_norm(c), self.feat_norm(x.to(c.dtype))
+        query, value = self.query_norm(c), self.feat_norm(x.to(c.dtype))  # [B, M, D] and [B, N, D]
         c = c + self.attn(query, cell_centres(grids, c.device), value, [grid])
         if self.has_ffn:
             c = c + self.drop_path(self.ffn(self.ffn_norm(c), grids))
@@ -257,8 +259,8 @@ class Interaction(nn.Module):
     def __init__(self, settings: InteractionSettings, extra_extractors: int = 0):
         super().__init__()
         self.settings = settings
-        self.injector = Injector(settings)
-        self.extractor = Extractor(settings)
+        self.injector = Injector(settings)  # 8,020,900 values at the 6B's width
+        self.extractor = Extractor(settings)  # 11,235,500
         self.extra_extractors = nn.ModuleList(Extractor(settings) for _ in range(extra_extractors))
 
     def inject(self, x: Tensor, c: Tensor, grid: Grid) -> Tensor:

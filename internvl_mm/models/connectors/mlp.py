@@ -103,7 +103,7 @@ class LlavaMlp(nn.Sequential, BaseConnector):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``[B, 1+N, C]`` to ``[B, N, H]``."""
-        hidden = tokens[:, 1:]
+        hidden = tokens[:, 1:]  # [B, N, C]
         for layer in self:
             hidden = layer(hidden)
         return hidden
@@ -150,5 +150,5 @@ class QueryGlue(BaseConnector):
 
     def forward(self, tokens: Tensor, last: Tensor | None = None) -> Tensor:
         """Map ``[B, 1+N, C]`` to ``[B, Q+N, H]``, queries first; these look at ``last`` when it is another state."""
-        queries = self.query_mlp(self.query_former(tokens if last is None else last))
+        queries = self.query_mlp(self.query_former(tokens if last is None else last))  # [B, Q, H]
         return torch.cat([queries, self.patch_mlp(tokens[:, 1:])], dim=1)

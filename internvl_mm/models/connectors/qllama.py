@@ -90,7 +90,7 @@ def joint_mask(text_mask: Tensor, num_queries: int, kind: JointMask) -> Tensor:
         sees[:num_queries, :num_queries] = True
     if kind == 'contrast':
         sees[num_queries:, :num_queries] = False
-    real = torch.cat([text_mask.new_ones(count, num_queries), text_mask], dim=1)
+    real = torch.cat([text_mask.new_ones(count, num_queries), text_mask], dim=1)  # [T, Q+L]
     return sees & real[:, None, :]
 
 
@@ -105,17 +105,18 @@ class QLlamaCrossAttention(nn.Module):
         super().__init__()
         width, vision_width = config.hidden_size, config.cross_attention_width
         self.num_heads = config.num_attention_heads
-        self.norm1 = LlamaRMSNorm(width, eps=config.rms_norm_eps)
-        self.norm2 = LlamaRMSNorm(vision_width, eps=config.rms_norm_eps)
+        self.norm1 = LlamaRMSNorm(width, eps=config.rms_norm_eps)  # over D
+        self.norm2 = LlamaRMSNorm(vision_width, eps=config.rms_norm_eps)  # over V
         self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(vision_width, width, bias=False)
-        self.v_proj = nn.Linear(vision_width, width, bias=False)
+        self.k_proj = nn.Linear(vision_width, width, bias=False)  # V to D
+        self.v_proj = nn.Linear(vision_width, width, bias=False)  # V to D
         self.o_proj = nn.Linear(width, width, bias=False)
 
     def forward(self, queries: Tensor, vision: Tensor) -> Tensor:
         """Attend from ``[T, Q, D]`` to ``[B, N, V]``; sequence t looks at image t modulo B."""
         # norm2 is over V, before the projections to D: keys and values are [B, N, D].
         seen = self.norm2(vision)
+        # [T, Q, D], [B, N, D], [B, N, D]
         q, k, v = self.q_proj(self.norm1(queries)), self.k_proj(seen), self.v_proj(seen)
         # [T or B, n, D] to [T or B, H, n, D/H].
         q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (q, k, v))
@@ -149,9 +150,10 @@ class QLlamaDecoderLayer(LlamaDecoderLayer):
         """Map ``[T, n, D]``; with vision tokens ``[B, N, V]`` the first positions look at them."""
         attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **kwargs)
         hidden_states = hidden_states + attended
+        # Between self-attention and MLP, as published.
         looks = vision_hidden_states is not None and hasattr(self, 'cross_attn')
         if looks and hidden_states.shape[1] >= self.positions:
-            queries, text = hidden_states.tensor_split([self.positions], dim=1)
+            queries, text = hidden_states.tensor_split([self.positions], dim=1)  # [T, Q, D] and [T, n-Q, D]
             # A plain residual, without gate or scale; the text is left as it is.
             queries = queries + self.cross_attn(queries, vision_hidden_states)
             hidden_states = torch.cat([queries, text], dim=1)
@@ -192,6 +194,7 @@ class QLlamaForCausalLM(LlamaForCausalLM):
     _no_split_modules = ['QLlamaDecoderLayer']
 
     def __init__(self, config: LlamaConfig):
+        # Past LlamaForCausalLM's, which would make a plain Llama first.
         super(LlamaForCausalLM, self).__init__(config)
         self.model = QLlamaModel(config)
         self.vocab_size = config.vocab_size
@@ -290,7 +293,7 @@ class QLlamaQueries(BaseConnector):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """See :class:`BaseConnector`; the class token is looked at, too."""
-        queries = self.query_tokens.expand(len(tokens), -1, -1)
+        queries = self.query_tokens.expand(len(tokens), -1, -1)  # [B, Q, D]
         # A text of no tokens: the mask is [B, Q, Q], all true.
         allowed = joint_mask(tokens.new_ones(len(tokens), 0, dtype=torch.bool), self.num_queries, 'matching')
         return self.qllama.model(

@@ -33,9 +33,9 @@ from .settings import hf_settings, native_settings
 
 _VISION = ('vision_model.', 'model.vision_tower.')
 _PLAIN = (
-    ('mlp1.0.', 'model.multi_modal_projector.layer_norm.'),
-    ('mlp1.1.', 'model.multi_modal_projector.linear_1.'),
-    ('mlp1.3.', 'model.multi_modal_projector.linear_2.'),
+    ('mlp1.0.', 'model.multi_modal_projector.layer_norm.'),  # over the 2 × 2 patches of a token: [4·V]
+    ('mlp1.1.', 'model.multi_modal_projector.linear_1.'),  # 4·V to H; mlp1.2 is the GELU
+    ('mlp1.3.', 'model.multi_modal_projector.linear_2.'),  # H to H
     ('language_model.lm_head.', 'lm_head.'),
     ('language_model.model.', 'model.language_model.'),
 )
@@ -109,6 +109,7 @@ def to_native(model: InternVLChatModel, image_token_id: int) -> InternVLForCondi
         image_seq_length=model.num_image_token,
         downsample_ratio=config.downsample_ratio,
         vision_feature_layer=config.select_layer,
+        # Every published folder stores an output matrix of its own.
         tie_word_embeddings=False,
         dtype=str(model.dtype).removeprefix('torch.'),
     )
@@ -124,6 +125,7 @@ def _native_text(config: InternVLChatConfig) -> Any:
     language = config.llm_config
     if not isinstance(language, InternLM2Config):
         return language
+    # In memory it is a Llama already, and transformers has no class of its own name.
     settings = {
         name: value
         for name, value in language.to_dict().items()

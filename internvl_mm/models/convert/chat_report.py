@@ -32,7 +32,7 @@ from .native_processor import VIDEO, native_processor
 ChatLayout = Literal['chat', 'chat-native', 'projector', 'language']
 CHAT_LAYOUTS: tuple[ChatLayout, ...] = ('chat', 'chat-native', 'projector', 'language')
 TOLERANCE = 1e-4  # of logits in fp32; another order of sums is all that may differ
-_NATIVE = 'internvl'
+_NATIVE = 'internvl'  # model type
 # Tokenizer and generation files of a folder; Python files are left behind.
 _TEXT_FILES = ('*token*.json', '*token*.model', 'vocab.*', 'merges.txt', 'generation_config.json', '*.jinja')
 # Names the native processor looks the image tokens up by.
@@ -204,6 +204,7 @@ def _read_back(target: Path, layout: ChatLayout, context: int) -> tuple[Mapping[
     again = load_either(target)
     after = _logits(again, context)
     if layout == 'chat-native':
+        # transformers' own class, because that is what others will run.
         native = InternVLForConditionalGeneration.from_pretrained(target, dtype='float32').eval()
         pixels, ids = _fixed_inputs(again, context)
         with torch.no_grad():
@@ -217,6 +218,7 @@ def _fixed_inputs(model: InternVLChatModel, context: int) -> tuple[Tensor, Tenso
     drawn = torch.Generator().manual_seed(0)
     pixels = torch.randn(1, channels, size, size, generator=drawn)
     words = torch.randint(0, model.config.llm_config.vocab_size, (16,), generator=drawn)
+    # A drawn word must not stand for a visual token.
     words = torch.where(words == context, (context + 1) % model.config.llm_config.vocab_size, words)
     places = torch.full((model.num_image_token,), context)
     return pixels, torch.cat([words[:4], places, words[4:]])[None]
@@ -232,6 +234,7 @@ def _logits(model: InternVLChatModel, context: int) -> Tensor:
     pixels, ids = _fixed_inputs(model, context)
     model.img_context_token_id = context
     with torch.no_grad():
+        # In bf16 the rounding of two orders of summation would hide a difference that matters.
         logits = model.float()(pixel_values=pixels, input_ids=ids).logits
     model.to(dtype).img_context_token_id = marked
     return logits
@@ -240,6 +243,7 @@ def _logits(model: InternVLChatModel, context: int) -> Tensor:
 def _same(a: Tensor | None, b: Tensor | None) -> bool:
     if a is None or b is None or a.dtype != b.dtype or a.shape != b.shape:
         return False
+    # Byte by byte: NaNs of the same bits are equal.
     return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
 

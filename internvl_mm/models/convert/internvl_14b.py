@@ -29,10 +29,10 @@ NEW_IN_G = re.compile(
 PUBLISHED_WIDTH = 3200  # of vision tokens, a constant of the published code
 # Original file and our contrastive task -> published folder.
 _RENAMED = (
-    ('transformer.', 'qllama.model.'),
+    ('transformer.', 'qllama.model.'),  # of the original file
     ('text_encoder.transformer.', 'qllama.model.'),
     ('text_encoder.text_projection', 'text_projection'),
-    ('criterion.logit_scale', 'logit_scale'),
+    ('criterion.logit_scale', 'logit_scale'),  # of our task, as the next two
     ('neck.pool.', 'clip_projector.'),
     ('neck.', 'clip_projector.'),  # a pool without attention
 )

@@ -78,4 +78,5 @@ def read_pickle(path: str | Path) -> dict[str, Tensor]:
 
 def write_pickle(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as the published ``.pth`` files are: ``{'module': {name: tensor}}``."""
+    # Under 'module', as DeepSpeed saved them and published loaders take them off.
     torch.save({'module': dict(tensors)}, path)

@@ -37,9 +37,9 @@ _MLP = (
 )
 _GLUE = (
     (_TOWER + 'vision_model.', 'vision_model.'),
-    (_TOWER, 'mlp1.query_former.'),
-    (PROJECTOR + 'mlp1.', 'mlp1.patch_mlp.'),
-    (PROJECTOR + 'mlp2.', 'mlp1.query_mlp.'),
+    (_TOWER, 'mlp1.query_former.'),  # queries and QLLaMA, which lie inside the tower
+    (PROJECTOR + 'mlp1.', 'mlp1.patch_mlp.'),  # of the patches
+    (PROJECTOR + 'mlp2.', 'mlp1.query_mlp.'),  # of the queries
     *_MLP[2:],
 )
 # Of InternVL-14B inside the glue's folder: pools and heads for contrast and matching, which a conversation never asks.
@@ -127,7 +127,8 @@ def _qllama_settings(inside: list[str], shape: Callable[[str], Any]) -> dict[str
     crossed = sorted({int(name.split('.')[3]) for name in inside if '.cross_attn.' in name})
     width = shape('query_tokens')[-1]
     return dict(
-        num_query_token=shape('query_tokens')[1],
+        num_query_token=shape('query_tokens')[1],  # of [1, Q, D]
+        # Every k-th layer has cross-attention: the distance of the first two tells k.
         cross_attention_frequency=crossed[1] - crossed[0] if len(crossed) > 1 else 2,
         vocab_size=shape('qllama.model.embed_tokens.weight')[0],
         hidden_size=width,

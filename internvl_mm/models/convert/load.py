@@ -28,10 +28,10 @@ INTERNVL_C_TEXT = ('transformer.', 'text_projection', 'logit_scale')
 _KNOWN_EXTRAS = ('clip_projector.', *INTERNVL_C_TEXT, *DENSE_PARTS)
 # A mismatch that one setting explains: tail of the tensor, setting, value when the file has it, when it has not.
 _SETTINGS = (
-    ('attn.q_norm.weight', 'qk_normalization', True, False),
-    ('attn.qkv.bias', 'qkv_bias', True, False),
-    ('norm1.bias', 'norm_type', 'layer_norm', 'rms_norm'),
-    (_CLASS_TOKEN, 'use_class_token', True, False),
+    ('attn.q_norm.weight', 'qk_normalization', True, False),  # the 6B has them
+    ('attn.qkv.bias', 'qkv_bias', True, False),  # the 300M has it
+    ('norm1.bias', 'norm_type', 'layer_norm', 'rms_norm'),  # RMS norms have no bias
+    (_CLASS_TOKEN, 'use_class_token', True, False),  # files of detection and of adapters have none
 )
 _SHOWN = 6  # names listed in an error before '...'
 

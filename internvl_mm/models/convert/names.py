@@ -44,47 +44,53 @@ PREFIXES = (
 
 _PTH, _NATIVE = 1, 2  # columns of the tables; timm shares the column of pth
 _COLUMN: dict[Layout, int] = {'hf': 0, 'pth': _PTH, 'timm': _PTH, 'native': _NATIVE}
+# How names of blocks begin, by column.
 _BLOCKS = ('encoder.layers.', 'blocks.', 'encoder.layer.')
+# Outside of the blocks: hf, pth and timm, native.
 _OUTSIDE = (
-    ('embeddings.class_embedding', 'cls_token', 'embeddings.cls_token'),
+    ('embeddings.class_embedding', 'cls_token', 'embeddings.cls_token'),  # [1, 1, D]
+    # [1, 1+G², D], the class token's first
     ('embeddings.position_embedding', 'pos_embed', 'embeddings.position_embeddings'),
     (
         'embeddings.patch_embedding.weight',
-        'patch_embed.proj.weight',
+        'patch_embed.proj.weight',  # [D, 3, 14, 14]
         'embeddings.patch_embeddings.projection.weight',
     ),
     (
         'embeddings.patch_embedding.bias',
-        'patch_embed.proj.bias',
+        'patch_embed.proj.bias',  # [D]
         'embeddings.patch_embeddings.projection.bias',
     ),
 )
 # What tells the layout: detection and adapter checkpoints have no class token.
 _POSITIONS = _OUTSIDE[1]
+# Inside a block, in the same columns.
 _IN_BLOCK = (
-    ('norm1.weight', 'norm1.weight', 'layernorm_before.weight'),
-    ('norm1.bias', 'norm1.bias', 'layernorm_before.bias'),
+    ('norm1.weight', 'norm1.weight', 'layernorm_before.weight'),  # [D]
+    ('norm1.bias', 'norm1.bias', 'layernorm_before.bias'),  # [D], layer norms only: the 300M
+    # [3D, D]: queries, keys, values, in this order
     ('attn.qkv.weight', 'attn.qkv.weight', 'attention.{}_proj.weight'),
-    ('attn.qkv.bias', 'attn.qkv.bias', 'attention.{}_proj.bias'),
+    ('attn.qkv.bias', 'attn.qkv.bias', 'attention.{}_proj.bias'),  # [3D], only the 300M
     # upstream's own script to native leaves these two unrenamed
+    # [D]: over all heads jointly, only the 6B
     ('attn.q_norm.weight', 'attn.q_norm.weight', 'attention.q_norm.weight'),
-    ('attn.k_norm.weight', 'attn.k_norm.weight', 'attention.k_norm.weight'),
+    ('attn.k_norm.weight', 'attn.k_norm.weight', 'attention.k_norm.weight'),  # [D]
     (
         'attn.q_norm.bias',
         'attn.q_norm.bias',
         'attention.q_norm.bias',
     ),  # layer norms; no published weights have them
     ('attn.k_norm.bias', 'attn.k_norm.bias', 'attention.k_norm.bias'),
-    ('attn.proj.weight', 'attn.proj.weight', 'attention.projection_layer.weight'),
-    ('attn.proj.bias', 'attn.proj.bias', 'attention.projection_layer.bias'),
-    ('ls1', 'ls1.gamma', 'lambda_1'),
-    ('norm2.weight', 'norm2.weight', 'layernorm_after.weight'),
-    ('norm2.bias', 'norm2.bias', 'layernorm_after.bias'),
-    ('mlp.fc1.weight', 'mlp.fc1.weight', 'mlp.fc1.weight'),
-    ('mlp.fc1.bias', 'mlp.fc1.bias', 'mlp.fc1.bias'),
-    ('mlp.fc2.weight', 'mlp.fc2.weight', 'mlp.fc2.weight'),
-    ('mlp.fc2.bias', 'mlp.fc2.bias', 'mlp.fc2.bias'),
-    ('ls2', 'ls2.gamma', 'lambda_2'),
+    ('attn.proj.weight', 'attn.proj.weight', 'attention.projection_layer.weight'),  # [D, D]
+    ('attn.proj.bias', 'attn.proj.bias', 'attention.projection_layer.bias'),  # [D], in every size
+    ('ls1', 'ls1.gamma', 'lambda_1'),  # [D]
+    ('norm2.weight', 'norm2.weight', 'layernorm_after.weight'),  # [D]
+    ('norm2.bias', 'norm2.bias', 'layernorm_after.bias'),  # [D], the 300M
+    ('mlp.fc1.weight', 'mlp.fc1.weight', 'mlp.fc1.weight'),  # [M, D]; M = 4D in every size
+    ('mlp.fc1.bias', 'mlp.fc1.bias', 'mlp.fc1.bias'),  # [M]
+    ('mlp.fc2.weight', 'mlp.fc2.weight', 'mlp.fc2.weight'),  # [D, M]
+    ('mlp.fc2.bias', 'mlp.fc2.bias', 'mlp.fc2.bias'),  # [D]
+    ('ls2', 'ls2.gamma', 'lambda_2'),  # [D]
 )
 
 

@@ -28,6 +28,7 @@ def native_processor(model: InternVLChatModel, tokenizer: Any) -> InternVLProces
     config: InternVLChatConfig = model.config
     side = dict(height=config.image_size, width=config.image_size)
     colours = dict(image_mean=list(IMAGENET_MEAN), image_std=list(IMAGENET_STD))
+    # The class transformers' own InternVL processor cuts tiles with.
     images = GotOcr2ImageProcessor(
         size=side,
         crop_to_patches=config.dynamic_image_size,

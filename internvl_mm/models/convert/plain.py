@@ -51,7 +51,7 @@ def complete_plain_vit(weights: Mapping[str, Tensor], path: str | Path) -> Mappi
             block = f'{prefix}blocks.{match[1]}.'
             completed[block + _SCALES[match[2]]] = completed.pop(block + match[2])
     if not kinds & _SCALES.keys():
-        ones = torch.ones_like(weights[f'{prefix}blocks.0.norm1.weight'])
+        ones = torch.ones_like(weights[f'{prefix}blocks.0.norm1.weight'])  # [D]
         for index in {match[1] for match in in_blocks}:
             completed |= {f'{prefix}blocks.{index}.{scale}': ones for scale in _SCALES.values()}
     parts = ', '.join(

@@ -61,7 +61,7 @@ def dequantise_awq(qweight: Tensor, qzeros: Tensor, scales: Tensor) -> Tensor:
 
     Source: Lin et al. 2023, AWQ (arXiv 2306.00978); layout of AutoAWQ's ``gemm`` version, which LMDeploy writes, too.
     """
-    weights, zeros = unpack_awq(qweight), unpack_awq(qzeros)
+    weights, zeros = unpack_awq(qweight), unpack_awq(qzeros)  # [I, O] and [I/G, O]
     group, rest = divmod(len(weights), len(zeros))
     if rest or scales.shape != zeros.shape:
         raise CheckpointError(
@@ -70,7 +70,7 @@ def dequantise_awq(qweight: Tensor, qzeros: Tensor, scales: Tensor) -> Tensor:
         )
     # Differences of numbers below 16 are exact in fp16; only the product is rounded, as in AWQ's kernels.
     grouped = weights.unflatten(0, (-1, group)).to(scales.dtype) - zeros.unsqueeze(1).to(scales.dtype)
-    return (grouped * scales.unsqueeze(1)).flatten(0, 1).t().contiguous()
+    return (grouped * scales.unsqueeze(1)).flatten(0, 1).t().contiguous()  # [O, I]
 
 
 def dequantise_int8(weight: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:

@@ -45,6 +45,7 @@ def vision_settings(source: Path, found: VisionWeights, num_heads: int | None = 
     stored = stored.get('vision_config') or stored
     if found.layout == 'native':
         stored = {ours: stored[native] for ours, native in _HF_TO_NATIVE.items() if native in stored}
+        # Native configs hold [height, width].
         for name in ('image_size', 'patch_size'):
             stored[name] = (
                 stored[name][0] if isinstance(stored.get(name), list) else stored.get(name, sizes[name])
@@ -81,6 +82,7 @@ def _sizes(found: VisionWeights) -> dict[str, Any]:
         hidden_size=width,
         num_channels=channels,
         patch_size=patch_size,
+        # One position is the class token's, the others form a square.
         image_size=patch_size * round((positions - 1) ** 0.5),
         intermediate_size=hidden,
         num_hidden_layers=found.depth,

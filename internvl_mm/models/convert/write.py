@@ -82,6 +82,7 @@ def _write_timm(stored: Tensors, settings: dict[str, Any], target: Path) -> None
         architecture=_TIMM_NAME,
         num_classes=0,
         model_args=timm_settings(settings),
+        # As timm's own entry of the 300M has it.
         pretrained_cfg=dict(input_size=[3, size, size], num_classes=0, crop_pct=1.0, interpolation='bicubic'),
     )
     (target / 'config.json').write_text(json.dumps(config, indent=2) + '\n', 'utf-8')

@@ -50,6 +50,7 @@ class LinearClsHead(nn.Module):
             self.linear = nn.Identity()
             return
         self.linear = nn.Linear(in_dim, num_classes)
+        # As published: so small that the first logits are near 0.
         nn.init.normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
 

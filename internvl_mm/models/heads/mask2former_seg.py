@@ -51,7 +51,7 @@ class Mask2FormerSegHead(Mask2FormerHead):
             num_queries=num_queries,
             feat_channels=channels,
             out_channels=channels,
-            num_transformer_feat_level=3,
+            num_transformer_feat_level=3,  # 1/32, 1/16, 1/8; the map at 1/4 only makes masks
             pixel_decoder=_pixel_decoder(channels, encoder_layers),
             transformer_decoder=_transformer_decoder(channels, decoder_layers),
             positional_encoding=dict(num_feats=channels // 2, normalize=True),
@@ -63,6 +63,7 @@ class Mask2FormerSegHead(Mask2FormerHead):
 
 
 def _attention(channels: int) -> dict:
+    # 32 channels a head: 8 heads at the published width of 256.
     return dict(embed_dims=channels, num_heads=max(channels // 32, 1), batch_first=True)
 
 
@@ -74,6 +75,7 @@ def _pixel_decoder(channels: int, layers: int) -> dict:
     return dict(
         type='mmdet.MSDeformAttnPixelDecoder',
         num_outs=3,
+        # 32 groups at the published width; tiny models have fewer channels.
         norm_cfg=dict(type='GN', num_groups=min(32, channels // 2)),
         act_cfg=dict(type='ReLU'),
         encoder=dict(num_layers=layers, layer_cfg=layer),
@@ -94,7 +96,9 @@ def _transformer_decoder(channels: int, layers: int) -> dict:
 def _losses(num_classes: int) -> dict:
     # The class "no object" comes last and weighs a tenth.
     weights = [1.0] * num_classes + [0.1]
+    # naive_dice: the plain sums of both masks below the bar, not those of their squares.
     dice = dict(use_sigmoid=True, activate=True, reduction='mean', naive_dice=True, eps=1.0, loss_weight=5.0)
+    # Class 2, mask 5 and dice 5, the weights of the costs in _training, too.
     return dict(
         loss_cls=dict(type='mmdet.CrossEntropyLoss', loss_weight=2.0, class_weight=weights),
         loss_mask=dict(type='mmdet.CrossEntropyLoss', use_sigmoid=True, loss_weight=5.0),

@@ -24,6 +24,7 @@ _RENAMED = (
     ('.attention_norm.', '.input_layernorm.'),
     ('.ffn_norm.', '.post_attention_layernorm.'),
     ('.attention.wo.', '.self_attn.o_proj.'),
+    # Of the gated MLP, w2(silu(w1 x) · w3 x).
     ('.feed_forward.w1.', '.mlp.gate_proj.'),
     ('.feed_forward.w3.', '.mlp.up_proj.'),
     ('.feed_forward.w2.', '.mlp.down_proj.'),

@@ -41,6 +41,7 @@ class InternLM2Tokenizer(PreTrainedTokenizer):
         unk_token: str = '<unk>',
         bos_token: str = '<s>',
         eos_token: str = '</s>',
+        # As published, padding is the end token: a mask cannot be told from ids alone.
         pad_token: str = '</s>',
         add_bos_token: bool = True,
         add_eos_token: bool = False,

@@ -41,14 +41,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, kernel: AttentionKernel) -> Tensor:
         ``[B, N, H·d]``.
     """
     batch, _, length, _ = q.shape
+    # flash-attn has kernels for halves on CUDA only.
     if kernel == 'flash' and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
         return _flash(q, k, v)
     if kernel == 'eager':
-        weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)
+        # The scale goes on q, as published: unscaled products are √d larger and overflow fp16 sooner.
+        weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)  # [B, H, N, N]
         out = weights @ v
     else:
         out = F.scaled_dot_product_attention(q, k, v)
-    return out.transpose(1, 2).reshape(batch, length, -1)
+    return out.transpose(1, 2).reshape(batch, length, -1)  # [B, H, N, d] to [B, N, H·d]
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -104,7 +106,7 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of ``[..., D]``, each ``[..., D]``."""
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, k, v = self.qkv(x).chunk(3, dim=-1)  # [..., D] each
         if self.has_qk_norm:
             # An fp32 norm weight promotes half queries and keys; the kernels need one dtype.
             q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
@@ -112,11 +114,12 @@ class Attention(nn.Module):
 
     def mix(self, parts: Iterable[Tensor]) -> Tensor:
         """Attend with queries, keys and values ``[B, N, D]``; before the output projection."""
-        q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
+        q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)  # [B, H, N, d]
         return attend(q, k, v, self.kernel)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Attend over all tokens ``[B, N, D]``; ``grid`` is only needed by :class:`WindowAttention`."""
+        # Part of the signature, so that a block calls both kinds alike.
         del grid
         return self.proj(self.mix(self.project(x)))
 
@@ -164,6 +167,7 @@ class WindowAttention(Attention):
     def _split(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """``[B, h·w, D]`` to windows ``[B·rows·columns, s·s, D]``, zeros where a window leaves the grid."""
         (height, width), side = grid, self.window_size
+        # F.pad counts axes from the last: none of D, then the right of the width, then the foot of the height.
         maps = F.pad(x.unflatten(1, grid), (0, 0, 0, -width % side, 0, -height % side))
         # [B, rows·s, columns·s, D] -> [B, rows, columns, s, s, D]
         windows = maps.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)
@@ -173,6 +177,6 @@ class WindowAttention(Attention):
         """The inverse of :meth:`_split`, without the padding."""
         (height, width), side = grid, self.window_size
         rows, columns = -(-height // side), -(-width // side)
-        maps = windows.view(-1, rows, columns, side, side, windows.shape[-1])
-        maps = maps.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        return maps[:, :height, :width].flatten(1, 2)
+        maps = windows.view(-1, rows, columns, side, side, windows.shape[-1])  # [B, rows, columns, s, s, D]
+        maps = maps.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # [B, rows·s, columns·s, D]
+        return maps[:, :height, :width].flatten(1, 2)  # [B, h·w, D]

@@ -30,6 +30,7 @@ class PoolCrossAttention(nn.Module):
         self.q = nn.Linear(dim, dim, bias=False)
         self.k = nn.Linear(dim, dim, bias=False)
         self.v = nn.Linear(dim, dim, bias=False)
+        # Beside the layers as in BEiT, but for keys, too.
         self.q_bias = nn.Parameter(torch.zeros(dim))
         self.k_bias = nn.Parameter(torch.zeros(dim))
         self.v_bias = nn.Parameter(torch.zeros(dim))
@@ -42,6 +43,7 @@ class PoolCrossAttention(nn.Module):
             F.linear(key, self.k.weight, self.k_bias),
             F.linear(value, self.v.weight, self.v_bias),
         )
+        # [B, H, n, d]
         q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in projected)
         return self.proj(attend(q, k, v, 'sdpa'))
 
@@ -67,6 +69,6 @@ class AttentionPool(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Pool ``[B, N, D]`` (class token included in the mean and in the keys) to ``[B, out_dim]``."""
-        query = tokens.mean(dim=1, keepdim=True)
+        query = tokens.mean(dim=1, keepdim=True)  # [B, 1, D]
         pooled = self.cross_attn(self.norm1_q(query), self.norm1_k(tokens), self.norm1_v(tokens))
-        return pooled.squeeze(1)
+        return pooled.squeeze(1)  # [B, out_dim]

@@ -41,6 +41,7 @@ class RMSNorm(nn.Module):
         if x.dtype == torch.float32 == self.weight.dtype:
             # One rounding at most either way: the fused kernel serves both.
             return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        # In fp32 whatever comes in: a square above 65504 is infinite in fp16, and raw features are large.
         normalised = F.rms_norm(x.float(), self.weight.shape, None, self.eps)
         if self.rounding == 'fused':
             return (normalised * self.weight.float()).to(x.dtype)
@@ -69,7 +70,7 @@ class ChannelLayerNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Normalise ``[B, C, h, w]``; the result has the dtype of the input."""
-        cells = maps.float().permute(0, 2, 3, 1)
+        cells = maps.float().permute(0, 2, 3, 1)  # [B, h, w, C]
         # autocast leaves layer norms in fp32
         normalised = F.layer_norm(cells, self.weight.shape, self.weight.float(), self.bias.float(), self.eps)
         return normalised.permute(0, 3, 1, 2).to(maps.dtype)

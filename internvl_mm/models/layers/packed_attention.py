@@ -73,7 +73,8 @@ def packed_attention(
             window_size=(back, 0),
             enable_gqa=grouped,
         )
-        return attended.unsqueeze(0), None
+        return attended.unsqueeze(0), None  # [1, L, H, d]
+    # One copy to the host, not two per sample.
     bounds = cu_seq_lens_q.tolist()
     masks = [_window(end - start, sliding_window, query.device) for start, end in zip(bounds, bounds[1:])]
     samples = [
@@ -87,13 +88,14 @@ def packed_attention(
         )
         for mask, start, end in zip(masks, bounds, bounds[1:])
     ]
-    return torch.cat(samples, dim=2).transpose(1, 2), None
+    return torch.cat(samples, dim=2).transpose(1, 2), None  # [1, L, H, d]
 
 
 def _window(length: int, window: int | None, device: torch.device) -> Tensor | None:
     """Which tokens see which in a sample, bool ``[L, L]``; ``None`` where every token sees all before it."""
     if not window or window >= length:
         return None
+    # token i sees i - window + 1 to i
     return torch.ones(length, length, dtype=torch.bool, device=device).tril().triu(1 - window)
 
 
@@ -110,4 +112,5 @@ def _longest(cu_seqlens: Tensor) -> int:
 
 
 AttentionInterface.register(PACKED, packed_attention)
+# Masks are looked up by the kernel's name, too; rows that are padded, not packed, need SDPA's.
 AttentionMaskInterface.register(PACKED, sdpa_mask)

@@ -43,9 +43,9 @@ def resize_position_embedding(
         )
     if grid == (side, side):
         return embedding
-    maps = patches.unflatten(1, (side, side)).permute(0, 3, 1, 2)
-    resized = _bicubic(maps, grid, dtype).flatten(2).transpose(1, 2)
-    return torch.cat([prefix, resized], dim=1)
+    maps = patches.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # [1, D, g, g]
+    resized = _bicubic(maps, grid, dtype).flatten(2).transpose(1, 2)  # [1, h·w, D]
+    return torch.cat([prefix, resized], dim=1)  # [1, num_prefix + h·w, D]
 
 
 def resize_patch_kernel(weight: Tensor, patch_size: int, *, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -42,6 +42,7 @@ def chunked_cross_entropy(
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
     # The casts are outside, so that gradients come back in the dtypes of the parameters.
+    # [n, H], [V, H], [n] and [n], of the n tokens that are learned.
     parts = (hidden[kept].to(dtype), weight.to(dtype), labels[kept], weights[kept])
     return _ChunkedCrossEntropy.apply(*parts, chunk)
 
@@ -93,13 +94,13 @@ def _one_chunk(
     hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Loss of ``[c, H]`` and the gradient of the logits ``[c, V]``, in the dtype of ``hidden``."""
-    logits = (hidden @ weight.T).float()
-    index, weights = labels[:, None], token_weights[:, None]
-    right = logits.gather(1, index)
+    logits = (hidden @ weight.T).float()  # [c, V]
+    index, weights = labels[:, None], token_weights[:, None]  # [c, 1] each
+    right = logits.gather(1, index)  # [c, 1]
     largest = logits.amax(dim=1, keepdim=True)
     # One buffer from here on: logits, exponentials, probabilities, gradients.
     exponentials = logits.sub_(largest).exp_()
-    norm = exponentials.sum(dim=1, keepdim=True)
+    norm = exponentials.sum(dim=1, keepdim=True)  # [c, 1]
     # log-sum-exp minus the right logit, which was read before the buffer changed.
     loss = ((norm.log() + largest - right) * weights).sum()
     # Of the logits: weight · (softmax - one-hot).
@@ -155,5 +156,5 @@ class LossHead(nn.Linear):
         return torch.cat(parts)
 
     def _log_probabilities(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        logits = self(hidden).float()
+        logits = self(hidden).float()  # [c, V]
         return -nn.functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction='none')

@@ -109,7 +109,7 @@ def cross_entropy_in_chunks(
     soft = target.is_floating_point()
 
     def summed(part: Tensor, wanted: Tensor) -> Tensor:
-        scores = full_product(part, columns)
+        scores = full_product(part, columns)  # [c, C]
         return F.cross_entropy(scores, wanted, label_smoothing=0.0 if soft else smoothing, reduction='sum')
 
     total = rows.new_zeros((), dtype=torch.float32)
@@ -161,9 +161,11 @@ def info_nce(
             if negatives == 'all'
             else torch.arange(len(images), device=images.device)
         )
+        # Left out as rows alone: as columns they are still wrong answers of the others, as published.
         if counts is not None:
             target = target.masked_fill(~counts, IGNORED)
     options: dict[str, Any] = dict(chunk=chunk, smoothing=smoothing)
+    # The scale goes on [b, E] embeddings instead of [b, R·b] scores.
     to_text = cross_entropy_in_chunks(scale * images, share(texts), target, **options)
     to_image = cross_entropy_in_chunks(scale * texts, share(images), target, **options)
     return (to_text + to_image) / 2
@@ -216,6 +218,7 @@ class InfoNCELoss(ContrastiveLoss):
         super().__init__()
         check_counts(chunk=chunk)
         check_shares(label_smoothing=label_smoothing)
+        # 1 / 0.07 as in CLIP; its logarithm is what is learned, so that it stays positive.
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
         self.max_scale = max_scale
         self.equal_texts = equal_texts
@@ -245,6 +248,7 @@ class SigmoidLoss(ContrastiveLoss):
     def __init__(self, *, scale: float = 10.0, bias: float = -10.0, chunk: int = 2048):
         super().__init__()
         check_counts(chunk=chunk)
+        # As in the paper: almost all pairs are wrong, and with a bias of 0 their loss alone drives the first steps.
         self.logit_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.bias = nn.Parameter(torch.tensor(bias))
         self.chunk = chunk

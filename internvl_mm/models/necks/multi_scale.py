@@ -99,7 +99,7 @@ class MultiScaleNeck(PyramidNeck):
 
     def forward(self, features: VisionFeatures) -> tuple[Tensor, ...]:
         """Rescale four taps, or the only one four times; see :class:`PyramidNeck`."""
-        maps = features.maps
+        maps = features.maps  # [B, D, h, w] each
         _check_maps(self, maps, (4, 1), self.out_channels)
         # Segmentation taps four blocks; the published detection config feeds all scales from the last.
         taps = maps if len(maps) == 4 else maps * 4
@@ -173,6 +173,7 @@ class SimpleFeaturePyramid(PyramidNeck):
         _check_maps(self, features.maps[-1:], (1,), self.dim)
         # Taps come in fp32; weights may be half (ZeRO, a bf16 backbone).
         dtype = next(self.parameters()).dtype
+        # [B, C, h·scale, w·scale] each
         pyramid = [level(features.maps[-1].to(dtype)).float() for level in self.levels]
         while len(pyramid) < len(self.strides):
             # Every second cell, as mmdet's FPN and Detectron2 make their extra level.

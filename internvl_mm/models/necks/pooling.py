@@ -92,7 +92,7 @@ class ClsPatchProjector(ClsPatchConcat):
 
     def forward(self, features: VisionFeatures) -> Tensor:
         """See :class:`PoolingNeck`."""
-        return self.proj(self.norm(super().forward(features)))
+        return self.proj(self.norm(super().forward(features)))  # [B, 2D] to [B, out_dim]
 
 
 @MODELS.register_module()
@@ -112,7 +112,7 @@ class AttentionPooling(PoolingNeck):
 
     def forward(self, features: VisionFeatures) -> Tensor:
         """See :class:`PoolingNeck`."""
-        return self.pool(features.tokens)
+        return self.pool(features.tokens)  # [B, 1+N, D] to [B, out_dim]
 
 
 @MODELS.register_module()

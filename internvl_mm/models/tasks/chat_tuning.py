@@ -36,7 +36,7 @@ _EXPONENTS: dict[str, float] = dict(token=0.0, sample=-1.0, square=-0.5)
 
 def next_tokens(batch: ChatBatch) -> Tensor:
     """What each position has to predict, ``[B, L]``: the next label of the same sample, else -100."""
-    targets = torch.full_like(batch.labels, IGNORE)
+    targets = torch.full_like(batch.labels, IGNORE)  # [B, L]
     # In a packed row the last token of a sample must not predict the first of the next.
     same = batch.sample_ids[:, 1:] == batch.sample_ids[:, :-1]
     targets[:, :-1] = batch.labels[:, 1:].masked_fill(~same, IGNORE)
@@ -48,7 +48,7 @@ def token_weights(batch: ChatBatch, reduction: Reduction) -> Tensor:
 
     Source: InternVL 2.5 (arXiv 2412.05271), section 3.3, "square averaging".
     """
-    weights = batch.label_counts.clamp(min=1).float() ** _EXPONENTS[reduction]
+    weights = batch.label_counts.clamp(min=1).float() ** _EXPONENTS[reduction]  # [N]
     # [N] to [B, L]; padding (-1) takes any weight, since its target is -100.
     return weights[batch.sample_ids.clamp(min=0)]
 
@@ -145,7 +145,7 @@ class ChatTuning(BaseTask):
         language = self.chat.language_model
         blocks = dict(
             vision_model=list(self.chat.vision_model.encoder.layers),
-            mlp1=[],
+            mlp1=[],  # one layer, no blocks
             language_model=list(language.model.layers),
         )
         targets = dict(
@@ -190,7 +190,7 @@ class ChatTuning(BaseTask):
             if inner.startswith('model.layers.'):
                 return part, int(inner.split('.')[2]) + 1, last
             return part, 0 if inner.startswith('model.embed_tokens') else last, last
-        return part, 0, 0
+        return part, 0, 0  # the projector counts as one layer
 
     def check_data(self, metainfo: dict) -> None:
         """See :class:`BaseTask`: template, tokens per tile and vocabulary have to be those of the model."""
@@ -214,9 +214,10 @@ class ChatTuning(BaseTask):
         if not len(tiles):
             tiles = tiles.new_zeros(1, *tiles.shape[1:])
         frozen = self.parts['vision_model'].frozen
+        # Without gradients a frozen tower keeps no activations.
         with torch.no_grad() if frozen else nullcontext():
             states = self.chat.vision_tokens(tiles)
-        return self.chat.project(*states)
+        return self.chat.project(*states)  # [M, T, H]
 
     def hidden_states(self, batch: ChatBatch) -> Tensor:
         """Last states of the language model, ``[B, L, H]``."""
@@ -225,9 +226,9 @@ class ChatTuning(BaseTask):
     def language_states(self, batch: ChatBatch, visual: Tensor) -> Tensor:
         """The same from visual tokens ``[M, T, H]`` computed before."""
         language = self.chat.language_model
-        embeddings = language.get_input_embeddings()(batch.input_ids)
+        embeddings = language.get_input_embeddings()(batch.input_ids)  # [B, L, H]
         if len(batch.tiles):
-            places = batch.input_ids == self.chat.img_context_token_id
+            places = batch.input_ids == self.chat.img_context_token_id  # bool [B, L]
             embeddings = place_visual_tokens(embeddings, visual, places)
         else:
             # Of no effect, but every process then has gradients for the same parameters.
@@ -240,7 +241,7 @@ class ChatTuning(BaseTask):
         outputs = language.model(
             inputs_embeds=embeddings, position_ids=batch.position_ids, use_cache=False, **isolation
         )
-        return outputs.last_hidden_state
+        return outputs.last_hidden_state  # [B, L, H]
 
     def _check_packing(self) -> None:
         kernel = self.chat.language_model.config._attn_implementation
@@ -261,8 +262,8 @@ class ChatTuning(BaseTask):
             DataError: A sample of the batch has nothing to learn; names them.
         """
         self._check_labels(inputs, data_samples)
-        hidden = self.hidden_states(inputs)
-        targets, weights = next_tokens(inputs), token_weights(inputs, self.reduction)
+        hidden = self.hidden_states(inputs)  # [B, L, H]
+        targets, weights = next_tokens(inputs), token_weights(inputs, self.reduction)  # [B, L] each
         head: LossHead = self.chat.language_model.get_output_embeddings()
         total = head(hidden, targets, weights)
         # Over targets, not labels: the shift drops a label at the very start of a sample.
@@ -305,7 +306,7 @@ class ChatTuning(BaseTask):
     @torch.no_grad()
     def predict(self, inputs: ChatBatch, data_samples: list[Any]) -> list[Any]:
         """Generate greedy answers of the prompts in the batch, padded or packed, into ``pred_answer``."""
-        visual = self.visual_tokens(inputs) if len(inputs.tiles) else None
+        visual = self.visual_tokens(inputs) if len(inputs.tiles) else None  # [M, T, H]
         template = self.chat.conv_template
         stop = token_id(self.tokenizer, template.stop) if template.stop else self.tokenizer.eos_token_id
         pad = self.tokenizer.pad_token_id
@@ -327,6 +328,7 @@ class ChatTuning(BaseTask):
             eos_token_id=stop,
             pad_token_id=stop if pad is None else pad,
         )
+        # New tokens alone: prompts went in as embeddings, which have no ids to give back.
         texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
         for sample, text in zip(data_samples, texts, strict=True):
             sample.pred_answer = answer_of(text, template)

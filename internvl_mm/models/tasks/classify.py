@@ -73,7 +73,7 @@ class ImageClassifier(BaseTask):
     def loss(self, inputs: Tensor, data_samples: list[ImageSample]) -> dict[str, Tensor]:
         """Training loss, and the share of images in percent whose (main) class scores highest, as ``top1``."""
         target = self._target(data_samples)
-        logits = self.head(self.extract(inputs))
+        logits = self.head(self.extract(inputs))  # [B, C]
         # Mixup and CutMix give [B, C] shares instead of classes; the larger share counts as the class.
         main_class = target.argmax(dim=-1) if target.is_floating_point() else target
         top1 = 100.0 * (logits.detach().argmax(dim=-1) == main_class).float().mean()
@@ -111,7 +111,7 @@ class ImageClassifier(BaseTask):
                     'give the mixing of the data_preprocessor and the head the same number'
                 )
             return target
-        labels = torch.cat([sample.gt_label for sample in samples])
+        labels = torch.cat([sample.gt_label for sample in samples])  # [B]
         outside = ((labels < 0) | (labels >= self.num_classes)).nonzero()
         if len(outside):
             sample = samples[int(outside[0])]

@@ -40,7 +40,7 @@ def keep_patches(tokens: Tensor, share: float) -> Tensor:
     # Positions are added already, so that the order does not matter.
     # The first K of a random permutation, [B, K]; + 1 steps over the class token.
     order = torch.rand(batch, length - 1, device=tokens.device).argsort(dim=1)[:, :kept] + 1
-    chosen = tokens.gather(1, order[..., None].expand(-1, -1, width))
+    chosen = tokens.gather(1, order[..., None].expand(-1, -1, width))  # [B, K, D]
     return torch.cat([tokens[:, :1], chosen], dim=1)
 
 
@@ -113,11 +113,11 @@ class ContrastivePretraining(ImageTextTask):
 
     def encode_images(self, inputs: Tensor) -> Tensor:
         """See :class:`ImageTextTask`."""
-        return self.neck(self.backbone(inputs))
+        return self.neck(self.backbone(inputs))  # [B, E]
 
     def encode_ids(self, ids: Tensor) -> Tensor:
         """See :class:`ImageTextTask`."""
-        return self.text_encoder(ids)
+        return self.text_encoder(ids)  # [T, E]
 
     def image_tensors(self) -> Mapping[str, Tensor]:
         """See :class:`ImageTextTask`."""
@@ -134,7 +134,7 @@ class ContrastivePretraining(ImageTextTask):
         """Contrastive loss; also logs the inverse temperature, and how many captions of the batch were cut."""
         cut_before = self.tokenizer.truncated
         captions = self.captions_of(data_samples)
-        texts = self.encode_texts(captions, inputs.device)
+        texts = self.encode_texts(captions, inputs.device)  # [B, E]
         # The same number for equal captions on every process.
         # Not Python's hash, which every process salts differently.
         ids = torch.tensor([zlib.crc32(caption.encode()) for caption in captions], device=inputs.device)
@@ -145,7 +145,8 @@ class ContrastivePretraining(ImageTextTask):
     def _training_images(self, inputs: Tensor) -> Tensor:
         if self.training_size is not None and inputs.shape[-1] != self.training_size:
             side = (self.training_size, self.training_size)
-            inputs = F.interpolate(inputs, side, mode='bicubic', antialias=True)
+            # Antialiased, as images are loaded: plain bicubic aliases where they shrink.
+            inputs = F.interpolate(inputs, side, mode='bicubic', antialias=True)  # [B, 3, S, S]
         if not self.mask:
             return self.encode_images(inputs)
         embeddings = self.backbone.embeddings

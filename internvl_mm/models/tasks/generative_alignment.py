@@ -77,12 +77,13 @@ def generative_losses(
     vision = model.vision_states(pixels)
     # B - B // 2: an odd batch has one more wrong text than right ones.
     count, wrong = len(pixels), len(pixels) - len(pixels) // 2
-    mixed = torch.cat([texts.negative[:wrong], texts.positive[wrong:]])
+    mixed = torch.cat([texts.negative[:wrong], texts.positive[wrong:]])  # [B, L]
     (matching, _), (contrast, summary), (_, generated) = model.joint_states(
         vision, [(mixed, 'matching'), (texts.summary, 'contrast'), (texts.caption, 'generation')]
     )
     # Each query votes.
-    logits = model.itm_head(matching).mean(dim=1)
+    logits = model.itm_head(matching).mean(dim=1)  # [B, Q, 2] to [B, 2]
+    # Wrong texts come first in `mixed`.
     right = torch.arange(count, device=pixels.device) >= wrong
     real = texts.summary > 0
     # [B, L-1, V] of text states alone: queries predict nothing.
@@ -126,7 +127,7 @@ def retrieval_losses(
     )
     # [2B, Q, 2] to [2B, 2]; the first B are the wrong ones.
     logits = model.itm_head(torch.cat([wrong, right])).mean(dim=1)
-    text = model.project_text(summary, texts.summary > 0)
+    text = model.project_text(summary, texts.summary > 0)  # [B, E]
     options = dict(negatives=negatives, ids=image_ids)
     scale = model.logit_scale.exp()
     return dict(

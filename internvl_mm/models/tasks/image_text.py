@@ -84,7 +84,7 @@ class ImageTextTask(BaseTask):
         """Embeddings ``[B, E]`` of images ``[B, 3, H, W]`` or of videos of T frames, ``[B, T, 3, H, W]``."""
         if inputs.ndim == 4:
             return self.encode_images(inputs)
-        frames = self.encode_images(inputs.flatten(0, 1)).float()
+        frames = self.encode_images(inputs.flatten(0, 1)).float()  # [B·T, E]
         # Published for MSR-VTT: the mean of frames as they are; whoever compares makes it a unit vector.
         return frames.unflatten(0, inputs.shape[:2]).mean(dim=1)
 
@@ -112,8 +112,9 @@ class ImageTextTask(BaseTask):
         if dataset not in self._classifiers:
             rows = []
             for sentences in self.class_prompts[dataset].sentences():
-                vectors = F.normalize(self.encode_texts(sentences, device).float(), dim=-1)
-                rows.append(F.normalize(vectors.mean(dim=0), dim=0))
+                # Unit vectors before the mean and after, as in CLIP: every template weighs the same.
+                vectors = F.normalize(self.encode_texts(sentences, device).float(), dim=-1)  # [templates, E]
+                rows.append(F.normalize(vectors.mean(dim=0), dim=0))  # [E]
             self._classifiers[dataset] = torch.stack(rows)
         return self._classifiers[dataset]
 
@@ -123,7 +124,7 @@ class ImageTextTask(BaseTask):
 
     def predict(self, inputs: Tensor, data_samples: list[ImageSample]) -> list[ImageSample]:
         """See :class:`ImageTextTask`."""
-        images = F.normalize(self.encode_visuals(inputs).float(), dim=-1)
+        images = F.normalize(self.encode_visuals(inputs).float(), dim=-1)  # [B, E]
         with_text = [sample for sample in data_samples if 'caption' in sample]
         texts = iter(())
         if with_text:

@@ -98,9 +98,9 @@ class PreferenceTuning(ChatTuning):
             DataError: An answer has no token to learn.
         """
         self._check_labels(inputs, data_samples)
-        own = self.answer_log_probabilities(inputs)
+        own = self.answer_log_probabilities(inputs)  # [B, L]
         with torch.no_grad(), self._as_reference():
-            reference = self.answer_log_probabilities(inputs)
+            reference = self.answer_log_probabilities(inputs)  # [B, L]
         logs, size = {}, len(inputs) // 2
         # [2N, L] summed over tokens: the rewards of 2N answers, chosen ones first.
         chosen, rejected = (self.beta * (own - reference).sum(dim=1)).split(size)
@@ -125,7 +125,7 @@ class PreferenceTuning(ChatTuning):
         visual = self.visual_tokens(batch)
         if len(batch.tiles):
             visual = torch.cat([visual, visual])  # both answers are about the same tiles
-        hidden = self.language_states(batch, visual)
+        hidden = self.language_states(batch, visual)  # [B, L, H]
         targets = next_tokens(batch)
         head: LossHead = self.chat.language_model.get_output_embeddings()
         return head.log_probabilities(hidden.flatten(0, 1), targets.flatten()).view_as(targets)

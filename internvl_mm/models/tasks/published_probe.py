@@ -25,10 +25,10 @@ from .classify import ImageClassifier
 DEFAULTS = dict(
     VIT_DEFAULTS,
     num_classes=1000,
-    cls_target='cls_patch_concat',
+    cls_target='cls_patch_concat',  # or 'attention_pooling', 'clip_projector'
     attn_pool_num_heads=16,
     clip_embed_dim=768,
-    head_norm_type='bn',
+    head_norm_type='bn',  # or 'ln'
 )
 PREFIXES = {
     **{theirs: f'neck.{ours}' for theirs, ours in POOL_NAMES.items()},

@@ -98,11 +98,11 @@ class QLlamaTask(ImageTextTask):
 
     def encode_images(self, inputs: Tensor) -> Tensor:
         """See :class:`ImageTextTask`."""
-        return self.model.encode_image(inputs, self.image_mode)
+        return self.model.encode_image(inputs, self.image_mode)  # [B, E]
 
     def encode_ids(self, ids: Tensor) -> Tensor:
         """See :class:`ImageTextTask`."""
-        return self.model.encode_text(ids)
+        return self.model.encode_text(ids)  # [T, E]
 
     @property
     def image_kind(self) -> str:
@@ -141,9 +141,9 @@ class QLlamaTask(ImageTextTask):
     @torch.no_grad()
     def _hard(self, inputs: Tensor, samples: list[ImageSample]) -> list[int]:
         """For each image, the pair of the batch whose text it is matched with."""
-        images = F.normalize(self.model.encode_image(inputs, 'InternVL-C').float(), dim=-1)
+        images = F.normalize(self.model.encode_image(inputs, 'InternVL-C').float(), dim=-1)  # [B, E]
         captions = [sample.caption for sample in samples]
-        texts = F.normalize(self.encode_texts(captions, inputs.device).float(), dim=-1)
+        texts = F.normalize(self.encode_texts(captions, inputs.device).float(), dim=-1)  # [B, E]
         ids = image_ids(samples, inputs.device)
         scores = full_product(self.model.logit_scale.exp() * images, texts)
         # [B, B]: neither the own caption nor another of the same picture is wrong.

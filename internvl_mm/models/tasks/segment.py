@@ -138,6 +138,7 @@ class Segmenter(BaseTask):
             logits = logits.flip(-1 if meta.get('flip_direction', 'horizontal') == 'horizontal' else -2)
         size = tuple(meta.get('ori_shape', logits.shape[-2:]))[:2]
         align = self.decode_head.align_corners
+        # [1, H0, W0]
         return F.interpolate(logits[None], size, mode='bilinear', align_corners=align).argmax(dim=1)
 
 

@@ -42,6 +42,7 @@ class LlamaTextEncoder(nn.Module):
         super().__init__()
         config = LlamaConfig(**llama)
         self.transformer = LlamaModel(config)
+        # [D, E], applied without a transpose, as published; std 1/√D keeps the variance of the states, as in CLIP.
         self.text_projection = nn.Parameter(
             torch.empty(config.hidden_size, out_dim).normal_(std=config.hidden_size**-0.5)
         )
@@ -63,11 +64,14 @@ class LlamaTextEncoder(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Embed ids ``[T, L]``, padding 0 on the right; not normalised."""
-        real = ids > 0
-        embeds = self.transformer.embed_tokens(ids)
+        # Padding is 0. So is <unk>, which published texts mask as well.
+        real = ids > 0  # [T, L]
+        embeds = self.transformer.embed_tokens(ids)  # [T, L, D]
+        # No queries in front: a causal mask without the padding.
         mask = additive_mask(joint_mask(real, 0, 'generation'), embeds.dtype)
         states = self.transformer(
             inputs_embeds=embeds, attention_mask=mask, use_cache=False
         ).last_hidden_state
+        # With padding on the right the last real token is the end token, whose state stands for the text.
         last = real.sum(dim=1) - 1
-        return states[torch.arange(len(ids), device=ids.device), last] @ self.text_projection
+        return states[torch.arange(len(ids), device=ids.device), last] @ self.text_projection  # [T, E]

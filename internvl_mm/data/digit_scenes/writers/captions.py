@@ -58,10 +58,12 @@ class Captions(SceneWriter):
                 folder / f'captions_{ending}.json', {'images': self.images, 'annotations': annotations}
             )
             karpathy = [
+                # Karpathy's lists call pictures so.
                 {'image': row['image'], 'caption': row['caption'], 'image_id': f'coco_{row["image_id"]}'}
                 for row in rows
             ]
             write_json(folder / f'karpathy_{ending}.json', karpathy)
             lines = [f'{scene_file(row["image_id"])},{row["caption"]}\n' for row in rows]
+            # The first line names the columns, as in Flickr30k's file.
             write_text(folder / f'flickr_{ending}.txt', 'image,caption\n' + ''.join(lines))
         return {'captions': len(self.rows)}

@@ -28,15 +28,16 @@ class CocoInstances(SceneWriter):
         """Note a scene's picture and digits."""
         self.images.append(image_entry(index, scene))
         for digit in scene.digits:
+            # COCO's runs go down the columns, so pycocotools takes column-major arrays alone.
             runs = rle.encode(np.asfortranarray(digit.mask, np.uint8))
             x1, y1, x2, y2 = digit.box
             self.annotations.append(
                 {
                     'id': len(self.annotations) + 1,  # from 1: COCO's evaluation takes id 0 for "no match"
                     'image_id': index,
-                    'category_id': digit.value + 1,
-                    'bbox': [x1, y1, x2 - x1, y2 - y1],
-                    'area': int(digit.mask.sum()),
+                    'category_id': digit.value + 1,  # from 1, as in COCO
+                    'bbox': [x1, y1, x2 - x1, y2 - y1],  # left, top, width, height
+                    'area': int(digit.mask.sum()),  # visible pixels
                     'segmentation': {'size': runs['size'], 'counts': runs['counts'].decode('ascii')},
                     'iscrowd': 0,
                     'attributes': {'colour': digit.colour.en, 'source': digit.source},

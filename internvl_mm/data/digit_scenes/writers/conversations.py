@@ -50,6 +50,7 @@ class Conversations:
             }
             self.chats[f'{talk.medium}_{language}'].append(sample)
             if talk.medium == 'single':
+                # Rejected answers are wrong short ones, which long kinds do not have.
                 question = pick([question for question in questions if question.wrong], rng)
                 self.preferences[language].append(
                     {'id': talk.number, **talk.files, **preference(question, rng, language)}
@@ -62,6 +63,7 @@ class Conversations:
             annotation = f'{self.split}_{name}.jsonl'
             write_jsonl(folder / annotation, samples)
             meta[f'digit_scenes_{name}'] = {
+                # From chat/, where the meta file lies.
                 'root': '..',
                 'annotation': annotation,
                 'data_augment': False,

@@ -34,6 +34,7 @@ class Questions:
     def add(self, talk: Talk) -> None:
         """Note a talk's questions in every language."""
         for language in LANGUAGES:
+            # A generator of their own: what is trained on leaves what is asked as it is.
             rng = talk.rng(self.seed, self.split, 'questions')
             short = [
                 question for question in talk.questions(rng, language) if question.kind not in LONG_KINDS
@@ -52,6 +53,7 @@ class Questions:
                 }
                 self._note(f'choice_{language}', {**talk.files, **choice})
                 for digit in talk.subject.digits:
+                    # corners in pixels
                     phrase = {'sent': getattr(name(digit), language), 'bbox': list(digit.box)}
                     self._note(f'grounding_{language}', {**talk.files, **talk.sizes, **phrase})
 
@@ -63,4 +65,4 @@ class Questions:
 
     def _note(self, file_key: str, row: dict[str, Any]) -> None:
         rows = self.rows[file_key]
-        rows.append({'question_id': len(rows), **row})
+        rows.append({'question_id': len(rows), **row})  # from 0 in every file

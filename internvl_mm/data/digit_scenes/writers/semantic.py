@@ -22,6 +22,7 @@ class SemanticMasks(SceneWriter):
         """Write a picture and its mask."""
         folder, split = self.root / 'segmentation', ADE_SPLITS[self.split]
         save_image(scene.image, folder / 'images' / split / scene_file(index))
+        # PNG: a JPEG would blur labels into others.
         save_image(semantic_mask(scene), folder / 'annotations' / split / f'{index:06d}.png')
 
 
@@ -29,5 +30,5 @@ def semantic_mask(scene: Scene) -> np.ndarray:
     """Return uint8 [H, W]: 0 for background, d + 1 where digit d is visible."""
     mask = np.zeros(scene.image.shape[:2], np.uint8)
     for digit in scene.digits:
-        mask[digit.mask] = digit.value + 1
+        mask[digit.mask] = digit.value + 1  # masks are of what is visible: no two overlap
     return mask

@@ -54,6 +54,7 @@ class Talk:
 
     def rng(self, seed: int, split: str, purpose: str) -> np.random.Generator:
         """Return the generator that decides what is asked, the same for every language."""
+        # A slot for each medium and purpose: no two talks share a generator.
         slot = list(MEDIA).index(self.medium) * len(PURPOSES) + PURPOSES.index(purpose)
         return sample_rng(seed, split, 'dialogue', self.number * len(MEDIA) * len(PURPOSES) + slot)
 
