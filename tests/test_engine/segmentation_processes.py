@@ -17,6 +17,7 @@ SHORT = [
     'model.backbone.pretrained=None',
     'model.decode_head.dropout_ratio=0',
     'model.decode_head.loss_decode.class_weight=None',
+    'model.auxiliary_head.loss_decode.class_weight=None',
     'param_scheduler.0.warmup=1',
     'param_scheduler.0.end=5',
     'train_cfg.max_epochs=5',

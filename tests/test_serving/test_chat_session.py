@@ -121,8 +121,12 @@ def test_who_stops_reading_ends_the_answer_and_the_conversation_goes_on() -> Non
     assert 0 < len(tokenizer(answer).input_ids) < 300, 'ended early, and kept'
     session.settings = GREEDY
     assert session.ask('And?') == model.chat(tokenizer, None, 'And?', GREEDY, history=session.history[:1])
-    with pytest.raises(TypeError):  # whatever fails is raised where the stream is read, not waited for
-        list(session.stream('Q', max_new_tokens='many'))
+
+    def broken(*_: object) -> None:
+        raise TypeError('whatever fails is raised where the stream is read, not waited for')
+
+    with pytest.raises(TypeError, match='whatever fails'):
+        list(session.stream('Q', logits_processor=[broken]))
 
 
 def test_ctrl_c_ends_an_answer_and_not_the_program(folder: Path, capsys) -> None:
