@@ -41,9 +41,8 @@ from .trees import Files, load_tensors, load_tree, render_tree, write_files
 MODEL = 'model.safetensors'
 BEST = 'best'  # pointer file beside the states, and name in the message hub
 _CLOCK_STEP = 3.0  # seconds, above the coarsest times of change that file systems keep (2 s on FAT)
-_seen_sound: set[tuple[Any, ...]] = (
-    set()
-)  # path, inode, size, time of change and sha256 of files that were read
+# Path, inode, size, time of change and sha256 of files that were read.
+_seen_sound: set[tuple[Any, ...]] = set()
 _SHOWN = 6  # names listed in an error
 # Trees the runner itself writes; others come from hooks.
 _OWN_TREES = frozenset({'meta', 'optimizer', 'param_schedulers', 'message_hub'})
@@ -156,7 +155,7 @@ def prune(parent: Path, *, keep_last: int, protected: Iterable[str] = ()) -> lis
 
 
 def delete_state(state: Path) -> None:
-    """Delete a training state.
+    """Delete a training state, unless another process takes it at the same time.
 
     Raises:
         CheckpointError: It cannot be deleted.
@@ -166,6 +165,8 @@ def delete_state(state: Path) -> None:
     try:
         state.rename(grave)
         remove_tree(grave)
+    except FileNotFoundError:
+        pass  # a start that goes on from this one's states was faster
     except OSError as error:
         raise CheckpointError(
             f'{state} was not deleted ({error}), and the disk would fill: make its folder writable, or raise '

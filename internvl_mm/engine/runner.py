@@ -268,8 +268,16 @@ class Runner(FlexibleRunner):
         try:
             return super().train()
         except BaseException:  # SystemExit and KeyboardInterrupt, too: it is raised again
-            self.call_hook('after_stop')
+            self._clean_up()
             raise
+
+    def _clean_up(self) -> None:
+        for hook in self.hooks:
+            try:
+                getattr(hook, 'after_stop', lambda runner: None)(self)
+            except Exception:
+                # Logged alone: why the run ended is to be told, its exit status kept, and the next hook called.
+                self.logger.error(f'{type(hook).__name__} failed to clean up after the run', exc_info=True)
 
     def val(self) -> dict[str, float]:
         """Evaluate ``val_benchmarks``."""

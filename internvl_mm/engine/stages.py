@@ -161,9 +161,14 @@ class Stages:
             argv = self.command(run.stage, source)
             console.print(f'python {" ".join(argv)}', highlight=False, soft_wrap=True, style='dim')
             with run.log.open('wb') as log:
-                # No terminal: of several runs at once nobody could say whose question it was.
+                # No terminal: of several runs at once nobody could say whose question it was. A session of its own:
+                # Ctrl-C there comes to this process alone, which asks the runs once. Twice would stop them unsaved.
                 run.process = subprocess.Popen(
-                    [sys.executable, *argv], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+                    [sys.executable, *argv],
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
                 )
             run.began, running = time.monotonic(), running + 1
 

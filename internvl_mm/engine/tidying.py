@@ -12,9 +12,11 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from internvl_mm.evaluation.report import ENVIRONMENT
-from internvl_mm.utils.process import is_dead
+from internvl_mm.utils.errors import CheckpointError
+from internvl_mm.utils.process import is_dead, this_process
 from internvl_mm.utils.states import LATEST, MANIFEST, find_states, state_position
 
 from .checkpoint import BEST, delete_state, remove_tree
@@ -44,7 +46,8 @@ def prune_ancestors(
 ) -> list[Path]:
     """Delete the states of ancestors that are not among the newest, the run's own counted first.
 
-    Called once a state of the run is complete, and its own folder pruned.
+    Called once a state of the run is complete, and its own folder pruned. The states of an ancestor that still trains,
+    in another process of this machine, stay until it has ended: they may be all it has.
 
     Args:
         work_dir: Of the run.
@@ -57,7 +60,7 @@ def prune_ancestors(
         What was deleted.
 
     Raises:
-        CheckpointError: One cannot be deleted.
+        CheckpointError: One cannot be deleted, or the file ``latest`` that names it.
     """
     room = keep_last - len(find_states(own))
     doomed: list[Path] = []
@@ -70,9 +73,11 @@ def prune_ancestors(
         kept = {_named(folder, BEST), best[1] if best is not None and best[0] == run else None}
         old = [state for state in passed[max(room, 0) :] if state.name not in kept]
         room -= len(passed)
+        if old and _still_trains(folder.parent):
+            continue
         # A pointer to a state that is gone helps nobody.
         if _named(folder, LATEST) in [state.name for state in old]:
-            (folder / LATEST).unlink(missing_ok=True)
+            _remove_pointer(folder / LATEST)
         for state in old:
             delete_state(state)
         doomed += old
@@ -129,17 +134,37 @@ def _is_passed(state: Path, left: Path) -> bool:
 
 def _named(folder: Path, pointer: str) -> str | None:
     try:
-        return (folder / pointer).read_text('utf-8').strip()
+        # Damaged ones name no state, and are no reason to end a training.
+        return (folder / pointer).read_text('utf-8', 'replace').strip()
     except OSError:
         return None
 
 
-def _is_dead(run: Path, leftover: Path) -> bool:
+def _remove_pointer(pointer: Path) -> None:
     try:
-        mark = json.loads((run / ENVIRONMENT).read_text('utf-8')).get('process')
+        pointer.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f'{pointer} was not deleted ({error}), nor the states beside it: make their folder writable'
+        ) from error
+
+
+def _mark(run: Path) -> Any:
+    """Which process writes a run folder; ``None`` of one of an older version, or killed before it wrote that."""
+    try:
+        return json.loads((run / ENVIRONMENT).read_text('utf-8')).get('process')
     except (OSError, ValueError):
-        mark = None  # a run of an older version, or killed before it wrote that
-    dead = is_dead(mark)
+        return None
+
+
+def _still_trains(run: Path) -> bool:
+    mark = _mark(run)
+    # A process that goes on itself, as a notebook does, has ended the training it goes on from.
+    return is_dead(mark) is False and mark != this_process()
+
+
+def _is_dead(run: Path, leftover: Path) -> bool:
+    dead = is_dead(_mark(run))
     if dead is not None:
         return dead
     try:

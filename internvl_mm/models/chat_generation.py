@@ -203,6 +203,8 @@ class ChatGeneration(ChatParts):
         """Decoded continuations of the prompts."""
         # Only what was set: defaults of the class would override the model's own generation settings.
         given = settings.to_diff_dict() if isinstance(settings, GenerationConfig) else settings
+        # A GenerationConfig of a model also notes, under names with an underscore, where it is from.
+        given = {name: value for name, value in given.items() if name[0] != '_'}
         check_generation(given)
         ids = [self._prompt_ids(tokenizer, prompt, image_tokens) for prompt in prompts]
         if given.get('num_return_sequences', 1) != 1:

@@ -21,7 +21,11 @@ _WHOLE, _NUMBER = (int, np.integer), (int, float, np.integer, np.floating)
 _Rule = tuple[Callable[[Any], bool], str]
 _COUNT: _Rule = (lambda value: isinstance(value, _WHOLE) and value >= 1, 'a whole number from 1')
 _COUNT_OR_NONE: _Rule = (lambda value: isinstance(value, _WHOLE) and value >= 0, 'a whole number from 0')
-_POSITIVE: _Rule = (lambda value: isinstance(value, _NUMBER) and value > 0, 'a number above 0')
+# generate takes no 2 for 2.0; of 1, which changes nothing, it does not look at the type.
+_POSITIVE: _Rule = (
+    lambda value: isinstance(value, float) and value > 0 or value == 1,
+    'a float above 0, such as 2.0',
+)
 _SHARE: _Rule = (lambda value: isinstance(value, _NUMBER) and 0 <= value <= 1, 'a number from 0 to 1')
 
 _RULES: dict[str, _Rule] = dict(

@@ -62,6 +62,8 @@ def can_pack(
     # One sample has no padding, and a batch of equal lengths neither.
     if mask is None or mask.dim() != 2 or bool(mask.all()) or not bool(mask[:, -1].all()):
         return False
+    if not mask[:, :-1].any():
+        return False  # prompts of one token, which generation reads
     if language.config._attn_implementation not in ('sdpa', PACKED):
         return False  # the other kernels know no packed rows
     if positions_move(language.config, mask.shape[1]):

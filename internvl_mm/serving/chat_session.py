@@ -105,24 +105,23 @@ class ChatSession:
             ConfigError: A setting is unknown, or its value is not possible.
             DataError: Images and ``<image>`` do not agree; the conversation stays as it was.
         """
-        check_generation(settings)
+        # The stop token last: no setting may replace the one the template ends answers with.
+        chosen = {**self.settings, **settings, 'eos_token_id': self._stop}
+        chosen.setdefault('pad_token_id', self.tokenizer.pad_token_id)
+        check_generation(chosen)
+        _check_single(chosen)
         question = self.place_images(question, len(images))
         # [T, tokens per tile, H] -> [T · tokens per tile, H] of each image
         visual = [self.model.encode_tiles(tiles).flatten(0, 1) for tiles in images]
         counts = [len(tokens) for tokens in (*self._visual, *visual)]
         ids = torch.from_numpy(self._encoder.prompt([*self.history, (question, None)], counts))
         embeddings = self._embed(ids, [*self._visual, *visual])
-        length = self._keep_common(ids)
+        length = self._keep_common(ids, chosen.get('max_new_tokens') or 0)
         if len(ids) - 1 > length:
             # All but the last token, which generation reads: it is text of the template, never an image's.
             self.model.language_model.model(
                 inputs_embeds=embeddings[:, length:-1], past_key_values=self._cache, use_cache=True
             )
-        # The stop token last: no setting may replace the one the template ends answers with.
-        chosen = {**self.settings, **settings, 'eos_token_id': self._stop}
-        chosen.setdefault('pad_token_id', self.tokenizer.pad_token_id)
-        if chosen.get('num_beams', 1) > 1:
-            raise DataError('num_beams above 1 needs a cache per beam: use model.chat for beam search')
         # Embeddings, as in chat: penalties for repetition are then about the answer, not about words of the prompt.
         output = self.model.language_model.generate(
             inputs_embeds=embeddings,
@@ -175,15 +174,13 @@ class ChatSession:
         # Places [1, L, 1] hold for all of H; features fill them in order of images, tiles and tokens.
         return embeddings.masked_scatter(places, torch.cat(list(visual)).to(embeddings))
 
-    def _keep_common(self, ids: Tensor) -> int:
+    def _keep_common(self, ids: Tensor, new: int) -> int:
         """Cut the cache to what it shares with the prompt, and return how much that is."""
         # One token at least is read anew: generation begins with its logits.
         length = min(len(ids) - 1, len(self._cached))
         differs = (ids[:length] != self._cached[:length]).nonzero()
         length = int(differs[0]) if len(differs) else length
-        if positions_move(
-            self.model.language_model.config, len(ids) + self.settings.get('max_new_tokens', 0)
-        ):
+        if positions_move(self.model.language_model.config, len(ids) + new):
             length = 0
         surplus = self._cache.get_seq_length() - length
         if not length:
@@ -198,3 +195,14 @@ class ChatSession:
         if getattr(self.tokenizer, 'clean_up_tokenization_spaces', False):
             text = self.tokenizer.clean_up_tokenization(text)
         return answer_of(text, self.template)
+
+
+def _check_single(settings: dict[str, Any]) -> None:
+    """Refuse what needs more than one cache."""
+    if settings.get('num_beams', 1) > 1:
+        raise DataError('num_beams above 1 needs a cache per beam: use model.chat for beam search')
+    if (count := settings.get('num_return_sequences', 1)) > 1:
+        raise DataError(
+            f'num_return_sequences={count}: a conversation goes on with one answer; ask several sessions with '
+            'do_sample=True, or use model.generate'
+        )

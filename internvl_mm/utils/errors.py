@@ -15,7 +15,13 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """Data that cannot be used: missing, unreadable, out of range, inconsistent with the model."""
+    """Data that cannot be used: missing, unreadable, out of range, inconsistent with the model.
+
+    Attributes:
+        located: The message says which sample it is about.
+    """
+
+    located = False
 
 
 class CheckpointError(UserError):

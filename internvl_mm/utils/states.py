@@ -34,7 +34,7 @@ def newest_states(path: str | Path) -> list[Path]:
         # Without a pointer (killed between a state and its pointer) the one written last counts.
         states.sort(key=lambda state: state.stat().st_mtime, reverse=True)
         pointer = parent / LATEST
-        named = parent / pointer.read_text('utf-8').strip() if pointer.is_file() else None
+        named = parent / pointer.read_text('utf-8', 'replace').strip() if pointer.is_file() else None
         # It moves to verified states only; a newer folder was never pointed to.
         if named in states:
             states = [named, *(state for state in states if state != named)]

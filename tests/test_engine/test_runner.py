@@ -108,6 +108,27 @@ def test_a_run_that_fails_gives_back_what_it_took(work_dir: Path) -> None:
     assert (Path(runner.log_dir) / 'report.html').is_file()
 
 
+def test_a_clean_up_that_fails_hides_nothing_and_stops_no_other(work_dir: Path) -> None:
+    class Careless(Hook):
+        priority = 'HIGHEST'  # before all others
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            signal.raise_signal(signal.SIGTERM)
+
+        def after_stop(self, runner):
+            raise BrokenPipeError('nobody reads this')
+
+    handler = signal.getsignal(signal.SIGTERM)
+    hooks = [dict(type=StopSignalHook), dict(type=CheckpointHook)]
+    runner = Runner.from_cfg(tiny_config(work_dir, custom_hooks=[Careless(), *hooks]))
+    with pytest.raises(SystemExit) as stopped:
+        runner.train()
+    assert stopped.value.code == 143 and signal.getsignal(signal.SIGTERM) == handler
+    (log,) = Path(runner.log_dir).glob('*.log')
+    text = log.read_text()
+    assert 'Careless failed to clean up after the run' in text and 'BrokenPipeError: nobody reads' in text
+
+
 def test_unknown_benchmark_names_are_refused(work_dir: Path) -> None:
     with pytest.raises(ConfigError, match="val_benchmarks names 'tinny'.*Did you mean 'tiny'"):
         Runner.from_cfg(tiny_config(work_dir, val_benchmarks=['tinny']))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -103,6 +105,43 @@ def test_sigterm_ends_the_stages_too(train: Path, work_dir: Path) -> None:
     assert process.wait(timeout=30) == 143
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+# As StopSignalHook does: saves on the first signal, and is ended by the second.
+SAVES = """
+import os, signal, sys, time
+from pathlib import Path
+def stop(number, frame):
+    for known in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(known, signal.SIG_DFL)
+    time.sleep(0.5)
+    Path('saved').write_text('')
+    sys.exit(128 + number)
+for known in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(known, stop)
+Path('ready').write_text(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+def test_ctrl_c_lets_the_stages_save(train: Path, work_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal sends it to all processes of its group."""
+    train.write_text(SAVES)
+    monkeypatch.chdir(work_dir)
+    ready = work_dir / 'ready'
+
+    def send() -> None:
+        while not ready.exists() or not ready.read_text():
+            time.sleep(0.02)
+        child = int(ready.read_text())
+        if os.getpgid(child) == os.getpgrp():
+            os.kill(child, signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=send, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        Stages([stage('long')], work_dir, train, lanes=1).run()
+    assert (work_dir / 'saved').exists()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from internvl_mm.engine import checkpoint
 from internvl_mm.engine.hooks import CheckpointHook
 from internvl_mm.engine.runner import Runner
 from internvl_mm.engine.tidying import ancestors_of, prune_ancestors, remove_leftovers
-from internvl_mm.utils.process import this_process
-from internvl_mm.utils.states import MANIFEST, find_states, state_position
+from internvl_mm.utils.errors import CheckpointError
+from internvl_mm.utils.process import _state_and_start, this_process
+from internvl_mm.utils.states import MANIFEST, find_states, latest_state, state_position
 from tests.test_engine.tiny import StopTraining, tiny_config
 
 
@@ -133,6 +136,52 @@ def test_folders_of_others_that_cannot_be_deleted_end_no_training(
     second = start(5, resume=True)
     assert states(tmp_path)[second.name] == [4, 5]
     assert 'was not deleted' in ' '.join(capsys.readouterr().out.split())
+
+
+def test_pointers_that_stay_or_are_damaged_end_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, own = add_states(tmp_path, 'a', 1, 2, latest='iter_000002'), add_states(tmp_path, 'b', 3, 4)
+    with monkeypatch.context() as patch:
+
+        def fail(path: Path, missing_ok: bool = False) -> None:
+            raise PermissionError(13, 'not allowed')
+
+        patch.setattr(Path, 'unlink', fail)
+        # An error of this kind, which the hook tells and goes on after.
+        with pytest.raises(CheckpointError, match='latest was not deleted .*make their folder writable'):
+            prune_ancestors(tmp_path, own, [['a', 'iter_000002']], keep_last=2)
+    assert len(find_states(folder)) == 2
+    for pointer in ('best', 'latest'):
+        (folder / pointer).write_bytes(b'\xff\xfe')
+    assert state_position(latest_state(tmp_path / 'a')) in (1, 2)
+    assert len(prune_ancestors(tmp_path, own, [['a', 'iter_000002']], keep_last=2)) == 2
+
+
+def test_another_process_may_delete_the_same_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a run does whose states a second start of the training goes on from."""
+    folder = add_states(tmp_path, 'a', 1, 2, 3)
+    remove = checkpoint.remove_tree
+
+    def both(grave: Path) -> None:
+        remove(grave)
+        if (folder / 'iter_000002').exists():
+            (folder / 'iter_000002').rename(folder / '.iter_000002.deleted')
+
+    monkeypatch.setattr(checkpoint, 'remove_tree', both)
+    checkpoint.prune(folder, keep_last=1)
+    assert [state.name for state in find_states(folder)] == ['iter_000003']
+
+
+def test_a_training_that_still_runs_keeps_its_states(tmp_path: Path) -> None:
+    folder, own = add_states(tmp_path, 'a', 2, latest='iter_000002'), add_states(tmp_path, 'b', 3, 4)
+    with subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE) as other:
+        mark = dict(this_process(), pid=other.pid, started=_state_and_start(other.pid)[1])
+        (tmp_path / 'a/environment.json').write_text(json.dumps(dict(process=mark)))
+        assert prune_ancestors(tmp_path, own, [['a', 'iter_000002']], keep_last=2) == []
+        assert latest_state(folder) == folder / 'iter_000002'
+        other.communicate(b'\n')
+    assert len(prune_ancestors(tmp_path, own, [['a', 'iter_000002']], keep_last=2)) == 1
 
 
 def leave(run: Path, name: str, *, seconds: float = 0.0) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 
 import numpy as np
@@ -254,6 +255,9 @@ def test_settings_may_be_a_generation_config_and_ask_for_one_answer(model, token
     settings = dict(max_new_tokens=4, do_sample=False)
     answer = model.chat(tokenizer, None, 'How many?', settings)
     assert model.chat(tokenizer, None, 'How many?', GenerationConfig(**settings)) == answer
+    config = copy.deepcopy(model.language_model.generation_config)
+    config.update(**settings)
+    assert model.chat(tokenizer, None, 'How many?', config) == answer, "the model's own, changed"
     with pytest.raises(DataError, match='num_return_sequences=2: chat gives one answer per question'):
         model.chat(tokenizer, None, 'How many?', dict(settings, num_return_sequences=2))
 
@@ -267,8 +271,9 @@ def test_settings_may_be_a_generation_config_and_ask_for_one_answer(model, token
         (dict(min_new_tokens=-1), 'min_new_tokens=-1 is not possible: it must be a whole number from 0'),
         (
             dict(do_sample=True, temperature=0.0),
-            'temperature=0.0 is not possible: it must be a number above 0',
+            'temperature=0.0 is not possible: it must be a float above 0',
         ),
+        (dict(repetition_penalty=2), 'repetition_penalty=2 is not possible: it must be a float above 0'),
         (dict(do_sample=True, top_p=1.5), 'top_p=1.5 is not possible: it must be a number from 0 to 1'),
         (dict(max_new_token=4), "'max_new_token' is unknown.* Did you mean 'max_new_tokens'?"),
         (dict(input_ids=None), "'input_ids' is unknown"),
@@ -283,5 +288,5 @@ def test_settings_that_are_not_possible_or_misspelt_are_told(model, tokenizer, w
 
 def test_what_is_not_read_and_what_is_left_at_its_default_passes(model, tokenizer) -> None:
     plain = model.chat(tokenizer, None, 'How many?', GREEDY)
-    given = dict(GREEDY, temperature=0.0, top_k=None, max_length=None)
+    given = dict(GREEDY, temperature=0.0, top_k=None, max_length=None, repetition_penalty=1)
     assert model.chat(tokenizer, None, 'How many?', given) == plain

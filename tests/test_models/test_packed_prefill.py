@@ -95,6 +95,8 @@ def test_masks_and_models_that_are_not_packed() -> None:
     assert not can_pack(language, None, {}, None)
     assert not can_pack(language, torch.ones_like(mask), {}, None), 'nothing to save'
     assert not can_pack(language, mask.flip(1), {}, None), 'padding at the right'
+    assert not can_pack(language, torch.tensor([[0, 1], [0, 1]]), {}, None), 'nothing to read'
+    assert can_pack(language, torch.tensor([[0, 1], [1, 1]]), {}, None)
     moving = tiny_model(llm=dict(max_position_embeddings=20, rope_scaling=dict(type='dynamic', factor=2.0)))
     assert positions_move(moving.language_model.config, 21) and not positions_move(language.config, 10**6)
     assert not can_pack(moving.language_model, mask, {}, None)

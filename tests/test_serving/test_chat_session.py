@@ -102,12 +102,29 @@ def test_a_stream_is_the_answer_and_a_failure_is_raised_where_it_is_read() -> No
         list(other.stream('<image> and <image>?'))
     with pytest.raises(DataError, match='num_beams above 1 needs a cache per beam'):
         other.ask('Beams?', num_beams=3)
+    with pytest.raises(DataError, match='num_return_sequences=2: a conversation goes on with one answer'):
+        other.ask('Several?', do_sample=True, num_return_sequences=2)
     with pytest.raises(ConfigError, match="'num_beam' is unknown.* Did you mean 'num_beams'"):
         list(other.stream('Beams?', num_beam=3))
     with pytest.raises(ConfigError, match='generation setting max_new_tokens=0 is not possible'):
         ChatSession(model, tokenizer, settings=dict(max_new_tokens=0))
     assert len(other.history) == 1, 'a failed turn leaves the conversation as it was'
     assert other.ask('And then?') == session.ask('And then?')
+
+
+def test_settings_of_a_turn_are_checked_with_those_of_the_conversation_before_anything_is_read() -> None:
+    model, tokenizer = tiny_model(), tokenizer_of()
+    model.language_model.model.register_forward_pre_hook(lambda *_: pytest.fail('the model read'))
+    with pytest.raises(ConfigError, match='generation setting temperature=0.0 is not possible'):
+        ChatSession(model, tokenizer, settings=dict(do_sample=True)).ask('How?', temperature=0.0)
+    with pytest.raises(DataError, match='num_beams above 1'):
+        ChatSession(model, tokenizer, settings=dict(num_beams=2)).ask('How?')
+
+
+def test_settings_may_leave_the_length_to_the_model() -> None:
+    model, tokenizer = tiny_model(), tokenizer_of()
+    session = ChatSession(model, tokenizer, settings=dict(GREEDY, max_new_tokens=None))
+    assert session.ask('How?') == model.chat(tokenizer, None, 'How?', dict(do_sample=False))
 
 
 def test_who_stops_reading_ends_the_answer_and_the_conversation_goes_on() -> None:

@@ -103,7 +103,9 @@ class GuardedDataset(Dataset, ABC):
 
 def named(error: DataError, path: str | None) -> DataError:
     """Say in an error where its sample is from: transforms and encoders see a picture or a text, not its file."""
-    if path is not None and path not in str(error):
+    # The first to say so knows: a pack would name its first sample, whichever is bad.
+    if path is not None and not error.located and path not in str(error):
         # The same error, because its kind and attributes decide what follows.
         error.args = (f'{path}: {error}',)
+    error.located = True
     return error

@@ -127,15 +127,19 @@ def _train(state: PointState) -> int:
     state.status, state.tries, state.error = 'running', state.tries + 1, ''
     state.save()
     started = time.perf_counter()
-    with open(state.folder / OUTPUT, 'ab') as output:
+    processes: list[subprocess.Popen[bytes]] = []
+    # Listens before there is a training: a signal in between would leave it alone in the session it has.
+    with open(state.folder / OUTPUT, 'ab') as output, _passed_on(processes) as received:
         # A process of its own: memory is free again afterwards, and what kills it leaves the sweep alive. A session of
         # its own: Ctrl-C in the terminal then comes to the sweep alone, which passes it on once. Twice would stop the
         # training before it has saved.
         process = subprocess.Popen(
             [*state.command, '--resume'], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-        with _passed_on(process) as received:
-            status = process.wait()
+        processes.append(process)
+        for number in received:
+            process.send_signal(number)
+        status = process.wait()
     state.seconds += time.perf_counter() - started
     stopped = bool(received) or status in (INTERRUPTED, -signal.SIGINT)
     if status == 0:
@@ -153,7 +157,7 @@ def _train(state: PointState) -> int:
 
 
 @contextmanager
-def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+def _passed_on(processes: list[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
     """While a training runs, SIGINT and SIGTERM go on to it and the sweep waits until it has saved; gives what came.
 
     Without that a killed sweep would leave its training running, and the next sweep would start a second one beside it.
@@ -162,7 +166,8 @@ def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
 
     def receive(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        process.send_signal(number)
+        for process in processes:
+            process.send_signal(number)
 
     # Python lets only the main thread listen; what is ignored, as SIGINT behind nohup, stays so.
     listens = threading.current_thread() is threading.main_thread()

@@ -168,6 +168,19 @@ def test_bad_samples_stop_the_run_or_are_recorded(tmp_path: Path, name: str) -> 
     assert len(replaced['bad_samples']) == 1
 
 
+def test_an_error_in_a_pack_names_the_sample_that_is_bad(tmp_path: Path) -> None:
+    for number in range(3):
+        write_image(tmp_path / f'{number}.png')
+    lines = [dict(image=f'{n}.png', conversations=talk('<image>\nQ', 'A')) for n in range(3)]
+    dataset = ChatDataset(write_jsonl(tmp_path / 'chat.jsonl', lines), encoder(), root=str(tmp_path))
+    packed = PackedChatDataset(dataset, max_tokens=600, max_tiles=20)
+    members = list(packed.plan[0])
+    (tmp_path / f'{members[1]}.png').write_bytes(b'no picture')
+    with pytest.raises(DataError) as error:
+        packed[0]
+    assert dataset.path(members[1]) in str(error.value) and dataset.path(members[0]) not in str(error.value)
+
+
 def test_long_samples_are_dropped_under_any_policy_when_told_so(tmp_path: Path) -> None:
     lines = [dict(conversations=talk('Q', 'A')), dict(conversations=talk('Q', 'long ' * 600))]
     file = write_jsonl(tmp_path / 'a.jsonl', lines)

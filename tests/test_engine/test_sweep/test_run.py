@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from internvl_mm.engine.sweep import run
 from internvl_mm.engine.sweep.points import Point
 from internvl_mm.engine.sweep.run import run_point
 
@@ -52,3 +56,23 @@ def test_a_training_may_save_before_the_sweep_ends(
         run_point(point, tmp_path, train=[sys.executable, str(script)])
     assert (folder / 'saved').exists() and '"status": "running"' in (folder / 'point.json').read_text()
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_while_a_training_starts_ends_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen] = []
+
+    def start(*given: Any, **named: Any) -> subprocess.Popen:
+        started.append(subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr(run, 'subprocess', SimpleNamespace(Popen=start, STDOUT=subprocess.STDOUT))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_point(Point('quickstart/finetune_intern_vit_tiny_digits'), tmp_path, train=[])
+        assert started[0].poll() is not None, 'nobody would end it'
+    finally:
+        started[0].kill()
+        started[0].communicate()
