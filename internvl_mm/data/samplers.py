@@ -178,7 +178,6 @@ class EvalSampler(_Sampler):
         return math.ceil(self.size / self.world_size)
 
     def __iter__(self) -> Iterator[SampleIndex]:
-        # Beyond the end the first samples come again, so that all processes take as many steps; evaluators cut them off.
         # Beyond the end the first samples come again, so that all processes take as many steps; metrics drop them.
         positions = range(self.rank, len(self) * self.world_size, self.world_size)
         return (SampleIndex(position % self.size) for position in positions[self._take_start() :])

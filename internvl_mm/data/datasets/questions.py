@@ -84,7 +84,8 @@ class QuestionDataset(GuardedDataset):
         right = isinstance(answers, list) and answers and all(isinstance(text, str) for text in answers)
         if not isinstance(question, str) or not right:
             raise DataError(
-                f'needs question, a text, and answer, a text or a list of texts; it has {question!r:.80} and {answer!r:.80}'
+                'needs question, a text, and answer, a text or a list of texts; it has '
+                f'{question!r:.80} and {answer!r:.80}'
             )
         return question + self.suffix, answers
 
