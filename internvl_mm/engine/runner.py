@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from internvl_mm.registry import RUNNERS
 from internvl_mm.utils.disk import check_writable
-from internvl_mm.utils.errors import ConfigError, did_you_mean
+from internvl_mm.utils.errors import ConfigError, UserError, did_you_mean
 from internvl_mm.utils.states import find_state
 
 from .checkpoint import derive_rng, read_meta, set_rng
@@ -24,7 +25,7 @@ from .loops import BenchmarkLoop, EpochTrainLoop
 from .no_pickles import forbid_pickles
 from .resuming import check_order, choose_state, order_facts, seed_of, sources_of
 from .savers import Saver
-from .settings import config_hash, named, strategy_with_class
+from .settings import RunConfig, config_hash, named, strategy_with_class
 from .trees import encode
 
 # mmengine's hooks without which a run would not work; a config's default_hooks are added to them.
@@ -35,17 +36,6 @@ _DEFAULT_HOOKS: dict[str, Any] = dict(
     logger=dict(type='mmengine.LoggerHook'),
     param_scheduler=dict(type='mmengine.ParamSchedulerHook'),
 )
-
-
-class _RunConfig(Config):
-    """A config that no longer changes: its text takes seconds to make, and every saved state asks for it."""
-
-    @property
-    def pretty_text(self) -> str:
-        """The text, made once."""
-        if '_pretty' not in self.__dict__:
-            self.__dict__['_pretty'] = super().pretty_text  # setattr would make a setting of it
-        return self.__dict__['_pretty']
 
 
 @RUNNERS.register_module()
@@ -170,7 +160,7 @@ class Runner(FlexibleRunner):
         filename = cfg.filename if isinstance(cfg, Config) else None
         return cls(
             **{name: parts[name] for name in names if name in parts},
-            cfg=_RunConfig(named(parts), filename=filename),
+            cfg=RunConfig(named(parts), filename=filename),
         )
 
     @staticmethod
@@ -265,17 +255,17 @@ class Runner(FlexibleRunner):
         """
         if self._train_loop is None:
             raise ConfigError('nothing to train: no train_dataloader, train_cfg and optim_wrapper')
-        try:
-            return super().train()
-        except BaseException:  # SystemExit and KeyboardInterrupt, too: it is raised again
-            self._clean_up()
-            raise
+        with ExitStack() as early:
+            early.callback(self._clean_up)
+            model = super().train()
+            early.pop_all()  # it ended by itself, and its hooks have done so in after_train
+            return model
 
     def _clean_up(self) -> None:
         for hook in self.hooks:
             try:
                 getattr(hook, 'after_stop', lambda runner: None)(self)
-            except Exception:
+            except (UserError, OSError, RuntimeError, ValueError):
                 # Logged alone: why the run ended is to be told, its exit status kept, and the next hook called.
                 self.logger.error(f'{type(hook).__name__} failed to clean up after the run', exc_info=True)
 

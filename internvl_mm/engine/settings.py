@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.utils import get_object_from_string
 
 from internvl_mm.registry import STRATEGIES
@@ -13,6 +14,17 @@ from internvl_mm.utils.hashing import hash_settings
 
 # What says where and how a run happens, not what is computed.
 _NOT_HASHED = ('work_dir', 'resume', 'launcher', 'log_level', 'visualizer', 'experiment_name')
+
+
+class RunConfig(Config):
+    """A config that no longer changes: its text takes seconds to make, and every saved state asks for it."""
+
+    @property
+    def pretty_text(self) -> str:
+        """The text, made once."""
+        if '_pretty' not in self.__dict__:
+            self.__dict__['_pretty'] = super().pretty_text  # setattr would make a setting of it
+        return self.__dict__['_pretty']
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:
