@@ -10,7 +10,6 @@ every value copied into a model, once also with the sha256 of every file checked
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import tempfile
 import time
@@ -22,7 +21,7 @@ import torch
 from mmengine.runner.checkpoint import _load_checkpoint, save_checkpoint
 from torch import Tensor
 
-from benchmarks.harness import Row, compare, interleave
+from benchmarks.harness import ExtraMemory, Row, compare, in_new_process, interleave
 from internvl_mm.engine.checkpoint import MODEL, check_files, render_state, save_state
 from internvl_mm.engine.savers import BackgroundSaver
 from internvl_mm.engine.trees import load_tensors
@@ -58,33 +57,20 @@ def ours(state: dict[str, Any], folder: Path, saver: BackgroundSaver) -> None:
     saver.save(folder / 'iter_000001', render_state(dict(state, meta=dict(iter=1)), {}), lambda path: None)
 
 
-def _memory(field: str) -> int:
-    lines = Path('/proc/self/status').read_text('ascii').splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f'{field}:'))
-
-
-def _peak(name: str, count: int, answer: multiprocessing.SimpleQueue) -> None:
+def _peak(name: str, count: int) -> float:
     state, saver = draw_state(count), BackgroundSaver()
-    with tempfile.TemporaryDirectory() as folder:
-        before = _memory('VmRSS')
-        Path('/proc/self/clear_refs').write_text('5')  # begin a new high-water mark
+    with tempfile.TemporaryDirectory() as folder, ExtraMemory() as extra:
         if name == 'ours':
             ours(state, Path(folder), saver)
             saver.finish()
         else:
             theirs(state, Path(folder))
-        answer.put((_memory('VmHWM') - before) / bytes_of(state))
+    return extra.bytes / bytes_of(state)
 
 
 def peak(name: str, count: int) -> float:
     """Highest extra memory, as a share of the state."""
-    context = multiprocessing.get_context('spawn')
-    answer = context.SimpleQueue()
-    process = context.Process(target=_peak, args=(name, count, answer))
-    process.start()
-    share = answer.get()
-    process.join()
-    return share
+    return in_new_process(_peak, name, count)
 
 
 def stall_rows(state: dict[str, Any], folder: Path, rounds: int) -> list[Row]:

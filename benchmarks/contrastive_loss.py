@@ -8,18 +8,15 @@ gradients included.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from open_clip.loss import ClipLoss
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.harness import Row, compare, interleave
+from benchmarks.harness import ExtraMemory, Row, compare, in_new_process, interleave
 from internvl_mm.models.losses.contrastive import info_nce
 
 PAIRS = 8192
@@ -80,22 +77,16 @@ def peak(name: str) -> float:
     # glibc raises its threshold for returning freed memory to the system as blocks are freed, and then counts what it
     # keeps: with a fixed one the highest memory is what tensors held.
     os.environ['MALLOC_MMAP_THRESHOLD_'] = str(2**20)
-    with multiprocessing.get_context('spawn').Pool(1) as pool:
-        return pool.apply(_peak_of_process, (name,))
+    return in_new_process(_peak_of_process, name)
 
 
 def _peak_of_process(name: str) -> float:
     parts = inputs()
     # The first step on few rows also loads what libraries load once.
     step(name, tuple(part[:64].detach().requires_grad_() for part in parts))
-    before = _status('VmRSS')
-    step(name, parts)
-    return (_status('VmHWM') - before) / 2**20
-
-
-def _status(field: str) -> int:
-    """KiB of a line of this process's status."""
-    return int(re.search(rf'{field}:\s+(\d+)', Path('/proc/self/status').read_text('ascii'))[1])
+    with ExtraMemory() as extra:
+        step(name, parts)
+    return extra.bytes / 2**30
 
 
 def run(quick: bool = False) -> list[Row]:

@@ -8,16 +8,13 @@ hidden states and weight, the gradients of both included.
 
 from __future__ import annotations
 
-import multiprocessing
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.harness import Row, compare, interleave, processor_clock
+from benchmarks.harness import ExtraMemory, Row, compare, in_new_process, interleave, processor_clock
 from internvl_mm.models.losses.chunked_cross_entropy import chunked_cross_entropy
 
 VOCABULARY = 92_553
@@ -84,21 +81,14 @@ def peak(name: str) -> float:
         before = torch.cuda.memory_allocated()
         step(name, parts)
         return (torch.cuda.max_memory_allocated() - before) / 2**30
-    with multiprocessing.get_context('spawn').Pool(1) as pool:
-        return pool.apply(_peak_of_process, (name,))
+    return in_new_process(_peak_of_process, name)
 
 
 def _peak_of_process(name: str) -> float:
     parts = inputs()
-    before = _status('VmRSS')
-    step(name, parts)
-    return (_status('VmHWM') - before) / 2**20
-
-
-def _status(field: str) -> int:
-    """KiB of a line of this process's status."""
-    text = Path('/proc/self/status').read_text('ascii')
-    return int(re.search(rf'{field}:\s+(\d+)', text)[1])
+    with ExtraMemory() as extra:
+        step(name, parts)
+    return extra.bytes / 2**30
 
 
 def run(quick: bool = False) -> list[Row]:

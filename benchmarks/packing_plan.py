@@ -7,13 +7,11 @@ peak memory is known (on Linux); what it holds before planning, the sizes includ
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness import Row
+from benchmarks.harness import ExtraMemory, Row, in_new_process
 from internvl_mm.data.packing import PackPlan, plan_packs
 
 SAMPLES = 1_000_000
@@ -43,38 +41,24 @@ def check(plan: PackPlan, sizes: np.ndarray, max_tokens: int, max_tiles: int) ->
         raise AssertionError('a sample is lost or doubled, or a pack exceeds a cap')
 
 
-def _memory(field: str) -> int:
-    """Bytes of a field of Linux's account of this process."""
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f'{field}:'))
-
-
-def _case(count: int, max_tokens: int, max_tiles: int, answer: multiprocessing.SimpleQueue) -> None:
+def _case(count: int, max_tokens: int, max_tiles: int) -> tuple[float, int, float, int]:
+    """Seconds, bytes, share of the packs that is filled, and their number."""
     sizes = draw_sizes(count, text_only=max_tiles == 1)
-    before = _memory('VmRSS')
-    Path('/proc/self/clear_refs').write_text(
-        '5'
-    )  # begin a new high-water mark: imports reach higher than plans
     start = time.perf_counter()
-    plan = plan_packs(sizes, max_tokens=max_tokens, max_tiles=max_tiles)
+    with ExtraMemory() as extra:
+        plan = plan_packs(sizes, max_tokens=max_tokens, max_tiles=max_tiles)
     seconds = time.perf_counter() - start
-    peak = max(_memory('VmHWM') - before, 0)
     check(plan, sizes, max_tokens, max_tiles)
-    answer.put((seconds, peak, plan.fill, len(plan)))
+    return seconds, extra.bytes, plan.fill, len(plan)
 
 
 def run(quick: bool) -> list[Row]:
     """Seconds and bytes of each case against their limits."""
     count = SAMPLES // 20 if quick else SAMPLES
     share = count / SAMPLES
-    context = multiprocessing.get_context('spawn')
     rows = []
     for name, caps in CASES.items():
-        answer = context.SimpleQueue()
-        process = context.Process(target=_case, args=(count, *caps, answer))
-        process.start()
-        seconds, peak, fill, packs = answer.get()
-        process.join()
+        seconds, peak, fill, packs = in_new_process(_case, count, *caps)
         note = f'{fill:.1%} full (goal {GOAL_FILL:.0%}), {packs:,} packs'
         limits = (('time', seconds, GOAL_SECONDS * share, 's'), ('memory', peak, GOAL_BYTES * share, 'B'))
         for what, ours, limit, unit in limits:

@@ -9,15 +9,13 @@ index up to the step. Memory is what the process grows by.
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Sized
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness import Row
+from benchmarks.harness import ExtraMemory, Row, in_new_process
 from benchmarks.packing_plan import draw_sizes
 from internvl_mm.data.datasets.chat_mixture import MetaEntry, _rows
 from internvl_mm.data.pack_cache import find_plan
@@ -69,28 +67,16 @@ def packs(count: int, folder: str) -> list[int]:
     return [member for pack in jump(len(plan)) for member in plan[pack]]
 
 
-def _memory(field: str) -> int:
-    lines = Path('/proc/self/status').read_text('ascii').splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f'{field}:'))
-
-
-def _case(name: str, arguments: tuple, answer: multiprocessing.SimpleQueue) -> None:
-    before = _memory('VmRSS')
-    Path('/proc/self/clear_refs').write_text('5')  # begin a new high-water mark
+def _case(name: str, arguments: tuple) -> tuple[float, int]:
     start = time.perf_counter()
-    globals()[name](*arguments)
-    answer.put((time.perf_counter() - start, max(_memory('VmHWM') - before, 0)))
+    with ExtraMemory() as extra:
+        globals()[name](*arguments)
+    return time.perf_counter() - start, extra.bytes
 
 
 def measure(name: str, *arguments: object) -> tuple[float, int]:
     """Seconds and bytes of a case in a fresh process."""
-    context = multiprocessing.get_context('spawn')
-    answer = context.SimpleQueue()
-    process = context.Process(target=_case, args=(name, arguments, answer))
-    process.start()
-    result = answer.get()
-    process.join()
-    return result
+    return in_new_process(_case, name, arguments)
 
 
 def run(quick: bool = False) -> list[Row]:

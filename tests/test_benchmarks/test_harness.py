@@ -33,6 +33,16 @@ def test_product_rate_counts_two_operations_per_multiply_add():
     assert 1e8 < harness.matmul_rate(torch.float32, size=256) < 1e15
 
 
+def _held(megabytes: int) -> int:
+    with harness.ExtraMemory() as extra:
+        bytearray(megabytes * 2**20)  # freed at once: what counts is the highest
+    return extra.bytes
+
+
+def test_memory_of_a_block_in_a_process_of_its_own():
+    assert 0.9 < harness.in_new_process(_held, 200) / (200 * 2**20) < 1.1
+
+
 def test_every_benchmark_says_what_it_claims():
     names = run.available()
     assert {'vit_speed', 'probe_sweep', 'cold_start', 'gpu_inference'} <= names.keys()
