@@ -53,6 +53,7 @@ def check_config(cfg: Config, *, purpose: Purpose = 'train') -> None:
     problems = [
         *_call_problems(runner, {key: settings[key] for key in settings if key != 'runner_type'}, ()),
         *_benchmark_problems(settings),
+        *_worker_problems(settings),
         *_class_count_problems(settings),
         *_purpose_problems(settings, purpose, runner.training_keys),
     ]
@@ -210,6 +211,26 @@ def _benchmark_problems(settings: dict[str, Any]) -> Iterator[Problem]:
             if isinstance(name, str) and name not in benchmarks:
                 hint = did_you_mean(name, benchmarks) or f' Allowed: {", ".join(benchmarks) or "none"}'
                 yield Problem(f'{key}.{index}', f"there is no benchmark '{name}' in benchmarks.{hint}")
+
+
+def _worker_problems(settings: dict[str, Any]) -> Iterator[Problem]:
+    """What torch's ``DataLoader`` refuses when it is built, which is after the model was."""
+    benchmarks = settings.get('benchmarks')
+    places = (
+        {('benchmarks', name, 'dataloader') for name in benchmarks} if isinstance(benchmarks, dict) else set()
+    )
+    for place in (('train_dataloader',), *sorted(places)):
+        loader = _look_up(settings, *place)
+        if not isinstance(loader, dict):
+            continue
+        for key, least in (('num_workers', 0), ('batch_size', 1), ('timeout', 0)):
+            value = loader.get(key)
+            if isinstance(value, (int, float)) and value < least:
+                yield Problem(_dotted((*place, key)), f'{value}, and the least is {least}')
+        for key in ('persistent_workers', 'prefetch_factor', 'timeout'):
+            if loader.get(key) and not loader.get('num_workers'):
+                text = f'{loader[key]} is for worker processes, and num_workers is 0: leave it out, or raise num_workers'
+                yield Problem(_dotted((*place, key)), text)
 
 
 def _class_count_problems(settings: dict[str, Any]) -> Iterator[Problem]:

@@ -66,6 +66,13 @@ def test_good_configs_pass() -> None:
         ('optim_wrapper.construct=1', "Did you mean 'constructor'?"),
         ('param_scheduler.0.endd=3', 'param_scheduler.0.endd: not an argument of LinearLR'),
         ('train_dataloader.batch_sise=3', "not an argument of DataLoader. Did you mean 'batch_size'?"),
+        ('train_dataloader.persistent_workers=True', 'True is for worker processes, and num_workers is 0'),
+        ('train_dataloader.prefetch_factor=4', 'prefetch_factor: 4 is for worker processes'),
+        ('train_dataloader.batch_size=0', 'train_dataloader.batch_size: 0, and the least is 1'),
+        (
+            'benchmarks.digits.dataloader.num_workers=-1',
+            'benchmarks.digits.dataloader.num_workers: -1, and the least is 0',
+        ),
         ('train_dataloader.dataset.split=tran', "Did you mean 'train'?"),
         ('train_dataloader.dataset.nam=x', "Did you mean 'name'?"),  # an argument of the parent class
         ('train_dataloader.dataset.on_error=skp', "allowed: 'fail', 'skip', 'replace'. Did you mean 'skip'?"),
