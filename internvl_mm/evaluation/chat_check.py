@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from internvl_mm.data.chat_records import ROLES, ImageCountError, parse_record
 from internvl_mm.data.datasets.chat import ChatDataset
-from internvl_mm.data.datasets.chat_mixture import read_meta
+from internvl_mm.data.datasets.meta_mixture import read_meta
+from internvl_mm.data.datasets.preferences import both_conversations
 from internvl_mm.data.decode import ImageDecoder
 from internvl_mm.data.seeding import seeded
 from internvl_mm.data.video import open_video
@@ -116,16 +117,20 @@ class ChatChecker(Dataset):
         report = SampleReport(dataset.name, row, dataset.path(row))
         try:
             line = dataset.source[row]
-            self._check_text(line, report)
-            record = parse_record(line, dataset.root)
+            preference = isinstance(line, dict) and 'chosen' in line
+            talks = both_conversations(line) if preference else [line]
+            for talk in talks:
+                self._check_text(talk, report)
+            records = [parse_record(talk, dataset.root) for talk in talks]
         except DataError as error:
             report.add('image count' if isinstance(error, ImageCountError) else 'format', error)
             return report
-        if silent := [number for number, (_, answer) in enumerate(record.turns, 1) if not answer.strip()]:
-            report.add('empty answer', f'answer {silent[0]} of {len(record.turns)} has no text to learn')
+        for record in records:
+            if silent := [number for number, (_, answer) in enumerate(record.turns, 1) if not answer.strip()]:
+                report.add('empty answer', f'answer {silent[0]} of {len(record.turns)} has no text to learn')
         # Tiles of a picture that cannot be read are unknown, so its tokens are too.
-        if self._check_files(record, dataset, report):
-            self._check_tokens(record, dataset, report)
+        if self._check_files(records[0], dataset, report):
+            self._check_tokens(records, dataset, report)
         return report
 
     def _check_text(self, line: Any, report: SampleReport) -> None:
@@ -168,11 +173,12 @@ class ChatChecker(Dataset):
             report.add('size', f'width and height say {list(record.sizes)}, the files are {sizes}')
         return report.usable
 
-    def _check_tokens(self, record: ChatRecord, dataset: ChatDataset, report: SampleReport) -> None:
-        """Encode the text with the number of tiles that the pictures will have."""
+    def _check_tokens(self, records: list[ChatRecord], dataset: ChatDataset, report: SampleReport) -> None:
+        """Encode the text with the number of tiles that the pictures will have; of two answers the longer counts."""
         try:
             # Without decoding pictures again: their sizes decide the number of tiles.
-            report.tokens, report.tiles, report.labels = dataset.encoder.count(record)
+            counts = [dataset.encoder.count(record) for record in records]
+            report.tokens, report.tiles, report.labels = max(counts, key=lambda count: count[0] or 0)
         except DataError as error:
             report.add('too long' if isinstance(error, OverlongError) else 'encoding', error)
 

@@ -58,6 +58,22 @@ def test_every_mistake_is_found(tmp_path: Path) -> None:
     ]
 
 
+def test_preferences_are_checked_with_both_answers(tmp_path: Path) -> None:
+    lines = [
+        dict(question='How many?', chosen='two of them', rejected='2'),
+        dict(question='How many?', chosen='two <box>[[1, 2]]</box>', rejected=' '),
+        dict(question='How many?', chosen='two'),
+    ]
+    good, odd, broken = check_all(
+        ChatChecker(meta_of(tmp_path, lines), encoder()), tmp_path / 'samples.jsonl'
+    )
+    longer = dict(conversations=talk('How many?', 'two of them'))
+    (alone,) = check_all(ChatChecker(meta_of(tmp_path, [longer]), encoder()), tmp_path / 'samples.jsonl')
+    assert not good.findings and (good.tokens, good.labels) == (alone.tokens, alone.labels)
+    assert [finding[0] for finding in odd.findings] == ['box', 'empty answer']
+    assert 'needs question, chosen and rejected' in str(broken.findings)
+
+
 def test_what_is_odd_but_usable(tmp_path: Path) -> None:
     bad_lines(tmp_path)
     lines = [

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from internvl_mm.data.collate_prompts import collate_preferences
-from internvl_mm.data.datasets.preferences import PreferenceDataset
+from internvl_mm.data.datasets.preferences import PreferenceDataset, PreferenceMixture
 from internvl_mm.data.digit_scenes.chat_vocabulary import digit_chat_tokenizer
 from internvl_mm.models.losses.preference import RunningMean
 from internvl_mm.models.tasks.preference import PreferenceTuning
 from internvl_mm.models.tuning import Lora, PartTuning
 from internvl_mm.preprocess.chat import ChatEncoder
-from internvl_mm.preprocess.tiling import SquashTiling
+from internvl_mm.preprocess.tiling import DynamicTiling, SquashTiling
 from internvl_mm.structures import IGNORE, ChatBatch, ChatSample
 from internvl_mm.utils.errors import ConfigError, DataError
 from tests.cases import image_bytes
@@ -134,3 +134,31 @@ def test_pairs_share_their_tiles(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match=r'p\.jsonl:2: needs question, chosen and rejected as texts'):
         dataset[1]
+
+
+def test_preferences_of_a_meta_file(tmp_path: Path) -> None:
+    (tmp_path / 'a.png').write_bytes(image_bytes(size=(60, 30)))
+    lines = [dict(image='a.png', question=f'{n}?', chosen='two', rejected='five of them') for n in range(20)]
+    (tmp_path / 'p.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    entry = dict(root='.', annotation='p.jsonl', data_augment=False)
+    meta = dict(
+        half={**entry, 'repeat_time': 0.5},
+        twice={**entry, 'repeat_time': 2, 'max_dynamic_patch': 1},
+        all=entry,
+    )
+    (tmp_path / 'meta.json').write_text(json.dumps(meta))
+    encoder = ChatEncoder(
+        digit_chat_tokenizer(), 'internvl2_5', tokens_per_tile=1, tiling=DynamicTiling(4, size=28)
+    )
+    mixture = PreferenceMixture(str(tmp_path / 'meta.json'), encoder, caps=dict(all=3))
+    assert mixture.counts == dict(half=10, twice=40, all=3)
+    # A random share, always the same, where conversations take the head of the file.
+    rows = [mixture.locate(index)[1] for index in range(10)]
+    assert rows == sorted(set(rows)) and rows != list(range(10))
+    assert rows == [
+        PreferenceMixture(str(tmp_path / 'meta.json'), encoder).locate(index)[1] for index in range(10)
+    ]
+    chosen, rejected = mixture[10]['inputs']
+    assert chosen.dataset == 'twice' and len(chosen.tiles) == 1 < len(mixture[0]['inputs'][0].tiles)
+    assert torch.equal(chosen.tiles, rejected.tiles)
+    assert mixture.path(10) == f'{tmp_path}/p.jsonl:1'

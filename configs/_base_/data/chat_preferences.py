@@ -1,10 +1,10 @@
-"""Questions with a better and a worse answer.
+"""Questions with a better and a worse answer, of a meta file in the published form.
 
 A config adds ``tokenizer`` and ``template`` to the encoder.
 """
 
 from internvl_mm.data.collate_prompts import collate_preferences
-from internvl_mm.data.datasets.preferences import PreferenceDataset
+from internvl_mm.data.datasets.preferences import PreferenceMixture
 from internvl_mm.data.samplers import EpochSampler
 from internvl_mm.preprocess.chat import ChatEncoder
 from internvl_mm.preprocess.tiling import DynamicTiling
@@ -17,9 +17,8 @@ train_dataloader = dict(
     sampler=dict(type=EpochSampler),
     collate_fn=dict(type=collate_preferences),
     dataset=dict(
-        type=PreferenceDataset,
-        annotation='data/mmpr/train.jsonl',
-        root='data/mmpr/images',
+        type=PreferenceMixture,
+        meta='data/mmpr/meta.json',
         on_error='skip',
         encoder=dict(
             type=ChatEncoder,

@@ -19,6 +19,7 @@ from .image_text import (
     OnePerImage,
 )
 from .openmmlab import OpenMMLabDataset
+from .preferences import PreferenceDataset, PreferenceMixture
 from .table import TableDataset
 from .tar_shards import TarShardDataset
 from .torchvision_sets import TorchvisionDataset
@@ -48,6 +49,8 @@ __all__ = [
     'KineticsDataset',
     'OpenMMLabDataset',
     'PackedChatDataset',
+    'PreferenceDataset',
+    'PreferenceMixture',
     'RandomPartDataset',
     'TableDataset',
     'TarShardDataset',

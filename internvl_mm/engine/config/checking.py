@@ -229,7 +229,9 @@ def _worker_problems(settings: dict[str, Any]) -> Iterator[Problem]:
                 yield Problem(_dotted((*place, key)), f'{value}, and the least is {least}')
         for key in ('persistent_workers', 'prefetch_factor', 'timeout'):
             if loader.get(key) and not loader.get('num_workers'):
-                text = f'{loader[key]} is for worker processes, and num_workers is 0: leave it out, or raise num_workers'
+                text = (
+                    f'{loader[key]} is for worker processes, and num_workers is 0: leave it out or have some'
+                )
                 yield Problem(_dotted((*place, key)), text)
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from internvl_mm.data import EpochSampler, SampleIndex
 from internvl_mm.data.collate_chat import collate_chat, collate_packed
 from internvl_mm.data.datasets import ChatDataset, ChatMixture, PackedChatDataset
-from internvl_mm.data.datasets.chat_mixture import read_meta
+from internvl_mm.data.datasets.meta_mixture import read_meta
 from internvl_mm.data.datasets.preferences import PreferenceDataset
 from internvl_mm.data.decode import ImageDecoder
 from internvl_mm.preprocess import ChatDataPreprocessor, RandomFrames

@@ -1,22 +1,22 @@
-"""Several chat data sets as one: the published meta file, with caps and weights."""
+"""Several annotations as one data set: the published meta file, with caps and weights."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from braceexpand import braceexpand
 
 from internvl_mm.data.chat_records import join_root
-from internvl_mm.data.datasets.chat import ChatDataset
 from internvl_mm.data.datasets.guarded import GuardedDataset, OnError
 from internvl_mm.data.samplers import SampleIndex
-from internvl_mm.registry import DATASETS, TRANSFORMS
+from internvl_mm.registry import TRANSFORMS
 from internvl_mm.structures import ChatRecord
 from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
 from internvl_mm.utils.hashing import hash_settings
@@ -65,9 +65,10 @@ def read_meta(file: str | Path) -> list[MetaEntry]:
     return [_entry(name, fields, path) for name, fields in content.items()]
 
 
-@DATASETS.register_module()
-class ChatMixture(GuardedDataset):
+class MetaMixture(GuardedDataset):
     """All data sets of a meta file, one after the other; the sampler shuffles.
+
+    A subclass says what one entry becomes (:meth:`open_entry`).
 
     Args:
         meta: The meta file.
@@ -76,20 +77,21 @@ class ChatMixture(GuardedDataset):
         weights: How often a sample of a data set is seen relative to the others, by name, 1 by default: 0.5 leaves
             out half of the samples, 2.5 sees each two or three times.
         seed: Of the choices.
-        sizes_folder: Keep tokens and tiles of the samples there: plans of packs and length groups then cost nothing
-            the next time.
-        sizes_workers: Processes that measure them.
         name: See :class:`GuardedDataset`.
         on_error: See :class:`GuardedDataset`.
 
     Attributes:
-        datasets: One :class:`ChatDataset` per entry.
+        datasets: One data set per entry.
         counts: Samples of each in one epoch, by name.
 
     Raises:
         DataError: The meta file or an annotation cannot be used.
         ConfigError: A cap or weight names no data set, or is not possible.
     """
+
+    share_at_random: ClassVar[bool] = (
+        False  # what a repeat_time below 1 takes: the head of the file, or a random share
+    )
 
     def __init__(
         self,
@@ -99,8 +101,6 @@ class ChatMixture(GuardedDataset):
         caps: Mapping[str, int] | None = None,
         weights: Mapping[str, float] | None = None,
         seed: int = 0,
-        sizes_folder: str | None = None,
-        sizes_workers: int = 0,
         name: str | None = None,
         on_error: OnError = 'fail',
     ):
@@ -109,35 +109,32 @@ class ChatMixture(GuardedDataset):
         entries = read_meta(meta)
         caps, weights = dict(caps or {}), dict(weights or {})
         _check_names(entries, caps=caps, weights=weights)
-        self.datasets = [
-            ChatDataset(
-                entry.annotation,
-                built,
-                root=entry.root,
-                max_tiles=entry.max_dynamic_patch,
-                augment=entry.data_augment,
-                name=entry.name,
-            )
-            for entry in entries
-        ]
-        for dataset in self.datasets:
-            dataset.keep_sizes(sizes_folder, workers=sizes_workers)
-        rows = [
-            _rows(len(dataset), entry, caps.get(entry.name), weights.get(entry.name, 1), (seed, number))
-            for number, (entry, dataset) in enumerate(zip(entries, self.datasets))
-        ]
+        self.datasets = [self.open_entry(entry, built) for entry in entries]
+        rows = []
+        for number, (entry, dataset) in enumerate(zip(entries, self.datasets)):
+            # By data set, so that a cap on one leaves the choices of the others.
+            rng = np.random.default_rng((seed, number))
+            share = _share(len(dataset), entry.repeat_time, rng if self.share_at_random else None)
+            rows.append(_chosen(share, caps.get(entry.name), weights.get(entry.name, 1), rng))
         self.counts = {entry.name: len(part) for entry, part in zip(entries, rows)}
         # Two arrays instead of a list of pairs: workers share their memory, and 10 M samples take 120 MB.
         self._which = np.repeat(np.arange(len(rows), dtype=np.int32), [len(part) for part in rows])
         self._row = np.concatenate(rows)
-        self._sizes: np.ndarray | None = None
         if not len(self):
             raise DataError(f"meta file '{meta}': repeat_time, caps and weights leave no sample")
+
+    @abstractmethod
+    def open_entry(self, entry: MetaEntry, encoder: Any) -> Any:
+        """The data set of one entry; it has ``load_row(row, index)`` beside what every data set has.
+
+        Raises:
+            DataError: The annotation cannot be read.
+        """
 
     def __len__(self) -> int:
         return len(self._row)
 
-    def locate(self, index: int) -> tuple[ChatDataset, int]:
+    def locate(self, index: int) -> tuple[Any, int]:
         """Data set and row of a sample."""
         return self.datasets[self._which[index]], int(self._row[index])
 
@@ -150,20 +147,6 @@ class ChatMixture(GuardedDataset):
         """File and line."""
         dataset, row = self.locate(index)
         return dataset.path(row)
-
-    def measure(self, index: int) -> tuple[int, int]:
-        """See :meth:`ChatDataset.measure`."""
-        dataset, row = self.locate(index)
-        return dataset.measure(row)
-
-    def sizes(self) -> np.ndarray:
-        """See :meth:`ChatDataset.sizes`; a row that is repeated is measured once."""
-        if self._sizes is None:
-            self._sizes = np.empty((len(self), 2), np.int64)
-            for number, dataset in enumerate(self.datasets):
-                here = self._which == number  # bool [len]
-                self._sizes[here] = dataset.sizes()[self._row[here]]
-        return self._sizes
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -229,16 +212,16 @@ def _check_names(entries: list[MetaEntry], **settings: Mapping[str, float]) -> N
                 raise ConfigError(f"{setting}['{name}']={value!r} has to be a number from 0")
 
 
-def _rows(
-    length: int, entry: MetaEntry, cap: float | None, weight: float, seed: tuple[int, int]
-) -> np.ndarray:
-    """Rows of one epoch, int64: the published repetition, then the cap, then the weight."""
-    if entry.repeat_time < 1:
-        rows = np.arange(int(length * entry.repeat_time))  # the head of the file, as published
-    else:
-        rows = np.tile(np.arange(length), int(entry.repeat_time))
-    # By data set, so that a cap on one leaves the choices of the others.
-    rng = np.random.default_rng(seed)
+def _share(length: int, repeat_time: float, rng: np.random.Generator | None) -> np.ndarray:
+    """Rows that ``repeat_time`` asks for, as published: all of them so many times, or a share of them."""
+    if repeat_time >= 1:
+        return np.tile(np.arange(length), int(repeat_time))
+    count = int(length * repeat_time)
+    return np.arange(count) if rng is None else np.sort(rng.permutation(length)[:count])
+
+
+def _chosen(rows: np.ndarray, cap: float | None, weight: float, rng: np.random.Generator) -> np.ndarray:
+    """Rows of one epoch, int64: at most ``cap`` of them, then each ``weight`` times."""
     if cap is not None and len(rows) > cap:
         # Sorted, so that neighbours stay neighbours on disk; the sampler shuffles anyway.
         rows = np.sort(rng.permutation(rows)[: int(cap)])
