@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -32,13 +33,15 @@ from internvl_mm.engine.memory import (
 )
 from internvl_mm.engine.memory_plan import logits_bytes
 from internvl_mm.engine.runner import Runner, build_runner
-from internvl_mm.registry import DATASETS
+from internvl_mm.registry import DATASETS, FUNCTIONS
+from internvl_mm.structures import BadSample, ChatSample, ImageSample
 from internvl_mm.utils.console import console, print_table
 from internvl_mm.utils.parameters import numel
 
 # torch refuses options of workers where there are none
 NO_WORKERS = dict(num_workers=0, persistent_workers=False, prefetch_factor=None)
 TINY_BATCH = 2  # the smallest that batch norm and pairwise mixing accept
+MOST_LOOKED_AT = 64  # samples among which those two are chosen
 
 
 class _Enough(Exception):
@@ -90,7 +93,7 @@ def dry_run(cfg: Config) -> None:
     with TemporaryDirectory() as folder:
         runner = build_runner(tiny(cfg, work_dir=folder))
         trains = cfg.get('optim_wrapper') is not None
-        probe = _one_step(runner) if trains else _one_forward(runner, cfg)
+        probe = one_step(runner) if trains else _one_forward(runner, cfg)
         # Rows of the data: a packed row counts once, however many conversations it holds.
         batch_size = cfg.train_dataloader.get('batch_size', 1)
         measured = min(TINY_BATCH, batch_size)
@@ -121,7 +124,7 @@ def dry_run(cfg: Config) -> None:
     console.print(f'{ran}; nothing was kept')
 
 
-def _one_step(runner: Runner) -> Probe:
+def one_step(runner: Runner) -> Probe:
     """Train for one batch, as the runner does it."""
     probe = Probe()
     runner.register_hook(probe)
@@ -154,8 +157,55 @@ def tiny(cfg: Config, *, work_dir: str) -> Config:
     cfg.work_dir, cfg.log_level, cfg.compile, cfg.resume = work_dir, 'WARNING', False, False
     cfg.visualizer = None  # trackers outside the work dir must not see this run
     loader = cfg.train_dataloader
-    loader.update(batch_size=min(TINY_BATCH, loader.get('batch_size', 1)), **NO_WORKERS)
+    loader.update(batch_size=min(MOST_LOOKED_AT, loader.get('batch_size', 1)), **NO_WORKERS)
+    loader.collate_fn = dict(
+        type=collate_typical, collate=loader.get('collate_fn') or dict(type='pseudo_collate')
+    )
     return cfg
+
+
+def collate_typical(items: list[Any], *, collate: dict[str, Any]) -> dict[str, Any]:
+    """Collate two samples that stand for the whole batch: the longest text, and about as many tiles as on average.
+
+    Texts are padded to the longest of their batch, tiles are put one after the other, and pictures of other tasks have
+    one size: half as many times these two is then what the batch keeps.
+
+    Args:
+        items: Samples of a whole batch, bad ones among them.
+        collate: The config of the loader's own function.
+    """
+    options = dict(collate)
+    kind = options.pop('type')
+    put_together = partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **options)
+    good = [item for item in items if not isinstance(item, BadSample)]
+    if len(good) <= TINY_BATCH:
+        return put_together(items)
+    tiles = [_tiles(item) for item in good]
+    longest = max(range(len(good)), key=lambda number: _text_length(good[number]))
+    wanted = TINY_BATCH * sum(tiles) / len(good) - tiles[longest]  # of the other one
+    others = [number for number in range(len(good)) if number != longest]
+    other = min(others, key=lambda number: abs(tiles[number] - wanted))
+    return put_together([good[longest], good[other]])
+
+
+def _text_length(item: dict[str, Any]) -> int:
+    """Tokens of a conversation, of both answers of a preference, or characters of a caption; 0 without a text."""
+    chats = _chats(item)
+    if chats:
+        return max(len(chat) for chat in chats)
+    sample = item.get('data_samples')
+    return len(sample.caption) if isinstance(sample, ImageSample) and 'caption' in sample else 0
+
+
+def _tiles(item: dict[str, Any]) -> int:
+    return sum(len(chat.tiles) for chat in _chats(item))
+
+
+def _chats(item: dict[str, Any]) -> list[ChatSample]:
+    inputs = item['inputs']
+    return [
+        part for part in (inputs if isinstance(inputs, list) else [inputs]) if isinstance(part, ChatSample)
+    ]
 
 
 def count_flops(task: nn.Module, batch: Mapping[str, Any]) -> int:

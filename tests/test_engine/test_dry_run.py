@@ -8,14 +8,17 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from internvl_mm.data.collate import collate_samples
+from internvl_mm.data.collate_chat import collate_chat
 from internvl_mm.engine.config import load_config
-from internvl_mm.engine.dry_run import count_flops, dry_run, tiny
+from internvl_mm.engine.dry_run import collate_typical, count_flops, dry_run, one_step, tiny
 from internvl_mm.engine.hooks import EMAHook
 from internvl_mm.engine.hooks.ema import averaged_tensors
 from internvl_mm.engine.probe_runner import ProbeRunner
 from internvl_mm.engine.probes import KNNProbe
+from internvl_mm.engine.runner import build_runner
 from internvl_mm.registry import MODELS
-from internvl_mm.structures import ImageSample
+from internvl_mm.structures import BadSample, ChatSample, ImageSample
 from internvl_mm.utils.console import console
 from internvl_mm.utils.flops import vit_flops
 
@@ -75,7 +78,8 @@ def test_probes_on_cached_features(
 def test_tiny_changes_a_copy(cfg: Config) -> None:
     cfg.train_dataloader.update(num_workers=4, persistent_workers=True, prefetch_factor=2)
     small = tiny(cfg, work_dir='elsewhere')
-    assert (small.train_dataloader.batch_size, small.train_dataloader.num_workers) == (2, 0)
+    assert (small.train_dataloader.batch_size, small.train_dataloader.num_workers) == (8, 0)
+    assert small.train_dataloader.collate_fn.type is collate_typical
     assert not small.train_dataloader.persistent_workers
     assert small.visualizer is None  # no run in somebody's tracker
     assert (cfg.train_dataloader.batch_size, cfg.train_dataloader.num_workers) == (8, 4)
@@ -104,3 +108,36 @@ def test_flops_agree_with_the_formula(cfg: Config) -> None:
     head = 2 * 16 * 10  # cls_patch_concat gives 2 · 8 values for 10 classes
     assert counted == vit_flops(1, 8, 16, grid=(2, 2)) + head
     assert task.training
+
+
+@pytest.mark.parametrize(
+    ('name', 'start'), [('chat_finetune', []), ('generative', ['model.model.pretrained=None'])]
+)
+def test_two_samples_stand_for_a_batch_of_texts(name: str, start: list[str], tmp_path: Path) -> None:
+    cfg = load_config(f'quickstart/{name}_intern_vit_tiny_digits.py', start)
+    batch = cfg.train_dataloader.batch_size
+    predicted = one_step(build_runner(tiny(cfg, work_dir=str(tmp_path)))).activations / 2 * batch
+    whole = tiny(cfg, work_dir=str(tmp_path))
+    whole.train_dataloader.batch_size = batch
+    whole.train_dataloader.collate_fn = cfg.train_dataloader.collate_fn
+    assert predicted == pytest.approx(one_step(build_runner(whole)).activations, rel=0.005)
+
+
+def test_the_pair_has_the_longest_text_and_tiles_as_on_average() -> None:
+    def talk(tokens: int, tiles: int) -> dict:
+        ids = torch.ones(tokens, dtype=torch.long)
+        return dict(inputs=ChatSample(torch.zeros(tiles, 3, 2, 2), (tiles,), ids, ids))
+
+    items = [talk(5, 3), talk(9, 4), talk(3, 2), talk(4, 7), BadSample('d', 4, None, 'broken')]
+    made = collate_typical(items, collate=dict(type=collate_chat))  # four tiles on average
+    assert made['inputs'].input_ids.shape == (2, 9) and made['inputs'].num_tiles.tolist() == [4, 3]
+    pairs = [dict(inputs=[item['inputs'], talk(2, 0)['inputs']]) for item in items[:4]]
+    made = collate_typical(pairs, collate=dict(type='collate_preferences'))
+    assert made['inputs'].input_ids.shape == (4, 9)
+    captions = [
+        dict(inputs=torch.zeros(3, 2, 2), data_samples=ImageSample(metainfo=dict(caption='a' * length)))
+        for length in (3, 1, 8)
+    ]
+    made = collate_typical(captions, collate=dict(type=collate_samples))
+    assert {len(sample.caption) for sample in made['data_samples']} == {8, 3}
+    assert len(collate_typical(items[3:], collate=dict(type=collate_chat))['bad_samples']) == 1
