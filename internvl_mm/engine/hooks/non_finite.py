@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from mmengine.dist import all_gather_object, all_reduce, is_main_process
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import FlexibleRunner
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -21,7 +23,7 @@ from internvl_mm.utils.errors import ConfigError, UserError
 from internvl_mm.utils.parameters import local_part
 
 from ._deepspeed import overflowed, skip_bad_steps
-from ._runner import statistics_of, task_of
+from ._runner import Places, statistic_places, statistics_of, task_of
 from .checkpoint import CheckpointHook
 
 _MEND = (
@@ -66,6 +68,7 @@ class NonFiniteHook(Hook):
         self.patience = patience
         self._samples: list[Any] = []
         self._losses: dict[str, Tensor] = {}
+        self._places: Places = {}
         self._statistics: dict[str, Tensor] = {}
         self._handles: list[Any] = []
         self._bad: dict[str, Any] | None = None  # what is wrong with the running step
@@ -75,6 +78,9 @@ class NonFiniteHook(Hook):
     def before_train(self, runner: FlexibleRunner) -> None:
         """Listen to the task's forward and to the optimiser's step."""
         self._handles = [task_of(runner).register_forward_hook(partial(self._check_losses, runner))]
+        self._places = statistic_places(
+            task_of(runner)
+        )  # once: walking a small model takes a percent of its step
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if isinstance(optimizer, torch.optim.Optimizer):
             self._can_skip = True
@@ -88,8 +94,7 @@ class NonFiniteHook(Hook):
         self._samples = data_batch['data_samples']
         if self._bad is None:
             # Running means and variances: small, and a NaN in them would outlive the skipped step.
-            buffers = statistics_of(task_of(runner))
-            self._statistics = {name: buffer.clone() for name, buffer in buffers.items()}
+            self._statistics = {name: value.clone() for name, value in statistics_of(self._places).items()}
 
     def after_train_iter(
         self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -105,9 +110,8 @@ class NonFiniteHook(Hook):
             return
         self._in_a_row += 1
         record, self._bad = self._bad, None
-        buffers = statistics_of(task_of(runner))
-        for name, value in self._statistics.items():
-            buffers[name].copy_(value)
+        for name, buffer in statistics_of(self._places).items():
+            buffer.copy_(self._statistics[name])
         if self._in_a_row >= self.patience:
             self._save(runner)
             self._stop(runner, record)
@@ -154,11 +158,8 @@ class NonFiniteHook(Hook):
     ) -> None:
         parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         if self._bad is None and parameters:
-            # One fused norm and one transfer per step; which parameter it was is looked up only when it happened.
-            norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
-            # FSDP's is a sum that its processes have not yet exchanged.
-            norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-            if not torch.isfinite(norm).item():
+            # Which parameter it was is looked up only when it happened.
+            if not math.isfinite(_norm(runner, [parameter.grad for parameter in parameters])):
                 # DDP has averaged: every process sees the same and skips, too.
                 named = task_of(runner).named_parameters()
                 bad = [name for name, p in named if p.grad is not None and not torch.isfinite(p.grad).all()]
@@ -201,6 +202,16 @@ class NonFiniteHook(Hook):
             f'{first.get("path") or "no file"}) is listed in {Path(runner.log_dir) / NON_FINITE}. '
             + _WAY_OUT[record['what']]
         )
+
+
+def _norm(runner: FlexibleRunner, gradients: list[Tensor]) -> float:
+    """Norm of all gradients: the one that clipping has just measured, else one fused norm and one transfer."""
+    wrapper = runner.optim_wrapper
+    if isinstance(wrapper, OptimWrapper) and (wrapper.clip_grad_kwargs or {}).get('max_norm'):
+        return wrapper.message_hub.get_scalar(f'train/{wrapper.grad_name}').current()
+    norm = torch.nn.utils.get_total_norm(gradients)
+    # FSDP's is a sum that its processes have not yet exchanged.
+    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
 
 
 def spoiled_parameters(task: nn.Module) -> list[str]:
