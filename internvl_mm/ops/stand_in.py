@@ -42,6 +42,7 @@ class _AttentionFunction:
 
     @staticmethod
     def apply(value: Any, shapes: Any, starts: Any, locations: Any, weights: Any, im2col_step: Any) -> Any:
+        # The first follows from the shapes, the second only tunes mmcv's kernel.
         del starts, im2col_step
         return multi_scale_deformable_attn(value, shapes, locations, weights)
 

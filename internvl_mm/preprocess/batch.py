@@ -67,6 +67,7 @@ class ImageDataPreprocessor(BaseDataPreprocessor):
         inputs = self.normalise(_stack(data['inputs']))
         samples = data.get('data_samples') or []
         if training and self.batch_augment is not None:
+            # After normalising: mixtures of bytes would be rounded.
             inputs = self.batch_augment(inputs, samples)
         return dict(inputs=inputs, data_samples=self.cast_data(samples))
 

@@ -87,6 +87,7 @@ class ChatEncoder:
                 f'frame_prefix={frame_prefix!r} has to hold one {IMAGE}, or be {" or ".join(FRAME_PREFIXES)}'
             )
         self.decoder: ImageDecoder = _build(decoder) or ImageDecoder()
+        # Set by variant(): a setting of each data set, not of the encoder.
         self.augment: JpegNoise | None = None
 
     @property

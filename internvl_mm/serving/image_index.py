@@ -61,6 +61,7 @@ class PictureFiles(GuardedDataset):
 
     def fingerprint(self) -> str:
         """See :class:`GuardedDataset`; a file that was written again counts as another picture."""
+        # Not the bytes: hashing them would read a whole folder before anything is embedded.
         states = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files]
         return hash_settings([states, repr(self.decoder), self.transform.settings])
 
@@ -175,6 +176,7 @@ def _find_with_faiss(vectors: Tensor, queries: Tensor, count: int) -> tuple[Tens
 def weights_hash(task: ImageTextTask) -> str:
     """Hash of everything that decides the vectors of pictures and queries."""
     parts = [task.image_kind, hash_tensors(task.image_tensors()), hash_tensors(task.text_tensors())]
+    # 64 bits: an error message names two of them.
     return hash_settings([*parts, task.tokenizer.fingerprint()])[:16]
 
 

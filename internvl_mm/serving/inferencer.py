@@ -75,6 +75,7 @@ class Inferencer:
             for start in range(0, len(files), batch_size):
                 batch = files[start : start + batch_size]
                 for index, outcome in self._outcomes(batch, results['failed'], min_score=min_score):
+                    # Positions count within the batch, names through all files.
                     _keep(folder, names[start + index], outcome)
                     record = dict(file=str(batch[index]), **outcome.record)
                     if outcome.label_map is not None:
@@ -173,6 +174,7 @@ def _classes_of(dataset: dict[str, Any]) -> tuple[str, ...]:
         found = settings.get('classes') or (settings.get('metainfo') or known).get('classes')
         if found:
             return tuple(found)
+        # Of a wrapper, the names are those of what it wraps.
         settings = settings.get('dataset')
     try:
         return tuple(DATASETS.build(dataset).metainfo.get('classes') or ())

@@ -85,6 +85,7 @@ def _segmentation(sample: Any, picture: Image.Image, names: Names, min_score: fl
         for label, count in sorted(zip(found.tolist(), counts.tolist()), key=lambda pair: -pair[1])
     ]
     # A palette shows the classes in any viewer, while the pixels keep the indices.
+    # More than a palette, or 8 bits, can hold.
     wide = labels.max() > 255
     label_map = Image.fromarray(labels.numpy().astype(np.uint16 if wide else np.uint8))
     if not wide:

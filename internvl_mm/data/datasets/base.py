@@ -118,6 +118,7 @@ class BaseDataset(GuardedDataset):
 
     def load(self, index: SampleIndex) -> Item:
         """See :class:`GuardedDataset`."""
+        # Not at the start under 'skip' and 'replace', where one bad label must not end the run.
         self._check_label(index)
         source = self.read(index)
         image = source if isinstance(source, Image.Image) else self.decoder(source, self.path(index))

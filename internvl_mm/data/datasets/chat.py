@@ -54,6 +54,7 @@ class ChatDataset(GuardedDataset):
     ):
         super().__init__(name=name, on_error=on_error)
         built: Any = TRANSFORMS.build(encoder) if isinstance(encoder, dict) else encoder
+        # A copy: the data sets of a mixture share one encoder and differ in these settings.
         self.encoder = built.variant(max_tiles=max_tiles, augment=augment)
         self.root, self.annotation = root, annotation
         self.source = open_source(annotation)

@@ -128,6 +128,7 @@ class TableChats(ChatSource):
         if 'conversations' not in table.column_names:
             raise DataError(f"{path}: has no column 'conversations' among {table.column_names}")
         if 'images' in table.column_names and 'image' not in table.column_names:
+            # The published field of one and of several pictures is called 'image'.
             table = table.rename_column('images', 'image')
         feature = table.features.get('image')
         # Leave decoding to our decoder: its bounds and errors are the same for every source.
@@ -257,5 +258,6 @@ def _place(name: str) -> tuple[int, str]:
 def _cell(cell: Any) -> str | bytes:
     """Bytes of a picture, or its path where the table holds no bytes."""
     if isinstance(cell, dict):
+        # '' is no picture to parse_record, which then finds a placeholder too many.
         return cell.get('bytes') or cell.get('path') or ''
     return cell

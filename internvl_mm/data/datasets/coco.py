@@ -129,6 +129,7 @@ class CocoInstances(MMBaseDataset):
                     f'{self.ann_file}: annotation {annotation.get("id")} is of category {annotation["category_id"]}, '
                     f'but the file has categories {sorted(labels)}: add the category, or correct the annotation'
                 )
+            # Grouped once: a search for the annotations of each picture would be quadratic.
             by_image[annotation['image_id']].append(annotation)
         known = {image['id'] for image in content['images']}
         if strangers := by_image.keys() - known:

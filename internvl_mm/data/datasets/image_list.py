@@ -92,6 +92,7 @@ class ImageNetReaLDataset(ImageListDataset):
 
     def annotate(self, sample: ImageSample, index: int) -> None:
         """Add ``gt_labels``, every accepted class."""
+        # A copy: from_numpy shares memory, and a change of the sample would reach the data set.
         sample.gt_labels = torch.from_numpy(self._accepted[index].copy())
 
     def _identity(self) -> list[list[int]]:

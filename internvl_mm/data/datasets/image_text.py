@@ -128,6 +128,7 @@ class ImageTextDataset(GuardedDataset):
 
     def load(self, index: SampleIndex) -> Item:
         """See :class:`GuardedDataset`."""
+        # First: a pair without text costs no decoding.
         caption = self.caption(index)
         inputs = self.image(index)
         where = dict(dataset=self.name, index=int(index), path=self.path(index), epoch=index.epoch)
@@ -271,6 +272,7 @@ class CaptionShardDataset(ImageTextDataset):
         pairs = _kept(found, filter, options.get('name') or str(patterns[0]))
         self._members = TextTable(pair.image for pair in pairs)
         # A pair without image has size 0.
+        # Offset and size in bytes, [N, 2].
         self._where = np.array([(pair.row['_offset'], pair.row['_size']) for pair in pairs], np.int64)
         super().__init__(pairs, **options)
 
@@ -335,6 +337,7 @@ class CaptionTableDataset(ImageTextDataset):
             for number, row in rows
         )
         pairs = _kept(listed, filter, options.get('name') or str(path))
+        # The filter may have left rows out: where each pair stands in the table.
         self._rows = np.array([int(pair.image) for pair in pairs])
         self._images, self._column = table.select_columns([image_column]), image_column
         super().__init__(pairs, **options)
@@ -348,6 +351,7 @@ class CaptionTableDataset(ImageTextDataset):
         cell = self._images[int(self._rows[index])][self._column]
         content, file = (cell.get('bytes'), cell.get('path')) if isinstance(cell, dict) else (cell, None)
         if content is None and file:
+            # A table may be a stranger's: its paths lead nowhere but below its folder.
             return self._folder / check_confined(file, self.path(index))
         if not isinstance(content, bytes):
             raise DataError(f'{self.path(index)}: text without image')
@@ -393,4 +397,5 @@ def _shard_pair(
     # bytes in the shard
     name, offset, size = (image.name, image.offset_data, image.size) if image else (key, 0, 0)
     place = dict(_offset=offset, _size=size)
+    # Joined by a tab, since both parts may hold slashes: read() takes the shard off again.
     return Pair(f'{shard}\t{name}', caption, str(row.get('image_id', f'{shard}/{key}')), {**row, **place})

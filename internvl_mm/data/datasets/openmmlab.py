@@ -82,6 +82,7 @@ class OpenMMLabDataset(GuardedDataset):
         """See :class:`GuardedDataset`."""
         with seeded(index.seed, index.epoch, index):
             try:
+                # Our own transforms (UserError) say what is wrong already; only theirs are translated.
                 item = self._prepare(int(index))
             except UserError:
                 raise

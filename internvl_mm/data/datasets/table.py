@@ -65,6 +65,7 @@ class TableDataset(BaseDataset):
         if isinstance(table.features[image_column], hf.Image):
             # Leave decoding to our decoder: its bounds and errors are the same for every data set.
             table = table.cast_column(image_column, hf.Image(decode=False))
+        # Alone: reading a row of the whole table would read its other columns, too.
         self._images = table.select_columns([image_column])
         self._column = image_column
         super().__init__(_labels(table, label_column, path), names, **options)

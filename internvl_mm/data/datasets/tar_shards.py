@@ -58,6 +58,7 @@ class TarShardDataset(BaseDataset):
             Path(path)
             for pattern in patterns
             for each in braceexpand(pattern)
+            # A star that finds nothing stays as it is, and is named below as missing.
             for path in (sorted(glob(each)) or [each] if '*' in each else [each])
         ]
         missing = [str(path) for path in self._shards if not path.is_file()]

@@ -46,6 +46,7 @@ class _Clips:
         """
         video = open_video(path, decoder=self.decoder)
         with seeded(index.seed, index.epoch, index):
+            # The choice of frames is inside, too: RandomFrames draws it.
             return torch.stack([self.transform(frame) for frame in video.read(self.frames(video))])
 
     def clip_settings(self) -> list[Any]:

@@ -54,6 +54,7 @@ def draw_preview(folder: str | Path, path: str | Path, *, scenes: int = 5) -> Pa
     size = ' + '.join(f'{counts["scenes"]:,} {split} scenes' for split, counts in index['counts'].items())
     sheet.title('DigitScenes', f'{size}  ·  seed {index["settings"]["seed"]}  ·  shown: the {SPLIT} files')
     sheet.section('classification', 'one large digit per image')
+    # By number: digits then come mixed, as they were drawn, and not class by class.
     digits = sorted((folder / 'classification' / SPLIT).glob('*/*.png'), key=lambda file: file.name)
     sheet.strip([_picture(file) for file in digits[:34]])  # two rows of the sheet
     sheet.section('scenes', 'picture · instance masks and boxes · semantic mask · captions and dialogue')

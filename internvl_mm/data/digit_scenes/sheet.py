@@ -40,6 +40,7 @@ CJK_FONTS = (
 
 def find_cjk_font(folders: Sequence[str] = FONT_FOLDERS) -> Path | None:
     """Return the file of an installed font with Chinese characters, or None."""
+    # .ttf, .otf and .ttc
     files = [file for folder in folders for file in sorted(Path(folder).expanduser().rglob('*.[to]t[fc]'))]
     for beginning in CJK_FONTS:
         for file in files:
@@ -92,6 +93,7 @@ class Sheet:
 
     def row(self, pictures: Sequence[Image.Image], lines: Sequence[Line]) -> None:
         """Pictures with text at their right; pictures shrink when there are more than three."""
+        # However many: together never wider than three, since the text begins there.
         tile = TILE if len(pictures) <= 3 else (3 * TILE + 2 * GAP) // len(pictures) - GAP
         left = MARGIN + 3 * (TILE + GAP) + GAP  # px: text begins at the same place in every row
         text = [part for line in lines for part in self._wrap(line, WIDTH - MARGIN - left - 24)]

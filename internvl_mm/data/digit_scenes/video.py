@@ -100,6 +100,7 @@ def _corner(
     sprite: Sprite, rng: np.random.Generator, size: tuple[int, int], across: int, half: int
 ) -> tuple[int, int]:
     """A random (left, top) for a sprite inside one half (0 or 1) of the canvas along axis ``across`` (0 = y, 1 = x)."""
+    # y, x: anywhere on the canvas, then once more along `across`, within the half.
     corner = [int(rng.integers(side - extent + 1)) for side, extent in zip(size, sprite.alpha.shape)]
     middle = size[across] // 2
     corner[across] = half * middle + int(rng.integers(middle - sprite.alpha.shape[across] + 1))

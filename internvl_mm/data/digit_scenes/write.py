@@ -65,8 +65,10 @@ def write_digit_scenes(out: str | Path, *, settings: DigitSceneSettings | None =
         out.parent.mkdir(parents=True, exist_ok=True)
         # In the same parent, so that the final rename stays on one disk and is atomic.
         with tempfile.TemporaryDirectory(prefix=f'.{out.name}-', dir=out.parent) as workshop:
+            # A folder inside: it is renamed away, and the workshop itself stays to be cleaned up.
             folder = Path(workshop) / 'data'
             counts = {split: _write_split(folder, split, settings) for split in SPLITS}
+            # Last: a folder that has it is complete.
             write_json(folder / INDEX, _index(settings, counts), indent=2)
             folder.replace(out)  # whole or not at all
     except OSError as error:

@@ -73,6 +73,7 @@ def is_chat_folder(source: Path) -> bool:
     if not (source / 'config.json').is_file():
         return False
     settings = read_json(source / 'config.json')
+    # InternVL-14B's folders have the native model type too, but a qllama_config and no text_config.
     return settings.get('model_type') == 'internvl_chat' or (
         settings.get('model_type') == _NATIVE and 'text_config' in settings
     )
@@ -254,6 +255,7 @@ def _written_names(name: str, layout: ChatLayout) -> list[str]:
 
 
 def _family(name: str) -> str:
+    # The numbers of mlp1 are no copies of one layer: norm and two linear ones stay apart.
     return re.sub(r'\.\d+\.', '.{i}.', name) if '.layer' in name else name
 
 

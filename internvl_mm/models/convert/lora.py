@@ -69,6 +69,7 @@ def _check(
             continue
         if name.removesuffix(_DOWN) + '.weight' not in merged:
             raise CheckpointError(f'{stored} adapts a layer that is not in the checkpoint')
+        # lora_A is [r, in].
         rank, expected = weights[stored].shape[0], ranks.get(name.split('.')[0], 0)
         if rank != expected:
             raise CheckpointError(

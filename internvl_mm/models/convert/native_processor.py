@@ -68,6 +68,7 @@ def jinja_template(template: ChatTemplate, system_message: str) -> str:
         "{% elif c['type'] == 'text' %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}"
     )
     given = "messages and messages[0]['role'] == 'system'"
+    # In an f-string {{{{ is Jinja's {{, and {{% is {%.
     return ''.join(
         (
             f'{{{{ {_quoted(template.system[0])} }}}}',
