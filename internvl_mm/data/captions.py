@@ -136,6 +136,7 @@ class PairFilter:
         # A pair without the field counts as 0: nothing vouches for it.
         if self.min_score is not None and float(pair.row.get(self.score_key) or 0) < self.min_score:
             return f'of low {self.score_key}'
+        # Files that tell no size are not measured: filtering opens no picture.
         if width and height:
             if min(width, height) < self.min_side:
                 return 'too small'

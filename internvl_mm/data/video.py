@@ -130,6 +130,7 @@ class VideoFile(Video):
                 # Empty is the last packet, with which PyAV flushes the decoder.
                 count = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
         except (av.FFmpegError, OSError, ValueError) as error:
+            # Also a ValueError: what was refused above keeps its words.
             if isinstance(error, DataError):
                 raise
             raise DataError(f'{path}: not a readable video ({error}); copy it again') from error

@@ -189,5 +189,6 @@ def _replace() -> None:
         for name, ours in functions.items():
             theirs = source[name]
             for holder in holders:
+                # The same object, not only the same name: that may be something else there.
                 if vars(holder).get(name) is theirs:
                     setattr(holder, name, ours)

@@ -86,6 +86,7 @@ def _stack(pictures: Sequence[Tensor] | Tensor) -> Tensor:
             f'pictures of one batch differ in size: {", ".join(map(str, shapes))}; let the transform of the data set '
             'end in a fixed size, for example with CenterCrop'
         )
+    # collate_samples has stacked pictures of one size already.
     pixels = pictures if isinstance(pictures, Tensor) else torch.stack(list(pictures))
     if pixels.dtype != torch.uint8:
         raise ConfigError(

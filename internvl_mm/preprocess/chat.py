@@ -127,7 +127,7 @@ class ChatEncoder:
             DataError: A file is missing or damaged, or the text cannot be encoded.
         """
         turns, tiles = self._tiles(record)
-        counts = tuple(len(part) for part in tiles)
+        counts = tuple(len(part) for part in tiles)  # tiles of each picture or frame
         # Context tokens of each image: its tiles times the tokens of a tile.
         encoded = self.text.encode(
             turns, [count * self.tokens_per_tile for count in counts], system=record.system
@@ -148,6 +148,7 @@ class ChatEncoder:
         """
         turns, tiles = self._tiles(record)
         counts = tuple(len(part) for part in tiles)
+        # An open turn: the template ends where the model goes on.
         asked = [*turns[:-1], (turns[-1][0], None)]
         ids = self.text.prompt(
             asked, [count * self.tokens_per_tile for count in counts], system=record.system

@@ -43,7 +43,7 @@ class RandomResizedCrop(v2.RandomResizedCrop):
         self,
         size: int,
         *,
-        scale: tuple[float, float] = (0.08, 1.0),
+        scale: tuple[float, float] = (0.08, 1.0),  # of the published ImageNet recipe, as the ratio
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
     ):
         super().__init__(size, scale=scale, ratio=ratio, interpolation=BICUBIC)

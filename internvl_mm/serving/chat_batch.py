@@ -57,6 +57,7 @@ def answer_file(session: ChatSession, inputs: ChatInputs, source: Path, target: 
                 question, tiles = inputs.gather(line['question'], images, videos)
                 result |= dict(question=line['question'], answer=session.ask(question, tiles))
                 good += 1
+            # Written down, not raised: one bad line leaves the others their answers.
             except UserError as error:
                 result |= dict(question=line['question'], error=str(error))
             results[number] = json.dumps(result, ensure_ascii=False)

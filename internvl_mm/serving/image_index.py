@@ -97,6 +97,7 @@ class ImageIndex:
     def save(self, path: str | Path) -> None:
         """Write the index, whole or not at all."""
         scratch = Path(path).with_name(f'{Path(path).name}.{os.getpid()}.tmp')
+        # As text: metadata of safetensors are nothing else.
         facts = dict(format=FORMAT, weights=self.weights, paths=json.dumps(self.paths))
         try:
             Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -167,6 +168,7 @@ def _find_with_faiss(vectors: Tensor, queries: Tensor, count: int) -> tuple[Tens
     exact.add(vectors.numpy())
     # A few more than asked for: which of equal scores come last is faiss's choice, and which are shown is ours.
     scores, places = map(torch.from_numpy, exact.search(queries.numpy(), min(2 * count + 8, len(vectors))))
+    # By place, then stably by score: equal scores keep the order of the pictures, as in _find.
     by_place = places.argsort(dim=1, stable=True)
     scores, places = scores.gather(1, by_place), places.gather(1, by_place)
     order = scores.argsort(dim=1, descending=True, stable=True)[:, :count]
@@ -191,6 +193,7 @@ def build_index(task: ImageTextTask, pictures: PictureFiles, cache: FeatureCache
     Raises:
         DataError: None could be read.
     """
+    # Positions of the pictures that could be read, [n].
     vectors, positions = cache.extract(task, pictures, views=1).views[0]
     if len(positions) < len(pictures):
         console.print(

@@ -44,6 +44,7 @@ class Inferencer:
         parts = cfg.to_dict()
         dataset = dataset_of(parts, benchmark)
         self.task = load_task(parts, checkpoint or parts.get('load_from'))
+        # Ours tell the square they were made for; backbones of mmseg or mmdet may not.
         size = getattr(getattr(self.task, 'backbone', None), 'image_size', None)
         self._reader = build_reader(dataset, image_size=size)
         self.names = named(getattr(self.task, 'classes', None) or _classes_of(dataset))
@@ -82,6 +83,7 @@ class Inferencer:
                         record['mask'] = f'masks/{names[start + index]}.png'
                     results['images'].append(dict(record, picture=f'pictures/{names[start + index]}.png'))
                 progress.advance(task, len(batch))
+        # Also when nothing could be read: the error below points at the reasons in it.
         (folder / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding='utf-8')
         for failure in results['failed']:
             console.print(f'left out: {failure["reason"]}', style='yellow', markup=False, soft_wrap=True)

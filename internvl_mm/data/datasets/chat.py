@@ -58,6 +58,7 @@ class ChatDataset(GuardedDataset):
         self.encoder = built.variant(max_tiles=max_tiles, augment=augment)
         self.root, self.annotation = root, annotation
         self.source = open_source(annotation)
+        # For the fingerprint: the first changes how many tiles there are, the second their pixels.
         self._settings = (max_tiles, augment)
         self._sizes: np.ndarray | None = None
         self.keep_sizes(None)
@@ -82,6 +83,7 @@ class ChatDataset(GuardedDataset):
         # By the index, not the row: a row that a mixture repeats gets other frames each time.
         with seeded(index.seed, index.epoch, index):
             sample = self.encoder(self.record(row))
+        # The row, not the index of a mixture: reports then point at a line of the file.
         return dict(inputs=replace(sample, dataset=self.name, index=row, path=self.path(row)))
 
     def path(self, index: int) -> str:
@@ -97,6 +99,7 @@ class ChatDataset(GuardedDataset):
         try:
             return self.encoder.measure(self.record(index))
         except DataError as error:
+            # In place: as an error of its own kind, an OverlongError may still be dropped.
             named(error, self.path(index))
             raise
 

@@ -178,6 +178,7 @@ class TarChats(ChatSource):
             for key, files in _samples_of(shard):
                 starts.append(len(members))
                 self._keys.append(key)
+                # offset_data lies behind the member's header: its bytes are read without tarfile.
                 members += [(number, file.offset_data, file.size) for file in files]
         # The array of no members at all is [0], and needs its three columns too.
         self._members = np.array(members, np.int64).reshape(-1, 3)

@@ -89,6 +89,7 @@ class DigitCaptionDataset(ImageTextDataset):
 
     def image_fingerprint(self) -> str:
         """See :class:`ImageTextDataset`."""
+        # Without languages and kinds, which choose captions and never pixels.
         return f'{self.split}-{self.size}-{self.seed}-{len(self)}-{self.placement}'
 
     def caption(self, index: int) -> str:

@@ -169,6 +169,7 @@ def _write_subset(file: Path, content: dict[str, Any]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         # Renamed into place, so that another process never reads half a file; all would write the same.
+        # No number of a process: two machines that share the folder may have the same.
         temporary = file.with_name(f'{file.name}.{uuid.uuid4().hex}')
         temporary.write_text(json.dumps(content) + '\n', encoding='utf-8')
         temporary.replace(file)

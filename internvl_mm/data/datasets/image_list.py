@@ -116,6 +116,7 @@ def read_list(list_file: str) -> tuple[list[str], list[int]]:
             raise DataError(
                 f"{list_file}:{number}: {line!r} is not 'relative/path label', as in 'cat/1.jpg 0'"
             )
+        # Several blanks may stand between path and label; the split took the last.
         paths.append(check_confined(path.rstrip(), f'{list_file}:{number}'))
         targets.append(int(label))
     return paths, targets

@@ -223,6 +223,7 @@ class CaptionListDataset(ImageTextDataset):
         filter: PairFilter | dict | None = None,
         **options: Any,
     ):
+        # From the options: the base class, which sets the name, needs the pairs first.
         pairs = self.keep(_kept(read_pairs(file), filter, options.get('name') or str(file)))
         images = [check_confined(pair.image, str(file)) for pair in pairs]
         self._paths = PathTable(check_folder(root, 'the images of the captions'), images)
@@ -369,6 +370,7 @@ def _shard_pairs(shard: Path, caption_key: str) -> Iterator[Pair]:
         with tarfile.open(shard, 'r:') as archive:
             # A sparse member is no contiguous run of bytes.
             files = (member for member in archive if member.isreg() and not member.issparse())
+            # Neighbours only: webdataset writes the members of a sample one after the other.
             for key, members in groupby(files, key=lambda member: _split_name(member.name)[0]):
                 yield _shard_pair(
                     archive, shard, key, {_split_name(m.name)[1]: m for m in members}, caption_key

@@ -186,6 +186,7 @@ def _entry(name: str, fields: Any, file: Path) -> MetaEntry:
     return MetaEntry(
         name=name,
         annotation=annotation,
+        # null is as good as no root: paths stand for themselves.
         root=_resolve(str(fields.get('root') or ''), file.parent),
         repeat_time=repeat,
         data_augment=bool(fields.get('data_augment', False)),
@@ -194,6 +195,7 @@ def _entry(name: str, fields: Any, file: Path) -> MetaEntry:
 
 
 def _resolve(path: str, folder: Path) -> str:
+    # An object store's address is no path to look for.
     if not path or '://' in path:
         return path
     # Published meta files are written for the folder a training starts in; ours can be moved as a whole.

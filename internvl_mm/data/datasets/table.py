@@ -101,8 +101,10 @@ def _load_table(source: Path) -> hf.Dataset:
         for kind in ('parquet', 'arrow'):
             chosen = [file for file in files if file.endswith(f'.{kind}')]
             if chosen:
+                # 'train' is what the library calls files for which no split is named.
                 return hf.load_dataset(kind, data_files=chosen, split='train')
     except (OSError, pa.ArrowException, DatasetGenerationError) as error:
+        # The library's own error says only that generating the data set failed.
         cause = error.__cause__ or error
         raise DataError(f"table '{source}': missing or damaged ({cause}); copy it again") from error
     raise DataError(f"table '{source}': holds no .parquet or .arrow file and was not written by save_to_disk")

@@ -25,6 +25,7 @@ CHOICE_PROMPT = {
 # Which slots a kind has, its function in dialogue.py says: 'where' {name}, 'compare' {first}, {second}, {low}, {high}.
 PHRASES: dict[str, dict[str, Phrase]] = {
     # one picture
+    # Sorted, so that one answer is right; 'read' asks for the order in the picture.
     'which': {
         'en': Phrase(
             (

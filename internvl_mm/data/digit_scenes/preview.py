@@ -99,6 +99,7 @@ def _draw_scenes(sheet: Sheet, folder: Path, languages: tuple[str, ...], most: i
     for pair in _read_lines(folder / 'captions' / f'pairs_{SPLIT}.jsonl'):
         if pair['language'] in languages:
             captions[pair['image_id']].append(pair['caption'])
+    # One sample per scene, in order: line k is about scene k.
     chats = [_read_lines(folder / 'chat' / f'{SPLIT}_single_{language}.jsonl') for language in languages]
     for image in content['images'][:most]:
         number = image['id']
@@ -115,6 +116,7 @@ def _draw_scenes(sheet: Sheet, folder: Path, languages: tuple[str, ...], most: i
 def _draw_talks(sheet: Sheet, folder: Path, languages: tuple[str, ...], medium: str, most: int = 2) -> None:
     """One row per sample about two pictures or a video."""
     chats = [_read_lines(folder / 'chat' / f'{SPLIT}_{medium}_{language}.jsonl') for language in languages]
+    # One sample per language, about the same pictures.
     for samples in list(zip(*chats))[:most]:
         sample = samples[0]
         files = (
@@ -152,6 +154,7 @@ def _with_instances(sheet: Sheet, picture: Image.Image, instances: list[dict[str
         mask = rle.decode(instance['segmentation']).astype(bool)
         # Categories count from 1, digits from 0.
         pixels[mask] = DIGIT_COLOURS[instance['category_id'] - 1]
+    # Boxes of the file are in pixels of the picture, drawn ones in those of the tile.
     scale = TILE / max(picture.size)
     boxes = []
     for instance in instances:

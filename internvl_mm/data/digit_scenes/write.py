@@ -135,6 +135,7 @@ def _write_split(root: Path, split: str, settings: DigitSceneSettings) -> dict[s
     # What has one right answer is for evaluation.
     if split == 'test':
         listeners.append(Questions(root, split, settings.seed))
+    # Writers see scenes; listeners hear talks, which may be about a pair, a video or numbers, too.
     writers = [kind(root, split) for kind in (SceneImages, SemanticMasks, CocoInstances, Captions)]
     previous = None
     for index, scene in enumerate(track(settings.scenes(split), f'{split} scenes', size)):

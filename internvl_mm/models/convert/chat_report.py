@@ -222,6 +222,7 @@ def _fixed_inputs(model: InternVLChatModel, context: int) -> tuple[Tensor, Tenso
     # A drawn word must not stand for a visual token.
     words = torch.where(words == context, (context + 1) % model.config.llm_config.vocab_size, words)
     places = torch.full((model.num_image_token,), context)
+    # [1, 3, S, S] and [1, 16 + tokens of the tile]: words on both sides of the picture.
     return pixels, torch.cat([words[:4], places, words[4:]])[None]
 
 

@@ -35,6 +35,7 @@ class SafetensorsFiles(Mapping[str, Tensor]):
     """
 
     def __init__(self, files: list[Path]):
+        # Tensor to the open file that holds it; files are mapped into memory, not read.
         self._file_of: dict[str, Any] = {}
         for path in files:
             handle = _open_safetensors(path)

@@ -66,7 +66,9 @@ def convert(source: Path, target: Path, layout: Layout, *, num_heads: int | None
         before = our_forward(found, settings, source)(pixels)  # fp32 [2, 1+N, D]
         write_vision(found.tensors, settings, target, layout)
         after = read_back(target, settings, layout)(pixels)
+    # From disk once more: the model above has been made fp32.
     again = to_hf(open_weights(target)).tensors
+    # Of both: a tensor too many is a change, too.
     names = sorted(found.tensors.keys() | again.keys())
     changed = tuple(name for name in names if not _same(found.tensors.get(name), again.get(name)))
     return Conversion(
