@@ -101,6 +101,7 @@ class PairFilter:
         """
         kept, left_out, seen = [], Counter[str](), Counter[str]()
         for pair in pairs:
+            # 'None' where rows name no language, so that the message below can say so.
             seen[str(pair.row.get('language'))] += 1
             reason = self.reason(pair)
             if reason is None:
@@ -132,8 +133,10 @@ class PairFilter:
             return 'too long'
         if self.languages is not None and pair.row.get('language') not in self.languages:
             return 'in other languages'
+        # A pair without the field counts as 0: nothing vouches for it.
         if self.min_score is not None and float(pair.row.get(self.score_key) or 0) < self.min_score:
             return f'of low {self.score_key}'
+        # Files that tell no size are not measured: filtering opens no picture.
         if width and height:
             if min(width, height) < self.min_side:
                 return 'too small'
@@ -207,6 +210,7 @@ def read_pairs(file: str | Path) -> Iterator[Pair]:
         captions = row['caption'] if isinstance(row['caption'], list) else [row['caption']]
         # An empty list is a picture without text, which data sets tell or record as such.
         for caption in captions or ['']:
+            # Without an id the path groups captions: files list a picture once per caption.
             yield Pair(image, str(caption or ''), str(row.get('image_id', image)), row)
 
 

@@ -36,6 +36,7 @@ def measure_sizes(dataset: Measurable, *, workers: int = 0, folder: str | Path |
         workers: Processes; 0 for this one alone.
         folder: Keep the sizes there, under the data set's fingerprint, and take them from there the next time.
     """
+    # 24 hexadecimal digits, 96 bits: data sets that share a name are out of the question.
     file = None if folder is None else Path(folder) / f'{dataset.fingerprint()[:24]}.npz'
     kept = _read(file, len(dataset))
     if kept is not None:
@@ -72,6 +73,7 @@ def _read(file: Path | None, length: int) -> np.ndarray | None:
     if file is None or not file.is_file():
         return None
     try:
+        # No pickles: the folder may be shared, and a pickle can run any code.
         with np.load(file, allow_pickle=False) as content:
             sizes: Any = content['sizes']
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):

@@ -50,6 +50,7 @@ def _read(file: Path) -> PackPlan | None:
     if not file.is_file():
         return None
     try:
+        # No pickles: the folder may be shared, and a pickle can run any code.
         with np.load(file, allow_pickle=False) as content:
             arrays = {name: content[name] for name in _ARRAYS}
             fills = {name: float(content[name]) for name in _FILLS}

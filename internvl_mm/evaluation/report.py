@@ -160,6 +160,7 @@ def results_table(rows: Iterable[ResultRow]) -> str:
     for row in rows:
         value = f'{row.value:.2f}' if is_share(row.metric) else f'{row.value:.4g}'
         cells = (row.benchmark, row.metric, value, interval_text(row), f'{row.n:,}')
+        # A bar within a name would end its cell.
         lines.append('| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |')
     return '\n'.join(lines) + '\n'
 
@@ -207,6 +208,7 @@ def _read_curves(file: Path) -> dict[str, Curve]:
     for line in _read_json_lines(file):
         step = line.get('step', 0)
         for name, value in line.items():
+            # mmengine writes these three into the lines beside the scalars.
             if isinstance(value, (int, float)) and name not in ('step', 'iter', 'epoch'):
                 curves[name][step] = value
     return {name: sorted(points.items()) for name, points in curves.items()}

@@ -168,8 +168,10 @@ def _entry(name: str, fields: Any, file: Path) -> MetaEntry:
     if not isinstance(fields, dict) or not isinstance(fields.get('annotation'), str):
         raise DataError(f"{where}: needs 'annotation', the path of its samples")
     repeat, tiles = fields.get('repeat_time', 1), fields.get('max_dynamic_patch')
+    # JSON's true is an int to Python, and would count as 1.
     if isinstance(repeat, bool) or not isinstance(repeat, (int, float)) or repeat <= 0:
         raise DataError(f'{where}: repeat_time={repeat!r} has to be a number above 0')
+    # Published trainers repeat whole files: 2.5 stops one of them, and others cut it down to 2.
     if repeat > 1 and repeat != int(repeat):
         raise DataError(
             f'{where}: repeat_time={repeat!r} above 1 has to be whole; a weight may be a fraction'
@@ -184,6 +186,7 @@ def _entry(name: str, fields: Any, file: Path) -> MetaEntry:
     return MetaEntry(
         name=name,
         annotation=annotation,
+        # null is as good as no root: paths stand for themselves.
         root=_resolve(str(fields.get('root') or ''), file.parent),
         repeat_time=repeat,
         data_augment=bool(fields.get('data_augment', False)),
@@ -192,6 +195,7 @@ def _entry(name: str, fields: Any, file: Path) -> MetaEntry:
 
 
 def _resolve(path: str, folder: Path) -> str:
+    # An object store's address is no path to look for.
     if not path or '://' in path:
         return path
     # Published meta files are written for the folder a training starts in; ours can be moved as a whole.
