@@ -62,7 +62,8 @@ class ResultRow:
 
 def is_share(name: str) -> bool:
     """Whether a metric, named with or without its benchmark, is a share of samples in percent."""
-    return _SHARE.search(name) is not None
+    # A mean of two shares is none: no number of samples was right.
+    return _SHARE.search(name) is not None and 'mean_' not in name
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,8 @@ def _read_json_lines(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     text = file.read_text(encoding='utf-8')
-    complete = text[: text.rfind('\n') + 1].splitlines()
+    # Not splitlines: texts in a ledger may hold other separators, which JSON leaves as they are.
+    complete = text[: text.rfind('\n') + 1].split('\n')
     try:
         return [json.loads(line) for line in complete if line.strip()]
     except json.JSONDecodeError as error:

@@ -115,7 +115,7 @@ class MetaMixture(GuardedDataset):
             # By data set, so that a cap on one leaves the choices of the others.
             rng = np.random.default_rng((seed, number))
             share = _share(len(dataset), entry.repeat_time, rng if self.share_at_random else None)
-            rows.append(_chosen(share, caps.get(entry.name), weights.get(entry.name, 1), rng))
+            rows.append(choose_rows(share, caps.get(entry.name), weights.get(entry.name, 1), rng))
         self.counts = {entry.name: len(part) for entry, part in zip(entries, rows)}
         # Two arrays instead of a list of pairs: workers share their memory, and 10 M samples take 120 MB.
         self._which = np.repeat(np.arange(len(rows), dtype=np.int32), [len(part) for part in rows])
@@ -224,7 +224,7 @@ def _share(length: int, repeat_time: float, rng: np.random.Generator | None) -> 
     return np.arange(count) if rng is None else np.sort(rng.permutation(length)[:count])
 
 
-def _chosen(rows: np.ndarray, cap: float | None, weight: float, rng: np.random.Generator) -> np.ndarray:
+def choose_rows(rows: np.ndarray, cap: float | None, weight: float, rng: np.random.Generator) -> np.ndarray:
     """Rows of one epoch, int64: at most ``cap`` of them, then each ``weight`` times."""
     if cap is not None and len(rows) > cap:
         # Sorted, so that neighbours stay neighbours on disk; the sampler shuffles anyway.
