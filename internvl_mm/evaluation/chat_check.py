@@ -235,7 +235,7 @@ def check_all(checker: ChatChecker, file: str | Path, *, workers: int = 0) -> li
         workers: Processes; 0 for this one alone.
 
     Returns:
-        The reports, those without findings cut to their numbers.
+        A report for each sample, in the order of the meta file.
 
     Raises:
         DataError: The file cannot be written.
