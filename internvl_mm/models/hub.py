@@ -148,7 +148,7 @@ def _load_llava(folder: Path) -> PreTrainedModel:
             f"{folder} is a LLaVA in transformers' own layout (no {LlavaByContent.marker} in its config.json): load it "
             'with transformers.AutoModelForImageTextToText'
         )
-    return LlavaChatModel.from_pretrained(folder, dtype='auto')
+    return LlavaChatModel.from_pretrained(folder, dtype='auto')  # as stored
 
 
 # Model type in config.json to loader.
@@ -163,6 +163,7 @@ _LOADERS: dict[str, Callable[[Path], PreTrainedModel]] = {
 def _as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     if not isinstance(dtype, str):
         return dtype
+    # torch has many attributes: 'load' is one, and no dtype.
     value = getattr(torch, dtype, None)
     if not isinstance(value, torch.dtype) or not value.is_floating_point:
         raise CheckpointError(f"dtype={dtype!r} is unknown: use 'float32', 'bfloat16' or 'float16'")

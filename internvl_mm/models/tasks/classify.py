@@ -125,4 +125,5 @@ class ImageClassifier(BaseTask):
 
 def _with_width(part: Part, **width: int) -> Part:
     """Fill the width into a part given as a config that does not name it."""
+    # A width in the config wins; for the head the constructor compares it.
     return {**width, **part} if isinstance(part, dict) else part

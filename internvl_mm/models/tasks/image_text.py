@@ -52,6 +52,7 @@ class ImageTextTask(BaseTask):
         for name, prompts in self.class_prompts.items():
             if not isinstance(prompts, ClassPrompts):
                 raise ConfigError(f"class_prompts['{name}'] is {prompts!r}: it must be ClassPrompts")
+        # Data set to [C, E], for as long as the weights stay: train() forgets them.
         self._classifiers: dict[str, Tensor] = {}
 
     @classmethod
