@@ -43,7 +43,9 @@ class PartRates(LayerDecay):
         values = [settings.pop(name, {}) for name in _SETTINGS]
         numbers = [value for table in values if isinstance(table, dict) for value in table.values()]
         right = all(isinstance(table, dict) for table in values) and all(
-            isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 for value in numbers
+            # True is an int to Python.
+            isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+            for value in numbers
         )
         if not settings and right:
             return []

@@ -259,6 +259,7 @@ class SweepProbe(BaseProbe):
         device = _device(module)
         metrics: dict[str, float] = {}
         for name, test in tests.items():
+            # Evaluation data has one view.
             batches = test.views[0][0].split(self.batch_size)
             metrics |= judge(name, torch.cat([module(batch.to(device).float()).cpu() for batch in batches]))
         return metrics

@@ -97,6 +97,7 @@ class ChatParts:
         # A range turns -1 into depth and refuses what does not exist.
         selected = range(depth + 1)[self.select_layer]
         last = depth if self.mlp1.reads_last else selected
+        # Attention is global in chat models, so that the blocks do not need the grid.
         states = self.vision_model.encoder(tokens, (0, 0), keep=(selected, last))
         return states[selected], states[last]
 

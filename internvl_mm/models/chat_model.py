@@ -102,6 +102,7 @@ class ChatModel(ChatGeneration, nn.Module):
             return
         self.vision_model.init_weights()
         self.mlp1.init_weights()
+        # A function, because the part is a plain transformers model.
         load_language(self.language_model)
         if self.pretrained_connector is not None:
             # Published files of a connector alone have its keys without a prefix, '0.weight' to '3.bias'.

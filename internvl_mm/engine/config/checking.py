@@ -114,6 +114,7 @@ def _walk(
 
 def _entry_problems(value: Any, path: slots.Keys, words: frozenset[str] | None) -> Iterator[Problem]:
     """Problems of an entry of a dict or list that is no call by itself."""
+    # Entries have no annotation of their own.
     yield from value_problems(_with_class(value), slots.at(slots.WANTED, path) or EMPTY, _dotted(path))
     yield from _walk(value, path, words=words)
 
@@ -244,6 +245,7 @@ def _class_count_problems(settings: dict[str, Any]) -> Iterator[Problem]:
     """Head and data of different numbers of classes, where the config states both."""
     classes = _look_up(settings, 'model', 'head', 'num_classes')
     data = {'train_dataloader.dataset': _look_up(settings, 'train_dataloader', 'dataset', 'num_classes')}
+    # The run's own or the model's: a config has the mixing of a batch in either.
     for place in (('data_preprocessor', 'batch_augment'), ('model', 'data_preprocessor', 'batch_augment')):
         data['.'.join(place)] = _look_up(settings, *place, 'num_classes')
     benchmarks = settings.get('benchmarks')

@@ -186,6 +186,7 @@ def _override(cfg: Config, overrides: Sequence[str]) -> None:
             ) from error
         try:
             cfg.merge_from_dict(options.options)
+        # What mmengine raises where a key leads into a plain value, or to an index that a list has not.
         except (AttributeError, TypeError, LookupError) as error:
             raise ConfigError(f"option '{pair}' does not fit the config: {_misfit(cfg, key)}") from error
 

@@ -35,6 +35,7 @@ def packages(folder: Path) -> str:
             missing.append(requirement.name)
             continue
         found += 1
+        # Otherwise a nightly build of torch, 2.12.0.dev…, would be outside of every range.
         if not requirement.specifier.contains(installed, prereleases=True):
             other.append(f'{requirement.name} {installed} (wanted {requirement.specifier})')
     if missing:

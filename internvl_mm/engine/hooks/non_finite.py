@@ -70,7 +70,7 @@ class NonFiniteHook(Hook):
         self._handles: list[Any] = []
         self._bad: dict[str, Any] | None = None  # what is wrong with the running step
         self._in_a_row = 0
-        self._can_skip = False
+        self._can_skip = False  # whether the optimiser can be kept from a step
 
     def before_train(self, runner: FlexibleRunner) -> None:
         """Listen to the task's forward and to the optimiser's step."""

@@ -40,6 +40,7 @@ class ImageClassifier(BaseTask):
         self.backbone = build_part(backbone)
         self.neck = build_part(_with_width(neck, dim=self.backbone.width))
         self.head = build_part(_with_width(head, in_dim=self.neck.out_dim))
+        # Not self.loss, which is the method mmengine calls.
         self.criterion = build_part(loss) or ClassificationLoss()
         if self.head.in_dim != self.neck.out_dim:
             raise ConfigError(

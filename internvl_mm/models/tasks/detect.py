@@ -62,6 +62,7 @@ class Detector(BaseTask):
             parts = dict(backbone=built, neck=_build_neck(neck, built.width))
             # Their constructors write into the config, and read it by attributes.
             config = ConfigDict(_with_classes(detector))
+            # Their constructor builds these by config, and ours are built: what builds them hands them back.
             config.update({name: dict(type=_as_it_is, part=part) for name, part in parts.items()})
             theirs: BaseDetector = MODELS.build(config)
         # Not as a child, which would put a prefix before every name: the task takes over its children instead.

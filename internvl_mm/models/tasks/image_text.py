@@ -127,6 +127,7 @@ class ImageTextTask(BaseTask):
         """See :class:`ImageTextTask`."""
         images = F.normalize(self.encode_visuals(inputs).float(), dim=-1)  # [B, E]
         with_text = [sample for sample in data_samples if 'caption' in sample]
+        # Taken from by samples with a caption alone.
         texts = iter(())
         if with_text:
             captions = [sample.caption for sample in with_text]
