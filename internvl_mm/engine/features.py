@@ -193,6 +193,7 @@ class FeatureCache:
         broadcast_object_list(shared)
         missing = shared[0]
         rank, world_size = get_dist_info()
+        # One file per process: lines that several append at once could mix.
         ledger = Ledger(folder / f'bad_samples_{os.getpid()}.jsonl', max_fraction=self.max_fraction)
         with progress_bar() as progress:
             bar = progress.add_task(f'features of {dataset.name}', total=len(missing))

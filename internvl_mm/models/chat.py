@@ -171,6 +171,7 @@ class ChatParts:
             past_key_values=past_key_values,
             use_cache=use_cache,
             output_hidden_states=output_hidden_states,
+            # An object in any case: the loss goes into it, and a tuple is made last.
             return_dict=True,
             **kwargs,
         )

@@ -58,6 +58,7 @@ class LlavaChatConfig(PreTrainedConfig):
             )
         self.vision_config = vision_config
         self.qllama_config = None if qllama_config is None else dict(qllama_config)
+        # Never run; made below; said by the class; asked for when a model is loaded.
         for name in ('auto_map', 'llm_config', 'model_type', 'attn_implementation'):
             settings.pop(name, None)
         # Facts about the file rather than the Llama, though LlamaConfig knows the names, too.

@@ -114,6 +114,7 @@ def load_model(
             f'{folder} holds a model of type {kind!r}; supported: {", ".join(sorted(_LOADERS))}.'
             + did_you_mean(kind, _LOADERS)
         )
+    # In the dtype of its files, until the next line.
     model = _LOADERS[kind](folder)
     return model.to(device=device, dtype=_as_dtype(dtype)).eval()
 
@@ -175,6 +176,7 @@ def local_folder(source: str, revision: str | None = None) -> Path:
     path = Path(source).expanduser()  # a folder wins over a repository of its name
     if not path.exists():
         try:
+            # From the hub's cache when it is there, also offline.
             path = Path(snapshot_download(source, revision=revision, allow_patterns=_DOWNLOADED))
         except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             reason = str(error).splitlines()[0]

@@ -86,6 +86,7 @@ class NonFiniteHook(Hook):
     def before_train_iter(self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None) -> None:
         """Remember which samples are about to be used, and what the forward pass changes besides gradients."""
         self._samples = data_batch['data_samples']
+        # Once a batch of an accumulation is bad, the state to go back to is the one from before it.
         if self._bad is None:
             # Running means and variances: small, and a NaN in them would outlive the skipped step.
             buffers = statistics_of(task_of(runner))
@@ -212,5 +213,6 @@ def spoiled_parameters(task: nn.Module) -> list[str]:
 
 def _mean(value: Tensor | list[Tensor]) -> Tensor:
     """One number of a loss entry, which may be a list (one tensor per feature level)."""
+    # mmengine takes the sum over the list: finite or not, it is the same.
     parts = value if isinstance(value, list) else [value]
     return torch.stack([part.detach().float().mean() for part in parts]).mean()

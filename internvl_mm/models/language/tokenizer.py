@@ -87,6 +87,7 @@ class InternLM2Tokenizer(PreTrainedTokenizer):
         return self.sp_model.encode(text, out_type=str)
 
     def _convert_token_to_id(self, token: str) -> int:
+        # Of an unknown piece the id of <unk>.
         return self.sp_model.piece_to_id(token)
 
     def _convert_id_to_token(self, index: int) -> str:

@@ -110,6 +110,7 @@ class Segmenter(BaseTask):
             return {
                 f'{prefix}.{name}': value
                 for prefix, head in heads.items()
+                # None: a train_cfg, which mmseg's usual heads take and do not read.
                 for name, value in head.loss(maps, data_samples, None).items()
             }
 
