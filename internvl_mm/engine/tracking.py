@@ -62,6 +62,5 @@ def _missing(package: str) -> list[str]:
 
 
 def _require(package: str) -> None:
-    # One at most; the loop raises it.
     for problem in _missing(package):
         raise ConfigError(f'visualizer.vis_backends: {problem}')

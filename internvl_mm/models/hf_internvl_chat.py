@@ -266,7 +266,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
 def _runs_quantised(settings: Any, config: InternVLChatConfig) -> bool:
     """Whether transformers' quantisers can run a folder as it is stored."""
     method = settings.get('quant_method') if isinstance(settings, Mapping) else settings.quant_method
-    # transformers 5 runs AWQ with gptqmodel's kernels, and bitsandbytes for the rest.
+    # In transformers 5 AWQ needs gptqmodel; the other published kind, Int8, is bitsandbytes'.
     library = 'gptqmodel' if str(method).endswith('awq') else 'bitsandbytes'
     installed = torch.cuda.is_available() and find_spec(library) is not None
     # A joint projection cannot be taken apart while it is packed.

@@ -69,7 +69,7 @@ def trial(
             num_workers=workers,
             collate_fn=dict(type=collate_samples),
         ),
-        # Plain SGD: weights differ by a tenth of what gradients differ by, whatever came before.
+        # Plain SGD keeps no moments: weights differ by a tenth of what gradients do.
         optim_wrapper=dict(type=OptimWrapper, optimizer=dict(type=torch.optim.SGD, lr=0.1)),
         train_cfg=dict(type=EpochTrainLoop, max_epochs=1, step=step),
         # None takes one of mmengine's indispensable hooks out.

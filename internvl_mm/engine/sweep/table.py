@@ -94,7 +94,7 @@ def best(rows: Sequence[SweepRow], metric: str, *, less: bool = False) -> list[B
     groups: dict[tuple[tuple[str, str], ...], list[SweepRow]] = defaultdict(list)
     for row in rows:
         if metric in row.results:
-            # All settings but the seed: its runs are one setting, measured several times.
+            # Runs that differ in the seed alone are one setting, measured several times.
             groups[tuple(item for item in row.state.values.items() if item[0] != SEED)].append(row)
     found = [
         BestRow(
