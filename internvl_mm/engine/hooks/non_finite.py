@@ -73,7 +73,7 @@ class NonFiniteHook(Hook):
         self._handles: list[Any] = []
         self._bad: dict[str, Any] | None = None  # what is wrong with the running step
         self._in_a_row = 0
-        self._can_skip = False
+        self._can_skip = False  # whether the optimiser can be kept from a step
 
     def before_train(self, runner: FlexibleRunner) -> None:
         """Listen to the task's forward and to the optimiser's step."""
@@ -92,6 +92,7 @@ class NonFiniteHook(Hook):
     def before_train_iter(self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None) -> None:
         """Remember which samples are about to be used, and what the forward pass changes besides gradients."""
         self._samples = data_batch['data_samples']
+        # Once a batch of an accumulation is bad, the state to go back to is the one from before it.
         if self._bad is None:
             # Running means and variances: small, and a NaN in them would outlive the skipped step.
             self._statistics = {name: value.clone() for name, value in statistics_of(self._places).items()}
@@ -223,5 +224,6 @@ def spoiled_parameters(task: nn.Module) -> list[str]:
 
 def _mean(value: Tensor | list[Tensor]) -> Tensor:
     """One number of a loss entry, which may be a list (one tensor per feature level)."""
+    # mmengine takes the sum over the list: finite or not, it is the same.
     parts = value if isinstance(value, list) else [value]
     return torch.stack([part.detach().float().mean() for part in parts]).mean()
