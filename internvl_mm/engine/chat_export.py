@@ -72,7 +72,7 @@ def write_published(
         state: Where both are from.
         target: The folder.
     """
-    model = task.chat.to_published(**_tiling(config))
+    model = task.chat.to_published(**published_tiling(config))
     model.config.architectures = [type(model).__name__]
     model.save_pretrained(target)
     task.tokenizer.save_pretrained(target)
@@ -175,13 +175,22 @@ def _published_names(tensors: Mapping[str, Tensor], ranks: Mapping[str, int]) ->
         yield (f'{part}.base_model.model.{inner}' if ranks.get(part) else name), tensor
 
 
-def _tiling(config: Config) -> dict[str, Any]:
-    """How images were cut, as a published config says it."""
+def published_tiling(config: Config) -> dict[str, Any]:
+    """How images were cut, as a published config says it.
+
+    Raises:
+        ConfigError: It has no word for it.
+    """
     # However deep: packing and mixtures put other data sets around the one that reads images.
     encoder = _find(config.get('train_dataloader', {}), 'encoder') or {}
     tiling = encoder.get('tiling') or {}
     # The config of a state is text: parts go by their dotted names.
     kind = str(tiling.get('type', 'DynamicTiling')).rpartition('.')[2]
+    if kind == 'CropTiling':
+        raise ConfigError(
+            'encoder.tiling is CropTiling, and the config of a chat folder has no word for it: whoever loads it '
+            'would show the model other pictures. Train with DynamicTiling, PadTiling or SquashTiling'
+        )
     if kind != 'DynamicTiling':
         # One tile per image, padded to a square or not.
         return dict(dynamic_image_size=False, use_thumbnail=False, pad2square=kind == 'PadTiling')

@@ -40,9 +40,10 @@ def batches(loader: DataLoader, *, done: int) -> Iterator[Any]:
     """
     # With a batch sampler of its own a loader's sampler is an unused sequential one.
     sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
-    if done and hasattr(sampler, 'skip'):
+    batch_size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None)
+    if done and batch_size and hasattr(sampler, 'skip'):
         # The last batch of an epoch may be smaller.
-        sampler.skip(min(done * loader.batch_size, len(sampler)))
+        sampler.skip(min(done * batch_size, len(sampler)))
         done = 0
     # After the skip: workers begin to read as soon as there is an iterator.
     iterator = iter(loader)

@@ -183,7 +183,9 @@ def read_sizes(cfg: Config, *, precision: torch.dtype | None = torch.bfloat16) -
         raise ConfigError(f'{cfg.filename} has no optim_wrapper: it trains nothing that could be shared out')
     task, towers = read_towers(cfg, precision=precision)
     # By the config: a plan builds no runner, hence no hooks.
-    averages = any(hook.type is EMAHook for hook in cfg.get('custom_hooks') or ())
+    hooks = [*(cfg.get('custom_hooks') or ()), *(cfg.get('default_hooks') or {}).values()]
+    # Options name a class by text, and a hook that is switched off is None.
+    averages = any(hook and hook['type'] in (EMAHook, EMAHook.__name__) for hook in hooks)
     return Sizes.of(
         task,
         state_values=state_per_value(cfg.optim_wrapper.optimizer),

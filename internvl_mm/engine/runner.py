@@ -444,5 +444,5 @@ class Runner(FlexibleRunner):
 
 def build_runner(cfg: Config, *, job: Literal['train', 'test'] = 'train') -> Runner:
     """Build the runner a config chooses with ``runner_type``; :class:`Runner` by default, and for tests of probes."""
-    kind = cfg.get('runner_type', Runner)
+    kind = cfg.get('runner_type') or Runner
     return (kind if job == 'train' or kind.evaluates else Runner).from_cfg(cfg)

@@ -21,7 +21,7 @@ def read_kept(file: Path, names: Sequence[str]) -> dict[str, np.ndarray] | None:
         # No pickles: the folder may be shared, and a pickle can run any code.
         with np.load(file, allow_pickle=False) as content:
             return {name: content[name] for name in names}
-    # An empty file ends early, a bad archive or header is a BadZipFile or ValueError, flipped bytes fail in zlib, or ask
+    # An empty file ends early, a bad archive or header is a BadZipFile or ValueError, flipped bytes fail in zlib or ask
     # zipfile for another version or a password (RuntimeError).
     except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None

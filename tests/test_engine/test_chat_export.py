@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.config import Config
 from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor, AutoTokenizer, InternVLForConditionalGeneration
 
 import internvl_mm
-from internvl_mm.engine.chat_export import adapter_ranks, export_chat, take_adapters_out
+from internvl_mm.engine.chat_export import adapter_ranks, export_chat, published_tiling, take_adapters_out
 from internvl_mm.engine.chat_export_native import native_adapters
 from internvl_mm.engine.runner import Runner
 from internvl_mm.models.convert.chat_native import to_native
@@ -203,3 +204,17 @@ def test_a_folder_that_is_in_use_is_not_written_to(plain: tuple[Any, Path], tmp_
     (tmp_path / 'file').touch()
     with pytest.raises(CheckpointError, match='is not empty: give a new folder'):
         export_chat(plain[1], tmp_path)
+
+
+def test_cropped_pictures_have_no_word_in_a_published_config() -> None:
+    config = Config(
+        dict(
+            train_dataloader=dict(
+                dataset=dict(
+                    encoder=dict(tiling=dict(type='internvl_mm.preprocess.tiling.CropTiling', size=28))
+                )
+            )
+        )
+    )
+    with pytest.raises(ConfigError, match='encoder.tiling is CropTiling, .*Train with DynamicTiling'):
+        published_tiling(config)

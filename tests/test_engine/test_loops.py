@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from mmengine.hooks import Hook
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from internvl_mm.data.collate import collate_samples
 from internvl_mm.data.samplers import EpochSampler, EvalSampler, StreamSampler
@@ -21,10 +21,14 @@ from tests.test_engine.tiny import TinyImages, loader, tiny_config
 
 @pytest.mark.parametrize('sampler', [EpochSampler, SequentialSampler])
 @pytest.mark.parametrize('workers', [0, 1])
-def test_an_epoch_can_begin_at_any_batch(sampler: Any, workers: int) -> None:
+@pytest.mark.parametrize('batched', [False, True])
+def test_an_epoch_can_begin_at_any_batch(sampler: Any, workers: int, batched: bool) -> None:
     data = TinyImages(10)
     order = sampler(data, seed=0) if sampler is EpochSampler else sampler(data)
-    loading = DataLoader(data, batch_size=3, sampler=order, num_workers=workers, collate_fn=collate_samples)
+    drawn: Any = (
+        dict(batch_sampler=BatchSampler(order, 3, False)) if batched else dict(batch_size=3, sampler=order)
+    )
+    loading = DataLoader(data, num_workers=workers, collate_fn=collate_samples, **drawn)
 
     def indices(done: int) -> list[list[int]]:
         return [[sample.index for sample in batch['data_samples']] for batch in batches(loading, done=done)]

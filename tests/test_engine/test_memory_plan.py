@@ -67,6 +67,8 @@ def test_averages_of_the_weights_are_counted() -> None:
     cfg.custom_hooks = [dict(type=EMAHook)]
     sizes = read_sizes(cfg)
     assert sizes.averaged == 4 * sizes.trainable
+    cfg = load_config(cfg.filename, ['default_hooks.ema.type=EMAHook', 'default_hooks.pictures=None'])
+    assert read_sizes(cfg).averaged == sizes.averaged
 
 
 def test_chat_models_are_planned_at_their_longest_row() -> None:

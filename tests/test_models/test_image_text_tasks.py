@@ -75,6 +75,10 @@ def test_options_of_the_contrastive_stage(changes: dict) -> None:
     loss = task(pixels, samples, mode='loss')['loss']
     loss.backward()
     assert loss.isfinite() and task.backbone.embeddings.position_embedding.grad is not None
+    # Of 14 pixels there is one patch of 14, and it is never masked; of 28 there are four.
+    assert task.training_grid((28, 28)) == (1, 1)
+    task.training_size = None
+    assert task.training_grid((28, 28)) == ((1, 2) if task.mask else (2, 2))
 
 
 def test_both_towers_end_in_one_space() -> None:

@@ -195,6 +195,11 @@ def test_heads_without_a_loss_get_that_of_mmseg_whatever_the_scope_of_the_run(na
         assert isinstance(each, kind) and isinstance(each.loss_decode, CrossEntropyLoss)
 
 
+def test_a_head_that_names_no_map_gets_the_last():
+    head = dict(type=decode_heads.FCNHead, channels=8, num_classes=CLASSES, norm_cfg=NORM)
+    assert Segmenter(backbone=BACKBONE, decode_head=head).decode_head.in_channels == WIDTH
+
+
 @pytest.mark.parametrize('kind', DENSE_HEAD_CASES)
 def test_heads_of_ours_are_made_in_the_scope_of_a_run(kind: type):
     settings = dict(DENSE_HEAD_CASES[kind])

@@ -145,7 +145,10 @@ def _import_fault(lazy: LazyObject | LazyAttr, error: BaseException) -> str:
     try:
         # Again, by itself: a module that is missing and a name that is missing in it have different ways out.
         module = importlib.import_module(lazy.module)
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as fault:
+        if fault.name and not f'{lazy.module}.'.startswith(f'{fault.name}.'):
+            # The module is there, and something that it imports is not.
+            return f"importing {lazy.module} failed: there is no module '{fault.name}'"
         package, missing = _first_missing(lazy.module)
         siblings = [module.name for module in pkgutil.iter_modules(package.__path__)] if package else []
         inside = f' in {package.__name__}' if package else ''

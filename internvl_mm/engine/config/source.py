@@ -22,18 +22,24 @@ class Source:
         self.files |= other.files
 
 
-def scan_config(path: Path) -> Source:
+def scan_config(path: Path, children: tuple[Path, ...] = ()) -> Source:
     """Check the syntax, the style and the parents of a config file, and of all its parents, without running them.
 
     Args:
         path: A Python config.
+        children: The configs that inherit from it, on the way from the one that is loaded.
 
     Raises:
-        ConfigError: A syntax error, an old-style ``_base_``, a missing parent, or a name the parent does not define.
+        ConfigError: A syntax error, a file that is no UTF-8 text, an old-style ``_base_``, a missing parent, a name the
+            parent does not define, or configs that inherit from each other.
     """
-    text = path.read_text(encoding='utf-8')
+    if path in children:
+        circle = ' -> '.join(map(str, [*children[children.index(path) :], path]))
+        raise ConfigError(f'configs inherit from each other under read_base(): {circle}')
     try:
-        tree = ast.parse(text, filename=str(path))
+        tree = ast.parse(path.read_text(encoding='utf-8'), filename=str(path))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f'{path}: is no UTF-8 text ({error}): save it as UTF-8') from error
     except SyntaxError as error:
         line = (error.text or '').strip()
         raise ConfigError(f'{path}:{error.lineno}: {error.msg}\n  {line}') from error
@@ -43,7 +49,7 @@ def scan_config(path: Path) -> Source:
         # read_base() is the only `with` of a config; mmengine runs what stands in it before the rest.
         if isinstance(node, ast.With):
             for statement in node.body:
-                source.include(_inherited(statement, path))
+                source.include(_inherited(statement, path, (*children, path)))
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             # `import a.b` binds a.
             source.names |= {alias.asname or alias.name.partition('.')[0] for alias in node.names}
@@ -60,12 +66,14 @@ def scan_config(path: Path) -> Source:
 
 
 def _assigned(node: ast.stmt) -> set[str]:
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return {node.name}  # what it binds inside stays there
     # However deep: conditions and loops bind names, too.
     stored = (n for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
     return {name.id for name in stored}
 
 
-def _inherited(statement: ast.stmt, path: Path) -> Source:
+def _inherited(statement: ast.stmt, path: Path, children: tuple[Path, ...]) -> Source:
     """What one import under ``read_base()`` brings in."""
     where = f'{path}:{statement.lineno}'
     if not isinstance(statement, ast.ImportFrom):
@@ -84,7 +92,7 @@ def _inherited(statement: ast.stmt, path: Path) -> Source:
         raise ConfigError(
             f'{where}: the parent config {parent} does not exist.{did_you_mean(parent.stem, siblings)}'
         )
-    defined = scan_config(parent)
+    defined = scan_config(parent, children)
     inherited = Source(files=defined.files)
     for alias in statement.names:
         if alias.name == '*':

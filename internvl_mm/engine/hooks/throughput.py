@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import FlexibleRunner
-from torch import nn
 
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.registry import HOOKS
@@ -41,17 +40,24 @@ class ThroughputHook(Hook):
         self._images: deque[int] = deque(maxlen=window)
         self._seconds: deque[float] = deque(maxlen=window)
         self._flops: float | None = None  # per image, forward and backward
+        self._grid: tuple[int, int] | None = None  # of patches, for which these were counted
 
     def before_train_iter(self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None) -> None:
-        """Look up the peak and count the operations of one image, once."""
-        if batch_idx and self._flops is not None:
-            return
+        """Look up the peak and count the operations of one image, anew when its size changes."""
         task = task_of(runner)
-        device = next(task.parameters()).device
-        self.peak = self.peak or peak_flops(device, getattr(task, 'autocast_dtype', None) or torch.float32)
         backbone = getattr(task, 'backbone', None)
-        if backbone is not None:  # tasks of several parts have none
-            self._flops = training_flops(backbone, data_batch['inputs'][0].shape[-2:])
+        if not isinstance(backbone, InternViT):  # tasks of several parts have none
+            return
+        if self.peak is None:
+            device = next(task.parameters()).device
+            self.peak = peak_flops(device, getattr(task, 'autocast_dtype', None) or torch.float32)
+        height, width = data_batch['inputs'][0].shape[-2:]
+        patch = backbone.patch_size
+        # A task that resizes its images or masks patches says what is left of them.
+        asked = getattr(task, 'training_grid', None)
+        grid = asked((height, width)) if asked else (height // patch, width // patch)
+        if grid != self._grid:
+            self._grid, self._flops = grid, training_flops(backbone, grid)
 
     def after_train_iter(
         self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -68,16 +74,13 @@ class ThroughputHook(Hook):
             runner.message_hub.update_scalar('train/mfu', 100 * used)
 
 
-def training_flops(backbone: nn.Module | None, image_size: tuple[int, int]) -> float | None:
-    """FLOPs of one image through a backbone, forward and backward; ``None`` when it is no InternViT.
+def training_flops(backbone: InternViT, grid: tuple[int, int]) -> float:
+    """FLOPs of one image through a backbone, forward and backward.
 
     Args:
         backbone: Parts of it may be frozen.
-        image_size: Height and width in pixels.
+        grid: Rows and columns of patches.
     """
-    if not isinstance(backbone, InternViT):
-        return None
-    grid = (image_size[0] // backbone.patch_size, image_size[1] // backbone.patch_size)
     forward = vit_flops(
         backbone.num_layers,
         width=backbone.width,

@@ -23,6 +23,11 @@ from .base import Part, build_part
 from .image_text import ImageTextTask
 
 
+def kept_patches(patches: int, share: float) -> int:
+    """How many patches are left when a share of them is left out: the nearest number, at least 1."""
+    return max(1, round(patches * (1 - share)))
+
+
 def keep_patches(tokens: Tensor, share: float) -> Tensor:
     """A random part of the patches of each image, class token always.
 
@@ -31,12 +36,12 @@ def keep_patches(tokens: Tensor, share: float) -> Tensor:
         share: Share of the N patches that is left out.
 
     Returns:
-        ``[B, 1+K, D]`` with K the nearest number to ``(1 - share)·N``, at least 1.
+        ``[B, 1+K, D]`` with K of :func:`kept_patches`.
 
     Source: Li et al. 2023, "Scaling language-image pre-training via masking" (arXiv 2212.00794).
     """
     batch, length, width = tokens.shape
-    kept = max(1, round((length - 1) * (1 - share)))
+    kept = kept_patches(length - 1, share)
     # Positions are added already, so that the order does not matter.
     # The first K of a random permutation, [B, K]; + 1 steps over the class token.
     order = torch.rand(batch, length - 1, device=tokens.device).argsort(dim=1)[:, :kept] + 1
@@ -141,6 +146,15 @@ class ContrastivePretraining(ImageTextTask):
         loss = self.criterion(self._training_images(inputs), texts, ids)
         cut = torch.tensor(float(self.tokenizer.truncated - cut_before))
         return dict(loss=loss, scale=self.criterion.logit_scale.detach().exp(), captions_cut=cut)
+
+    def training_grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Patches that the blocks see of a training image of ``size`` (height, width) in pixels, as rows and columns.
+
+        Masked patches are not among them: the others are one row.
+        """
+        height, width = size if self.training_size is None else (self.training_size,) * 2
+        grid = height // self.backbone.patch_size, width // self.backbone.patch_size
+        return (1, kept_patches(grid[0] * grid[1], self.mask)) if self.mask else grid
 
     def _training_images(self, inputs: Tensor) -> Tensor:
         if self.training_size is not None and inputs.shape[-1] != self.training_size:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement, PixelData
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
 import internvl_mm.ops  # noqa: F401 (lets mmseg import the heads of mmdet)
@@ -25,7 +26,7 @@ class Segmenter(BaseTask):
 
     Heads compute in fp32 whatever the precision of the run, as published; their weights are fp32 anyway. Parts given as
     configs may leave out what follows from the part before: ``dim`` of the neck; ``in_channels`` of a head, one number
-    per map that its ``in_index`` names (all maps without ``in_index``), and ``strides`` of Mask2Former.
+    per map that its ``in_index`` names (the last map without one), and of Mask2Former, which takes all, ``strides``.
 
     Args:
         backbone: Pixels to features with maps, a :class:`~internvl_mm.models.backbones.BaseBackbone`.
@@ -147,13 +148,14 @@ def _build_head(head: Part, channels: int, strides: Sequence[float]) -> Any:
     """Build a head on maps of the given widths and strides."""
     if isinstance(head, dict):
         head = dict(head)
-        index = head.get('in_index', list(range(len(strides))))
-        head.setdefault('in_channels', channels if isinstance(index, int) else [channels] * len(index))
-        if 'in_index' not in head:
-            # Mask2Former's own argument: it takes all maps, and the other heads name theirs by in_index.
-            head.setdefault('strides', list(strides))
         # Also for heads that a config names: their library is told by no class.
         with DefaultScope.overwrite_default_scope('mmseg'):
+            kind = MODELS.get(head['type']) if isinstance(head['type'], str) else head['type']
+            takes_all = not (isinstance(kind, type) and issubclass(kind, BaseDecodeHead))  # Mask2Former
+            index = head.get('in_index', list(range(len(strides))) if takes_all else -1)  # mmseg's default
+            head.setdefault('in_channels', channels if isinstance(index, int) else [channels] * len(index))
+            if takes_all and 'in_index' not in head:
+                head.setdefault('strides', list(strides))
             head = MODELS.build(head)
     _check_maps(head, channels, len(strides))
     return head

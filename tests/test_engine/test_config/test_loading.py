@@ -126,6 +126,33 @@ def test_broken_parents(tmp_path: Path, statement: str, message: str) -> None:
     assert message in refused(write(tmp_path, f'{header}{statement}\n'))
 
 
+def test_parents_that_are_their_own_children(tmp_path: Path) -> None:
+    header = 'from mmengine.config import read_base\nwith read_base():\n    '
+    write(tmp_path, f'{header}from .leaf import *\n', 'other.py')
+    told = refused(write(tmp_path, f'{header}from .other import *\n'))
+    assert 'configs inherit from each other' in told and told.count('leaf.py') >= 2 and 'other.py' in told
+
+
+def test_files_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / 'leaf.py').write_bytes("name = 'Größe'\n".encode('latin-1'))
+    assert 'is no UTF-8 text' in refused(str(tmp_path / 'leaf.py'))
+
+
+def test_functions_of_a_parent_can_be_named(tmp_path: Path) -> None:
+    write(tmp_path, 'def twice(x):\n    inside = 2 * x\n    return inside\n', 'tools.py')
+    header = 'from mmengine.config import read_base\nwith read_base():\n    '
+    leaf = write(tmp_path, f'{header}from .tools import twice\nrandomness = dict(seed=twice(3))\n')
+    assert load_config(str(leaf)).randomness.seed == 6
+    assert "'inside' is not defined" in refused(write(tmp_path, f'{header}from .tools import inside\n'))
+
+
+def test_what_a_module_misses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 'import nowhere_to_be_found\n', 'guest_module_with_needs.py')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told = refused(write(tmp_path, 'from guest_module_with_needs import Part\nmodel = dict(type=Part)\n'))
+    assert "importing guest_module_with_needs failed: there is no module 'nowhere_to_be_found'" in told
+
+
 def test_module_that_fails_to_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "raise RuntimeError('no licence')\n", 'guest_module_that_fails.py')
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from internvl_mm.engine.hooks import ThroughputHook
+from internvl_mm.engine.hooks._runner import task_of
 from internvl_mm.engine.hooks.throughput import training_flops
-from internvl_mm.models.heads import LinearClsHead
 
 from .conftest import tiny_task
 
@@ -15,9 +16,19 @@ FORWARD = 2 * (5 * (4 * 16**2 + 2 * 16 * 32) + 2 * 25 * 16 + 4 * 588 * 16)
 
 
 def test_flops():
-    assert training_flops(tiny_task().backbone, (28, 28)) == 3 * FORWARD
-    assert training_flops(tiny_task(frozen='all').backbone, (28, 28)) == FORWARD
-    assert training_flops(LinearClsHead(4, 2), (28, 28)) is None
+    assert training_flops(tiny_task().backbone, (2, 2)) == 3 * FORWARD
+    assert training_flops(tiny_task(frozen='all').backbone, (2, 2)) == FORWARD
+
+
+def test_a_task_says_what_is_left_of_its_images_and_a_change_counts_anew(make_runner):
+    hook = ThroughputHook(peak=1e9)
+    runner = make_runner(hook)
+    batch = dict(inputs=[torch.zeros(3, 28, 28)])
+    hook.before_train_iter(runner, 5, batch)
+    assert hook._flops == 3 * FORWARD
+    task_of(runner).training_grid = lambda size: (1, size[0] // 28)
+    hook.before_train_iter(runner, 6, batch)
+    assert hook._flops == training_flops(task_of(runner).backbone, (1, 1)) < 3 * FORWARD
 
 
 def test_scalars(make_runner):
