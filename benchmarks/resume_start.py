@@ -14,10 +14,10 @@ import time
 from collections.abc import Sized
 
 import numpy as np
+from internvl_mm.data.datasets.chat_mixture import MetaEntry, _rows
 
 from benchmarks.harness import ExtraMemory, Row, in_new_process
 from benchmarks.packing_plan import draw_sizes
-from internvl_mm.data.datasets.chat_mixture import MetaEntry, _rows
 from internvl_mm.data.pack_cache import find_plan
 from internvl_mm.data.samplers import StreamSampler
 
