@@ -14,10 +14,10 @@ import time
 from collections.abc import Sized
 
 import numpy as np
-from internvl_mm.data.datasets.chat_mixture import MetaEntry, _rows
 
 from benchmarks.harness import ExtraMemory, Row, in_new_process
 from benchmarks.packing_plan import draw_sizes
+from internvl_mm.data.datasets.meta_mixture import choose_rows
 from internvl_mm.data.pack_cache import find_plan
 from internvl_mm.data.samplers import StreamSampler
 
@@ -53,7 +53,7 @@ def replay(count: int) -> list[int]:
 def mixture(count: int) -> list[int]:
     """Rows of ten data sets with weights, then a jump."""
     parts = [
-        _rows(count // 10, MetaEntry(str(number), ''), None, 1 + 0.1 * (number % 3), (0, number))
+        choose_rows(np.arange(count // 10), None, 1 + 0.1 * (number % 3), np.random.default_rng((0, number)))
         for number in range(10)
     ]
     rows = np.concatenate(parts)

@@ -12,5 +12,5 @@ from mmengine.config import read_base
 with read_base():
     from .chat_finetune_intern_vit_tiny_digits import *
 
-param_scheduler[0].update(end=100)
-train_cfg.update(max_epochs=100, val_interval=20)
+param_scheduler[0].update(end=90)
+train_cfg.update(max_epochs=90, val_interval=30)

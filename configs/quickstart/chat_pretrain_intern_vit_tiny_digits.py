@@ -18,3 +18,5 @@ with read_base():
     from .._base_.schedules.align_muon import *
 
 default_hooks['pictures'] = dict(type=AnswerPicturesHook)
+param_scheduler[0].update(end=9)
+train_cfg.update(max_epochs=9, val_interval=9)

@@ -11,5 +11,5 @@ from mmengine.config import read_base
 with read_base():
     from .chat_pretrain_intern_vit_tiny_digits import *
 
-param_scheduler[0].update(end=24)
-train_cfg.update(max_epochs=24, val_interval=24)
+param_scheduler[0].update(end=12)
+train_cfg.update(max_epochs=12, val_interval=12)

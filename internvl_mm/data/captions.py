@@ -97,10 +97,11 @@ class PairFilter:
         """Keep the good pairs of the data set ``name``.
 
         Raises:
-            DataError: A language that no pair has, or nothing is left.
+            DataError: A language that no pair has, a field that is no number, or nothing is left.
         """
         kept, left_out, seen = [], Counter[str](), Counter[str]()
         for pair in pairs:
+            # 'None' where rows name no language, so that the message below can say so.
             seen[str(pair.row.get('language'))] += 1
             reason = self.reason(pair)
             if reason is None:
@@ -125,15 +126,17 @@ class PairFilter:
         """Why a pair is left out; ``None`` for a good one."""
         # Chinese is written without spaces: each sign counts as a word.
         words = len(re.findall(r'[\u3400-\u9fff]|[^\s\u3400-\u9fff]+', pair.caption))
-        width, height = (int(pair.row.get(side) or 0) for side in ('width', 'height'))
+        width, height = (_number(pair, side) for side in ('width', 'height'))
         if words < self.min_words:
             return 'too short' if words else 'without caption'
         if self.max_words is not None and words > self.max_words:
             return 'too long'
         if self.languages is not None and pair.row.get('language') not in self.languages:
             return 'in other languages'
-        if self.min_score is not None and float(pair.row.get(self.score_key) or 0) < self.min_score:
+        # A pair without the field counts as 0: nothing vouches for it.
+        if self.min_score is not None and _number(pair, self.score_key) < self.min_score:
             return f'of low {self.score_key}'
+        # Files that tell no size are not measured: filtering opens no picture.
         if width and height:
             if min(width, height) < self.min_side:
                 return 'too small'
@@ -143,6 +146,17 @@ class PairFilter:
 
     def __repr__(self) -> str:
         return f'PairFilter({vars(self)})'
+
+
+def _number(pair: Pair, field: str) -> float:
+    """A field of a row as a number, 0 where it is missing or empty."""
+    value = pair.row.get(field) or 0
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f'{pair.image}: {field}={value!r:.60} is no number, and PairFilter compares it'
+        ) from error
 
 
 class TextTable(Sequence[str]):
@@ -207,6 +221,7 @@ def read_pairs(file: str | Path) -> Iterator[Pair]:
         captions = row['caption'] if isinstance(row['caption'], list) else [row['caption']]
         # An empty list is a picture without text, which data sets tell or record as such.
         for caption in captions or ['']:
+            # Without an id the path groups captions: files list a picture once per caption.
             yield Pair(image, str(caption or ''), str(row.get('image_id', image)), row)
 
 

@@ -61,6 +61,7 @@ def parse_record(line: Mapping[str, Any], root: str = '') -> ChatRecord:
         video=str(video[0]) if video else None,
         clip=_clip(line.get('clip')),
         system=system,
+        # A hint for planning only, as the sizes are: what is no number is measured instead.
         length=line.get('length') if isinstance(line.get('length'), int) else None,
     )
 
@@ -113,6 +114,7 @@ def _paths(value: Any, root: str) -> tuple[str | bytes, ...]:
     files = [value] if isinstance(value, (str, bytes)) else value or []
     if not isinstance(files, list) or not all(isinstance(file, (str, bytes)) for file in files):
         raise DataError(f'image or video is {value!r:.80} instead of a path or a list of paths')
+    # Tables give '' for a cell without a picture (see chat_sources); counting placeholders then tells.
     return tuple(file if isinstance(file, bytes) else join_root(root, file) for file in files if file)
 
 

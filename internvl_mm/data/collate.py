@@ -31,6 +31,7 @@ def collate_samples(items: list[dict[str, Any] | BadSample]) -> dict[str, Any]:
     """
     good, bad = _sorted_out(items)
     pictures = [item['inputs'] for item in good]
+    # [3, H, W] each
     one_size = len({picture.shape for picture in pictures}) == 1
     return dict(
         inputs=torch.stack(pictures) if one_size else pictures,
@@ -65,9 +66,11 @@ def _sorted_out(items: list[dict[str, Any] | BadSample]) -> tuple[list[dict[str,
     good = [item for item in items if not isinstance(item, BadSample)]
     bad = [item for item in items if isinstance(item, BadSample)]
     if not good:
+        # Three show whether one cause is behind all; those of a whole batch would bury it.
         reasons = ''.join(f'\n  {sample.dataset}[{sample.index}]: {sample.reason}' for sample in bad[:3])
         raise DataError(
             f'all {len(bad)} samples of a batch are bad, the first ones:{reasons}\n'
             "Check the root folder of the data set; on_error='replace' only helps where bad samples are rare"
         )
+    # An item taken in place of a bad sample carries it along: the ledger lists both kinds.
     return good, bad + [sample for item in good for sample in item.get('bad_samples', ())]

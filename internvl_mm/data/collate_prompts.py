@@ -24,6 +24,7 @@ def collate_questions(items: list[dict[str, Any] | BadSample]) -> dict[str, Any]
         DataError: No sample of the batch is usable.
     """
     batch = collate_chat(items)
+    # Instead of collate_chat's headlines: metrics compare with the answers that these hold.
     batch['data_samples'] = [item['data_samples'] for item in items if not isinstance(item, BadSample)]
     return batch
 
@@ -45,9 +46,11 @@ def collate_preferences(items: list[dict[str, Any] | BadSample]) -> dict[str, An
     good = [item for item in items if not isinstance(item, BadSample)]
     bad += [sample for item in good for sample in item.get('bad_samples', ())]
     pairs = [item['inputs'] for item in good]
+    # Row i and row N + i are a pair.
     rows = [pair[0] for pair in pairs] + [
         replace(pair[1], tiles=pair[1].tiles[:0])
         for pair in pairs  # those of the chosen answer count
     ]
+    # Bad samples alone go there to be refused, with their reasons.
     batch = collate_chat([dict(inputs=row) for row in rows] or bad)
     return dict(batch, bad_samples=bad)

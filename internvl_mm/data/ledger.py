@@ -38,6 +38,7 @@ class Ledger:
             DataError: More than ``max_fraction`` of all samples are bad, or the ledger cannot be written.
         """
         self.num_seen += batch_size
+        # Also those met before: num_seen counts every epoch, and the share is of the same samples.
         self.num_bad += len(bad_samples)
         # One line also where a batch meets a bad sample twice.
         new = {(sample.dataset, sample.index): sample for sample in bad_samples}
@@ -58,6 +59,7 @@ class Ledger:
 
     def _append(self, text: str) -> None:
         try:
+            # Opened and closed for each batch: what was found survives a run that is killed.
             with open(self.path, 'a', encoding='utf-8') as file:
                 file.write(text)
         except OSError as error:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from internvl_mm.data.packing import WINDOW, PackPlan, plan_packs
-from internvl_mm.utils.errors import DataError
+from internvl_mm.utils.kept_arrays import read_kept, write_kept
 
 _VERSION = 1  # of the planner: raise it when the same sizes give another plan
 _FILLS = ('token_fill', 'tile_fill')
@@ -38,35 +36,11 @@ def find_plan(
     key = hashlib.sha256(np.ascontiguousarray(sizes, np.int64).tobytes())
     key.update(repr((_VERSION, WINDOW, max_tokens, max_tiles, seed)).encode())
     file = Path(folder) / f'packs_{key.hexdigest()[:24]}.npz'
-    plan = _read(file)
-    if plan is None:
-        plan = plan_packs(sizes, max_tokens=max_tokens, max_tiles=max_tiles, seed=seed)
-        _write(file, plan)
+    kept = read_kept(file, (*_ARRAYS, *_FILLS))
+    if kept is not None:
+        return PackPlan(**{name: float(value) if name in _FILLS else value for name, value in kept.items()})
+    plan = plan_packs(sizes, max_tokens=max_tokens, max_tiles=max_tiles, seed=seed)
+    arrays = {name: getattr(plan, name) for name in (*_ARRAYS, *_FILLS)}
+    # Uncompressed: packing the arrays would take longer than reading them ever does.
+    write_kept(file, arrays, compressed=False, remedy='choose another plan_folder')
     return plan
-
-
-def _read(file: Path) -> PackPlan | None:
-    """A kept plan; a damaged file is made anew."""
-    if not file.is_file():
-        return None
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in _ARRAYS}
-            fills = {name: float(content[name]) for name in _FILLS}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
-    return PackPlan(**arrays, **fills)
-
-
-def _write(file: Path, plan: PackPlan) -> None:
-    # Processes of one run may all plan: each writes a file of its own, and the rename is atomic.
-    own = file.with_name(f'{file.stem}.{os.getpid()}.npz')
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # Uncompressed: packing the arrays would take longer than reading them ever does.
-        np.savez(own, **{name: getattr(plan, name) for name in (*_ARRAYS, *_FILLS)})
-        own.replace(file)
-    except OSError as error:
-        raise DataError(
-            f'{file}: the plan of packs cannot be written ({error.strerror}); choose another plan_folder'
-        ) from error

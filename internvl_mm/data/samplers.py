@@ -171,6 +171,7 @@ class EvalSampler(_Sampler):
     """
 
     def __init__(self, dataset: Sized, *, seed: int | None = None):
+        # Not None, for which all processes would have to agree on a seed that nothing uses.
         super().__init__(dataset, seed or 0)
 
     def __len__(self) -> int:

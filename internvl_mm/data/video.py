@@ -127,8 +127,10 @@ class VideoFile(Video):
                 _check_size(str(path), stream.codec_context.width, stream.codec_context.height, max_pixels)
                 rate = float(stream.average_rate or stream.base_rate or 0)
                 # Some containers do not say how many frames they hold; their packets do, without decoding.
+                # Empty is the last packet, with which PyAV flushes the decoder.
                 count = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
         except (av.FFmpegError, OSError, ValueError) as error:
+            # Also a ValueError: what was refused above keeps its words.
             if isinstance(error, DataError):
                 raise
             raise DataError(f'{path}: not a readable video ({error}); copy it again') from error

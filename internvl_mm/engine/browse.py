@@ -33,6 +33,7 @@ def browse(cfg: Config, *, benchmark: str | None = None, num: int = 24) -> Image
         ConfigError: There is no such benchmark, or no training data.
     """
     loader = _loader_settings(cfg, benchmark)
+    # One batch in this process: workers would start for nothing, and their options are refused without them.
     loader.update(batch_size=num, num_workers=0, persistent_workers=False, prefetch_factor=None)
     dataloader = Runner.build_dataloader(loader, seed=(cfg.get('randomness') or {}).get('seed'))
     # As the runner does: the config's own comes before the model's.

@@ -46,6 +46,7 @@ def export_chat(source: str | Path, target: str | Path, *, merge: bool = True) -
     if target.exists() and any(target.iterdir()):
         raise CheckpointError(f'{target} is not empty: give a new folder')
     meta = read_meta(state)
+    # As it was when the run began, whatever became of the file since.
     config = Config.fromstring(meta['config'], '.py')
     task = load_task(state, config, meta)
     # Before merging, which takes the adapters out; also the check that they can be kept apart.
@@ -91,6 +92,7 @@ def load_task(state: Path, config: Config, meta: Mapping[str, Any]) -> ChatTunin
     task = MODELS.build(settings)
     if not isinstance(task, ChatTuning):
         raise CheckpointError(f'{state} is of {type(task).__name__}: only chat models are written as such')
+    # It puts the adapters in, too, whose tensors the state names.
     task.init_weights()
     check_files(state)
     # A state of trainable parameters alone lacks the frozen ones, which init_weights has just read.
@@ -154,12 +156,14 @@ def _write_apart(target: Path, tensors: Mapping[str, Tensor], ranks: Mapping[str
         old.unlink()
     published = dict(_published_names(tensors, ranks))
     save_file(
+        # safetensors refuses tensors with gaps, such as transposed views.
         {name: tensor.contiguous() for name, tensor in published.items()},
         target / 'model.safetensors',
         {'format': 'pt'},
     )
     file = target / 'config.json'
     settings = json.loads(file.read_text('utf-8'))
+    # By these a reader sees that adapters are still to be merged.
     settings.update({_RANKS[part]: rank for part, rank in ranks.items()})
     file.write_text(json.dumps(settings, indent=2), 'utf-8')
 
@@ -173,12 +177,15 @@ def _published_names(tensors: Mapping[str, Tensor], ranks: Mapping[str, int]) ->
 
 def _tiling(config: Config) -> dict[str, Any]:
     """How images were cut, as a published config says it."""
+    # However deep: packing and mixtures put other data sets around the one that reads images.
     encoder = _find(config.get('train_dataloader', {}), 'encoder') or {}
     tiling = encoder.get('tiling') or {}
     # The config of a state is text: parts go by their dotted names.
     kind = str(tiling.get('type', 'DynamicTiling')).rpartition('.')[2]
     if kind != 'DynamicTiling':
+        # One tile per image, padded to a square or not.
         return dict(dynamic_image_size=False, use_thumbnail=False, pad2square=kind == 'PadTiling')
+    # What the config leaves out is as DynamicTiling's constructor has it.
     return dict(
         dynamic_image_size=True,
         use_thumbnail=tiling.get('thumbnail', True),

@@ -50,9 +50,11 @@ def export_chat_native(source: str | Path, target: str | Path, *, merge: bool = 
     meta = read_meta(state)
     config = Config.fromstring(meta['config'], '.py')
     task = load_task(state, config, meta)
+    # Copies, since the next line takes the adapters out of the model.
     adapters = None if merge else native_adapters(task)
     take_adapters_out(task.chat, merge=merge)
     target.parent.mkdir(parents=True, exist_ok=True)
+    # By way of the published layout, so that one conversion serves trained and downloaded models, with its report.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix='.exporting-') as folder:
         published = Path(folder) / target.name
         write_published(task, config, meta, state, published)
@@ -92,9 +94,11 @@ def native_adapters(task: ChatTuning) -> tuple[LoraConfig, dict[str, Tensor]]:
         r=ranks[first],
         lora_alpha=scales[first],
         target_modules=sorted(ranks),
+        # Only what differs: peft takes r and lora_alpha for every layer that no pattern names.
         rank_pattern={layer: rank for layer, rank in ranks.items() if rank != ranks[first]},
         alpha_pattern={layer: scale for layer, scale in scales.items() if scale != scales[first]},
         use_dora=dora.pop(),
+        # As peft itself saves adapters: who loads them does not train them, unless asked to.
         inference_mode=True,
     )
     return settings, tensors

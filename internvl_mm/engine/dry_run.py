@@ -66,6 +66,7 @@ class Probe(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Start to record what autograd keeps."""
         self._saved = StepBytes(runner.strategy.task)
+        # By hand, because the block begins in one call of this hook and ends in another.
         self._saved.__enter__()
 
     def after_train_iter(
@@ -147,6 +148,7 @@ def _one_forward(runner: Runner, cfg: Config) -> Probe:
     for name, benchmark in cfg.benchmarks.items():
         loader = runner.build_dataloader({**benchmark.dataloader, 'batch_size': 1, **NO_WORKERS})
         probe.sizes[name] = len(loader.dataset)
+    # Of the last benchmark: all go through the same model.
     probe.flops = count_flops(runner.strategy.task, next(iter(loader)))
     return probe
 
@@ -157,6 +159,7 @@ def tiny(cfg: Config, *, work_dir: str) -> Config:
     cfg.work_dir, cfg.log_level, cfg.compile, cfg.resume = work_dir, 'WARNING', False, False
     cfg.visualizer = None  # trackers outside the work dir must not see this run
     loader = cfg.train_dataloader
+    # As many as the run takes, to choose from: collate_typical leaves two of them.
     loader.update(batch_size=min(MOST_LOOKED_AT, loader.get('batch_size', 1)), **NO_WORKERS)
     loader.collate_fn = dict(
         type=collate_typical, collate=loader.get('collate_fn') or dict(type='pseudo_collate')

@@ -48,7 +48,7 @@ def collect_environment() -> dict[str, Any]:
         cpu_threads=torch.get_num_threads(),
         # All that are visible to this process, not only the one it uses.
         gpus=[torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-        cuda=torch.version.cuda,
+        cuda=torch.version.cuda,  # what torch was built for; the driver may be newer
         git=git_commit(),
         command=sys.argv,
     )

@@ -152,7 +152,9 @@ class FeatureCache:
             # By content: the same file under another name is the same, a retrained one is not.
             weights={name: self.weights.hash(tensors) for name, (_, tensors) in parts.items()},
             preprocessor=hash_tensors(task.data_preprocessor.state_dict()) if task.data_preprocessor else '',
+            # Equal tensors mean different things to different classes.
             parts={name: kind for name, (kind, _) in parts.items()},
+            # bf16 and fp32 give other features of the same weights.
             compute=str(task.autocast_dtype),
             stored=str(self.dtype),
             # Files are named by their first sample, which means nothing under another size.
@@ -191,6 +193,7 @@ class FeatureCache:
         broadcast_object_list(shared)
         missing = shared[0]
         rank, world_size = get_dist_info()
+        # One file per process: lines that several append at once could mix.
         ledger = Ledger(folder / f'bad_samples_{os.getpid()}.jsonl', max_fraction=self.max_fraction)
         with progress_bar() as progress:
             bar = progress.add_task(f'features of {dataset.name}', total=len(missing))

@@ -188,6 +188,7 @@ class BenchmarkLoop(BaseLoop):
             self.loaders[name] = runner.build_dataloader(parts['dataloader'], seed=runner.seed)
             self.evaluators[name] = runner.build_evaluator(list(parts['metrics']))
             dataset = self.loaders[name].dataset
+            # Where mmseg's and mmdet's metrics find names of classes.
             self.evaluators[name].dataset_meta = getattr(dataset, 'metainfo', None)
             if parts.get('prompts') is not None:
                 self.prompts[name] = _prompts_for(parts['prompts'], dataset, name)
@@ -276,6 +277,7 @@ class BenchmarkLoop(BaseLoop):
                 lower, upper = values.get(f'{metric}_low'), values.get(f'{metric}_high')
                 # Shares of samples have an interval without the metric's help.
                 row = ResultRow(benchmark, metric, value, int(n), lower=lower, upper=upper).with_interval()
+                # What the number belongs to, for readers of the file who have no config beside it.
                 rows.append(dict(vars(row), iter=self.runner.iter, config_hash=self.runner.config_hash))
         return rows
 

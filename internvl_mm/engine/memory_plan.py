@@ -126,7 +126,7 @@ def _row_limits(cfg: Config) -> tuple[int, int]:
         ConfigError: The config does not say them.
     """
     data = cfg.train_dataloader.dataset
-    if 'max_tokens' in data:
+    if 'max_tokens' in data:  # packed rows
         return data.max_tokens, data.max_tiles
     encoder = data.get('encoder') or {}
     tokens, tiles = encoder.get('max_length'), (encoder.get('tiling') or {}).get('max_num')
@@ -144,7 +144,7 @@ def logits_bytes(task: nn.Module) -> float:
         return 0.0
     head = task.chat.language_model.get_output_embeddings()
     # Two of them, of 4 bytes per value.
-    return 2 * 4.0 * head.chunk * head.weight.shape[0]
+    return 2 * 4.0 * head.chunk * head.weight.shape[0]  # [chunk, V]
 
 
 def read_towers(
@@ -161,8 +161,10 @@ def read_towers(
             + _MEASURED
         )
     if chat:
+        # What trains, and what autograd keeps, depends on the adapters.
         task.adapt()
     with _fake_world(precision):
+        # Inside: tensors of the CPU by name, so that its kernels are the ones that run, and still without memory.
         task.to_empty(device='cpu')
         return task, chat_towers(task, cfg, batch) if chat else image_towers(task, cfg, batch)
 
@@ -180,6 +182,7 @@ def read_sizes(cfg: Config, *, precision: torch.dtype | None = torch.bfloat16) -
     if cfg.get('optim_wrapper') is None:
         raise ConfigError(f'{cfg.filename} has no optim_wrapper: it trains nothing that could be shared out')
     task, towers = read_towers(cfg, precision=precision)
+    # By the config: a plan builds no runner, hence no hooks.
     averages = any(hook.type is EMAHook for hook in cfg.get('custom_hooks') or ())
     return Sizes.of(
         task,

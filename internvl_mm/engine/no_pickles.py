@@ -17,6 +17,7 @@ def forbid_pickles() -> None:
     reaches, and its reader of ``.pkl`` files, which annotations may be. Runners call this when they are built.
     """
     CheckpointLoader.load_checkpoint = classmethod(_refuse_checkpoint)
+    # By the ending of a file's name; mmengine knows these two.
     file_handlers.update(pkl=_WriteOnly(), pickle=_WriteOnly())
 
 

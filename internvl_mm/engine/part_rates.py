@@ -42,6 +42,7 @@ class PartRates(LayerDecay):
         settings = dict(paramwise_cfg or {})
         values = [settings.pop(name, {}) for name in _SETTINGS]
         numbers = [value for table in values if isinstance(table, dict) for value in table.values()]
+        # bool apart, since True is an int to Python.
         right = all(isinstance(table, dict) for table in values) and all(
             isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 for value in numbers
         )

@@ -165,6 +165,7 @@ class _Candidate:
     """
 
     def __init__(self, module: nn.Module, lr: float, weight_decay: float, schedule: Callable[[int], float]):
+        # A copy of parts that the extraction left in evaluation mode.
         self.module = module.train()
         # Published: a rate of 0.1 per 512 images of a batch.
         self.optimizer = torch.optim.SGD(
@@ -259,6 +260,7 @@ class SweepProbe(BaseProbe):
         device = _device(module)
         metrics: dict[str, float] = {}
         for name, test in tests.items():
+            # Evaluation data has one view.
             batches = test.views[0][0].split(self.batch_size)
             metrics |= judge(name, torch.cat([module(batch.to(device).float()).cpu() for batch in batches]))
         return metrics

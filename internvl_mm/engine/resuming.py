@@ -50,6 +50,7 @@ def seed_of(randomness: dict | None, resume: str | None) -> dict[str, Any]:
                 f'so the order of samples would change: set randomness.seed={seed}, '
                 'or start from its weights with load_from'
             )
+        # mmengine would draw a new one for every start.
         randomness['seed'] = seed
     return dict(dict(seed=None), **randomness)
 

@@ -147,12 +147,14 @@ class Runner(FlexibleRunner):
             compile=compile,
             cfg=cfg,
         )
+        # Not given to mmengine's constructor, which takes a loop with its loader and evaluator or none of the three.
         self._val_loop = self._chosen('val_benchmarks', val_benchmarks)
         self._test_loop: Any = self._chosen('test_benchmarks', test_benchmarks)
 
     @classmethod
     def from_cfg(cls, cfg: Config | dict) -> Runner:
         """Build a runner from a config; the keys are the constructor's arguments."""
+        # Down to Runner, not to mmengine's: what only that one takes, such as val_cfg, is no setting here.
         kinds = [kind for kind in cls.__mro__ if issubclass(kind, Runner)]
         # cfg is given below; options only passes on what parents name.
         names = {name for kind in kinds for name in inspect.signature(kind).parameters} - {'cfg', 'options'}
@@ -296,6 +298,7 @@ class Runner(FlexibleRunner):
         if self._resume and self._train_loop is not None:
             self.resume(self._resume)
         elif self._resume or self._load_from:
+            # An evaluation takes the weights of a state alone.
             self.load_checkpoint(self._resume or self._load_from)
         self._has_loaded = True
 
@@ -343,6 +346,7 @@ class Runner(FlexibleRunner):
         facts = dict(
             counts, **(meta or {}), experiment_name=self.experiment_name, config=self.cfg.pretty_text
         )
+        # order is compared on resume; frozen_from says where weights come from that trainable_only leaves out.
         facts.update(
             config_hash=self.config_hash, order=self._order(), frozen_from=sources_of(self.cfg.to_dict())
         )
@@ -365,6 +369,7 @@ class Runner(FlexibleRunner):
     def _plain_messages(self) -> dict[str, Any]:
         """The message hub's state without what only a pickle could hold, which is logged."""
         state = self.message_hub.state_dict()
+        # A list, since entries go on the way.
         for name in list(state['runtime_info']):
             try:
                 encode(state['runtime_info'][name], name, {})
@@ -392,6 +397,7 @@ class Runner(FlexibleRunner):
             CheckpointError: It cannot be resumed from.
         """
         state = find_state(filename)
+        # Refused, if at all, before weights and optimiser change.
         check_order(read_meta(state), self._order(), str(state))
         checkpoint = self.strategy.resume(
             str(state),
@@ -400,9 +406,11 @@ class Runner(FlexibleRunner):
             callback=lambda found: self.call_hook('after_load_checkpoint', checkpoint=found),
         )
         meta = checkpoint['meta']
+        # Private, but mmengine's own resume sets them in the same way.
         self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
         self.message_hub.load_state_dict(checkpoint['message_hub'])
         self._pending_rng = checkpoint.get('rng')
+        # Random states are kept one per process: with another number of them nobody has a right one.
         if meta['world_size'] != self.world_size:
             self.logger.warning(
                 f'{meta["world_size"]} processes wrote this state and {self.world_size} go on: the order of samples '

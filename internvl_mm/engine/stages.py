@@ -23,7 +23,7 @@ LOG = 'console.log'  # what a stage prints, beside its run folders
 POLL = 0.5  # seconds between two looks at what is running
 LAST_WORDS = 12  # lines of a failed stage's log that are shown
 MOST_LANES = 8  # a run takes about 1.5 GB of memory
-_ETA = re.compile(r'eta: ([\d:]+)')
+_ETA = re.compile(r'eta: ([\d:]+)')  # in the lines of mmengine's LoggerHook
 
 
 class StageError(UserError):

@@ -24,6 +24,7 @@ from .patience import PATIENCE
 
 # Run folder and the state it was left at, the oldest first; lists, because that is how states keep them.
 Ancestors = list[list[str]]
+# How checkpoint.py names a folder that it writes, moves out of the way, or deletes.
 _LEFTOVER = re.compile(r'\.((?:iter|epoch)_\d+)\.(unfinished|replaced|deleted)')
 
 
@@ -35,6 +36,7 @@ def ancestors_of(state: Path | None, known: Iterable[Sequence[str]], work_dir: P
         known: The ancestors of the run that wrote the state.
         work_dir: Of the run; a state elsewhere makes no ancestors.
     """
+    # <work_dir>/<run>/checkpoints/<state>.
     if state is None or state.resolve().parents[2:3] != (work_dir.resolve(),):
         return []
     run = state.parents[1].name
@@ -64,6 +66,7 @@ def prune_ancestors(
     """
     room = keep_last - len(find_states(own))
     doomed: list[Path] = []
+    # The newest first: an older run may keep what newer ones leave of keep_last.
     for run, left in reversed(ancestors):
         folder = _folder_of(work_dir, run)
         if folder is None or folder == own.resolve():
@@ -99,6 +102,7 @@ def remove_leftovers(work_dir: Path, own: Path) -> tuple[list[Path], list[Path]]
     """
     removed: list[Path] = []
     failed: list[Path] = []
+    # Through _folder_of again: a link must not lead the deletion out of work_dir.
     for found in work_dir.glob('*/checkpoints'):
         folder = _folder_of(work_dir, found.parent.name)
         if folder is None or folder == own.resolve():

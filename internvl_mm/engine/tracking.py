@@ -28,6 +28,7 @@ class WandbVisBackend(MMEngineWandb):
         return _missing('wandb')
 
     def __init__(self, save_dir: str, init_kwargs: dict[str, Any] | None = None):
+        # Again: check_config sees what a config says, and a backend may be made without one.
         _require('wandb')
         super().__init__(save_dir, init_kwargs=init_kwargs)
 

@@ -187,6 +187,7 @@ def _as_published(parts: dict, published: bool) -> dict:
         kind = find_part(part['type']) if isinstance(part['type'], str) else part['type']
         # By the signature: a part says that it distinguishes the two by taking the argument.
         knows = callable(kind) and 'published' in signature_of(kind).arguments
+        # What the part says itself wins.
         return {'published': published, **part} if knows else part
 
     loader = dict(parts['dataloader'], dataset=told(parts['dataloader']['dataset']))

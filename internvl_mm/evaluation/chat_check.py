@@ -120,6 +120,7 @@ class ChatChecker(Dataset):
             preference = isinstance(line, dict) and 'chosen' in line
             talks = both_conversations(line) if preference else [line]
             for talk in talks:
+                # Before parsing, which stops at the first mistake: the report lists all that can be seen.
                 self._check_text(talk, report)
             records = [parse_record(talk, dataset.root) for talk in talks]
         except DataError as error:
@@ -129,6 +130,7 @@ class ChatChecker(Dataset):
             if silent := [number for number, (_, answer) in enumerate(record.turns, 1) if not answer.strip()]:
                 report.add('empty answer', f'answer {silent[0]} of {len(record.turns)} has no text to learn')
         # Tiles of a picture that cannot be read are unknown, so its tokens are too.
+        # Both answers of a preference are about the same files.
         if self._check_files(records[0], dataset, report):
             self._check_tokens(records, dataset, report)
         return report
@@ -154,6 +156,7 @@ class ChatChecker(Dataset):
         decoder: ImageDecoder = dataset.encoder.decoder
         sizes = []
         for image in [*record.images, *([record.video] if record.video else ())]:
+            # Bytes come out of a table or shard, which has been read.
             if not isinstance(image, bytes) and not Path(image).exists():
                 report.add('missing file', f'{image} does not exist')
                 continue
@@ -178,6 +181,7 @@ class ChatChecker(Dataset):
         try:
             # Without decoding pictures again: their sizes decide the number of tiles.
             counts = [dataset.encoder.count(record) for record in records]
+            # Tokens are None where there is no tokenizer.
             report.tokens, report.tiles, report.labels = max(counts, key=lambda count: count[0] or 0)
         except DataError as error:
             report.add('too long' if isinstance(error, OverlongError) else 'encoding', error)
@@ -231,7 +235,7 @@ def check_all(checker: ChatChecker, file: str | Path, *, workers: int = 0) -> li
         workers: Processes; 0 for this one alone.
 
     Returns:
-        The reports, those without findings cut to their numbers.
+        A report for each sample, in the order of the meta file.
 
     Raises:
         DataError: The file cannot be written.

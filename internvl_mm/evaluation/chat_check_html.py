@@ -80,6 +80,7 @@ def length_bars(values: Sequence[int]) -> list[Bar]:
     """Histogram in powers of two, as lengths spread over several of them."""
     # The power of two below, exact for whole numbers.
     counts = Counter(max(value, 1).bit_length() - 1 for value in values)
+    # Lengths that no sample has get a bar, too, of height 0: the axis keeps its scale.
     powers = range(min(counts, default=0), max(counts, default=-1) + 1)
     return _bars({f'{2**power:,} – {2 ** (power + 1) - 1:,}': counts[power] for power in powers})
 
@@ -87,6 +88,7 @@ def length_bars(values: Sequence[int]) -> list[Bar]:
 def count_bars(values: Sequence[int]) -> list[Bar]:
     """Histogram of whole numbers, at most 16 bars."""
     # Whole numbers per bar, so that no bar stands for a fraction of a tile.
+    # + 1: bars begin at 0, the tiles of text alone.
     width = math.ceil((max(values, default=0) + 1) / 16)
     counts = Counter(value // width for value in values)
     labels = {

@@ -62,6 +62,7 @@ def write_figures(folder: str | Path, figures: Mapping[str, Sequence[MetricFigur
     path = Path(folder) / FIGURES
     kept = json.loads(path.read_text('utf-8')) if path.exists() else {}
     new = {
+        # The kind tells read_figures which of the two to build.
         name: [dict(asdict(figure), kind=type(figure).__name__) for figure in drawn]
         for name, drawn in figures.items()
         if drawn

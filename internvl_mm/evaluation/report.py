@@ -62,7 +62,8 @@ class ResultRow:
 
 def is_share(name: str) -> bool:
     """Whether a metric, named with or without its benchmark, is a share of samples in percent."""
-    return _SHARE.search(name) is not None
+    # A mean of two shares is none: no number of samples was right.
+    return _SHARE.search(name) is not None and 'mean_' not in name
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ def results_table(rows: Iterable[ResultRow]) -> str:
     for row in rows:
         value = f'{row.value:.2f}' if is_share(row.metric) else f'{row.value:.4g}'
         cells = (row.benchmark, row.metric, value, interval_text(row), f'{row.n:,}')
+        # A bar within a name would end its cell.
         lines.append('| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |')
     return '\n'.join(lines) + '\n'
 
@@ -194,7 +196,8 @@ def _read_json_lines(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     text = file.read_text(encoding='utf-8')
-    complete = text[: text.rfind('\n') + 1].splitlines()
+    # Not splitlines: texts in a ledger may hold other separators, which JSON leaves as they are.
+    complete = text[: text.rfind('\n') + 1].split('\n')
     try:
         return [json.loads(line) for line in complete if line.strip()]
     except json.JSONDecodeError as error:
@@ -207,6 +210,7 @@ def _read_curves(file: Path) -> dict[str, Curve]:
     for line in _read_json_lines(file):
         step = line.get('step', 0)
         for name, value in line.items():
+            # mmengine writes these three into the lines beside the scalars.
             if isinstance(value, (int, float)) and name not in ('step', 'iter', 'epoch'):
                 curves[name][step] = value
     return {name: sorted(points.items()) for name, points in curves.items()}

@@ -102,7 +102,9 @@ def figures(curves: dict[str, Curve]) -> list[Figure]:
     groups: dict[tuple[str, str], dict[str, Curve]] = {}
     for name, curve in curves.items():
         if not _HIDDEN.match(name):
+            # What has one title and unit shares a figure: losses of training and validation, say.
             groups.setdefault(figure_of(name), {})[name] = curve
+    # Each once: several scalars share a title.
     order = list(dict.fromkeys(FIGURES.values()))
     metrics = [key for key in groups if key not in order]
     ranked = [*order[:1], *metrics, *order[1:]]
@@ -144,6 +146,7 @@ def _compare_metrics(records: Sequence[RunRecord]) -> list[Figure]:
 def _facts(record: RunRecord) -> list[str]:
     """When, which code, on what: the line below the title; unknown ones are left out."""
     environment = record.environment
+    # '<commit>+changes' where the checkout had been edited.
     commit, *changes = str(environment.get('git') or '').partition('+')
     gpus = environment.get('gpus') or []
     torch_version = environment.get('packages', {}).get('torch')
@@ -173,6 +176,7 @@ def _tiles(record: RunRecord) -> list[tuple[str, str, str]]:
 
 
 def _iterations(record: RunRecord) -> int:
+    # Curves are sorted by iteration: the last point is the latest.
     return int(max((curve[-1][0] for curve in record.curves.values() if curve), default=0))
 
 

@@ -87,6 +87,7 @@ def draw_bars(bars: Bars) -> Markup:
     shown = ranked if len(ranked) <= MAX_BARS else [*ranked[: MAX_BARS // 2], *ranked[-MAX_BARS // 2 :]]
     largest = 100.0 if bars.unit == '%' else max((value for _, value in ranked), default=1.0) or 1.0
     scale = (WIDTH - NAME - VALUE) / largest
+    # A negative value has no bar, but its number.
     rows = [
         f'<text x="{NAME - 6}" y="{BAR * row + 12}" text-anchor="end">{escape(name[:18])}</text>'
         f'<rect class="bar" x="{NAME}" y="{BAR * row + 2}" width="{max(0.0, value) * scale:.1f}" height="{BAR - 4}">'
@@ -128,6 +129,7 @@ def scale(
     if low == high:
         margin = abs(low) * 0.1 or 1.0  # a flat curve needs some height
         low, high = low - margin, high + margin
+    # At most six ticks, apart by 1, 2, 2.5 or 5 times a power of ten.
     locator = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10], integer=whole)
     ticks = [float(tick) for tick in locator.tick_values(low, high)]
     if whole:

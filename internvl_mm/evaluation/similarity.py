@@ -116,6 +116,7 @@ def class_table(samples: Sequence[Any], sentences: Sequence[str]) -> Table:
     for row, sample in zip(right, samples):
         labels = sample.get('gt_labels', sample.get('gt_label'))
         if labels is not None:
+            # row is a view of `right`.
             row[labels] = True
     return Table(
         'class sentence', [picture_key(sample) for sample in samples], list(sentences), scores, right
@@ -162,6 +163,7 @@ def _first_of_each_text(right: Tensor, most: int) -> dict[int, int]:
     for picture, belongs in enumerate(right):
         new = [text for text in belongs.nonzero().flatten().tolist() if text not in chosen]
         if new and len(chosen) < most:
+            # One text for each picture and one picture for each text, so that the matrix is square.
             chosen[new[0]] = picture
     return chosen
 

@@ -24,6 +24,7 @@ class ByContent:
 
     def __new__(cls, *args: Any, **settings: Any) -> Any:
         """Make the configuration the settings belong to."""
+        # No instance of this class, so that Python calls no constructor a second time.
         return cls._kind(settings)(*args, **settings)
 
     @classmethod
@@ -34,6 +35,7 @@ class ByContent:
     @classmethod
     def from_pretrained(cls, path: str, **kwargs: Any) -> PreTrainedConfig:
         """See transformers' ``PreTrainedConfig.from_pretrained``."""
+        # Reads or downloads the file once; kwargs come back without what was used for that.
         settings, kwargs = PreTrainedConfig.get_config_dict(path, **kwargs)
         return cls.from_dict(settings, **kwargs)
 

@@ -97,6 +97,7 @@ class ChatParts:
         # A range turns -1 into depth and refuses what does not exist.
         selected = range(depth + 1)[self.select_layer]
         last = depth if self.mlp1.reads_last else selected
+        # Attention is global in chat models, so that the blocks do not need the grid.
         states = self.vision_model.encoder(tokens, (0, 0), keep=(selected, last))
         return states[selected], states[last]
 
@@ -170,6 +171,7 @@ class ChatParts:
             past_key_values=past_key_values,
             use_cache=use_cache,
             output_hidden_states=output_hidden_states,
+            # An object in any case: the loss goes into it, and a tuple is made last.
             return_dict=True,
             **kwargs,
         )

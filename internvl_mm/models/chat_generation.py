@@ -126,6 +126,7 @@ class ChatGeneration(ChatParts):
         answer = answer_of(text, template)
         if verbose:
             console.print(f'{template.render(turns, system_message)} {answer}', markup=False)
+        # With the <image> that was put in front: later turns count the images of the whole history.
         return (answer, [*turns[:-1], (question, answer)]) if return_history else answer
 
     def batch_chat(
@@ -175,6 +176,7 @@ class ChatGeneration(ChatParts):
         if len(histories) != len(questions):
             raise DataError(f'history has {len(histories)} entries for {len(questions)} questions')
         asked = [
+            # As in chat: after a history nothing is put in front.
             question if turns else with_image(question, counts)
             for question, turns, counts in zip(questions, histories, tiles, strict=True)
         ]
@@ -220,6 +222,7 @@ class ChatGeneration(ChatParts):
         self.img_context_token_id = self.context_id(tokenizer, image_tokens[2])
         # At the left: every prompt ends in the last column, where its answer begins.
         length = max(map(len, ids))
+        # [B, L] both.
         rows = torch.tensor([[pad] * (length - len(row)) + row for row in ids])
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in ids])
         output = self.generate(
@@ -236,6 +239,7 @@ class ChatGeneration(ChatParts):
         return texts
 
     def _prompt_ids(self, tokenizer: Any, prompt: Prompt, image_tokens: ImageTokens) -> list[int]:
+        # The encoder knows the published image tokens alone.
         if self.published_text or image_tokens != IMAGE_TOKENS:
             text = build_prompt(
                 prompt.template,
@@ -268,6 +272,7 @@ class ChatGeneration(ChatParts):
 
     def _stop_id(self, tokenizer: Any) -> int:
         stop = self._template().stop
+        # A template without a separator ends its answers with the tokenizer's own token.
         return token_id(tokenizer, stop) if stop else tokenizer.eos_token_id
 
     @torch.no_grad()
@@ -305,6 +310,7 @@ class ChatGeneration(ChatParts):
         embeddings = self.embed(input_ids, visual_features)
         if attention_mask is not None:
             attention_mask = attention_mask.to(embeddings.device)
+        # As published, whatever the config of the language model says.
         settings.setdefault('use_cache', True)
         settings['output_hidden_states'] = output_hidden_states
         if can_pack(self.language_model, attention_mask, settings, generation_config):
@@ -327,6 +333,7 @@ def _tiles_of_samples(
     total = 0 if pixel_values is None else len(pixel_values)
     if isinstance(given, (Tensor, np.ndarray)):
         given = given.tolist()
+    # As many tiles for each; without tiles there are no images, whatever the list says.
     if given is None or not total:
         if total % samples:
             raise DataError(f'{total} tiles cannot be shared by {samples} questions: give num_patches_list')

@@ -78,10 +78,12 @@ class ChatModel(ChatGeneration, nn.Module):
             out_dim=self.language_model.config.hidden_size,
             grid=self.image_size // self.vision_model.patch_size,
         )
+        # The published name of a connector, whatever its class.
         self.mlp1 = MODELS.build(connector, default_args=widths) if isinstance(connector, dict) else connector
         self.conv_template = chat_template(template) if template else None
         default = self.conv_template.system_message if self.conv_template else ''
         self.system_message = default if system_message is None else system_message
+        # Set by chat: the id differs from vocabulary to vocabulary.
         self.img_context_token_id = None
         self.pretrained, self.pretrained_connector = pretrained, pretrained_connector
 
@@ -100,8 +102,10 @@ class ChatModel(ChatGeneration, nn.Module):
             return
         self.vision_model.init_weights()
         self.mlp1.init_weights()
+        # A function, because the part is a plain transformers model.
         load_language(self.language_model)
         if self.pretrained_connector is not None:
+            # Published files of a connector alone have its keys without a prefix, '0.weight' to '3.bias'.
             self.mlp1.load_state_dict(dict(open_weights(self.pretrained_connector)), strict=True)
 
     def _load(self, weights: dict[str, Tensor], path: Path | str) -> None:
@@ -144,7 +148,7 @@ class ChatModel(ChatGeneration, nn.Module):
             llm_config=self.language_model.config,
             select_layer=self.select_layer,
             force_image_size=self.image_size,
-            downsample_ratio=1 / connector.side,
+            downsample_ratio=1 / connector.side,  # a side of 2 patches per token is 0.5
             ps_version=connector.version,
             template=self.conv_template.name if self.conv_template else None,
             system_message=self.system_message,
@@ -155,6 +159,7 @@ class ChatModel(ChatGeneration, nn.Module):
             model = InternVLChatModel(config, vision_model=vision, language_model=self.language_model)
         # Named mlp1 there and here, so that keys need no renaming.
         model.mlp1 = connector
+        # A new module is in training mode, and its parts are shared with this one.
         return model.train(self.training)
 
 

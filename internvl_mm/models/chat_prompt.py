@@ -10,6 +10,7 @@ from internvl_mm.preprocess.chat_text import IMAGE, IMG_CONTEXT, IMG_END, IMG_ST
 from internvl_mm.preprocess.conversation import ChatTemplate, Turn
 from internvl_mm.utils.errors import DataError
 
+# Start and end of an image, and what stands for one visual token.
 ImageTokens = tuple[str, str, str]
 IMAGE_TOKENS: ImageTokens = (IMG_START, IMG_END, IMG_CONTEXT)
 
@@ -49,6 +50,7 @@ def tiles_of(pixel_values: Any, num_patches_list: Sequence[int] | None) -> list[
     """
     given = 0 if pixel_values is None else len(pixel_values)
     if num_patches_list is None:
+        # As published: several pictures without a list are taken for one.
         return [given] if given else []
     if sum(num_patches_list) != given:
         raise DataError(

@@ -20,7 +20,7 @@ _OURS = frozenset({'self', 'inputs', 'kwargs'})
 _WHOLE, _NUMBER = (int, np.integer), (int, float, np.integer, np.floating)
 _Rule = tuple[Callable[[Any], bool], str]
 _COUNT: _Rule = (lambda value: isinstance(value, _WHOLE) and value >= 1, 'a whole number from 1')
-_COUNT_OR_NONE: _Rule = (lambda value: isinstance(value, _WHOLE) and value >= 0, 'a whole number from 0')
+_FROM_ZERO: _Rule = (lambda value: isinstance(value, _WHOLE) and value >= 0, 'a whole number from 0')
 # generate takes no 2 for 2.0; of 1, which changes nothing, it does not look at the type.
 _POSITIVE: _Rule = (
     lambda value: isinstance(value, float) and value > 0 or value == 1,
@@ -33,14 +33,14 @@ _RULES: dict[str, _Rule] = dict(
     max_length=_COUNT,
     num_beams=_COUNT,
     num_return_sequences=_COUNT,
-    min_new_tokens=_COUNT_OR_NONE,
-    no_repeat_ngram_size=_COUNT_OR_NONE,
+    min_new_tokens=_FROM_ZERO,
+    no_repeat_ngram_size=_FROM_ZERO,
     repetition_penalty=_POSITIVE,
 )
 # Elsewhere None asks for the model's default; generate takes it literally here, and fails in comparisons.
 _NEVER_NONE = ('num_beams', 'num_return_sequences')
 # Read when answers are sampled only: temperature=0 beside do_sample=False is a common way to say greedy.
-_SAMPLING: dict[str, _Rule] = dict(temperature=_POSITIVE, top_k=_COUNT_OR_NONE, top_p=_SHARE, min_p=_SHARE)
+_SAMPLING: dict[str, _Rule] = dict(temperature=_POSITIVE, top_k=_FROM_ZERO, top_p=_SHARE, min_p=_SHARE)
 
 
 @functools.cache

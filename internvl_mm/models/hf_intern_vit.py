@@ -75,6 +75,7 @@ class InternVisionConfig(PreTrainedConfig):
         initializer_factor: float = 0.1,
         **kwargs: Any,
     ):
+        # First of all: locals() then holds the arguments alone.
         settings = {
             name: value for name, value in locals().items() if name not in ('self', 'kwargs', '__class__')
         }

@@ -70,6 +70,7 @@ class InternVLChatConfig(PreTrainedConfig):
         max_dynamic_patch: int = 6,  # releases from V1-5 on say 12
         **kwargs: Any,
     ):
+        # First of all: locals() holds the arguments alone, under their published names.
         settings = {
             name: value for name, value in locals().items() if name not in ('self', 'kwargs', '__class__')
         }
@@ -78,6 +79,7 @@ class InternVLChatConfig(PreTrainedConfig):
         if not isinstance(vision_config, InternVisionConfig):
             self.vision_config = InternVisionConfig(**_plain(vision_config or {}))
         self.llm_config = language_config(llm_config or {'architectures': ['InternLM2ForCausalLM']})
+        # It names Python files of the folder; without it nobody asks whether they may run.
         kwargs.pop('auto_map', None)
         # DeepSpeed sizes its buckets by it.
         kwargs.setdefault('hidden_size', self.llm_config.hidden_size)
@@ -145,6 +147,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
+    # Where accelerate may not part layers over devices: a block's residuals meet its own outputs.
     _no_split_modules = ['Block']
 
     def __init__(
@@ -241,6 +244,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
             stored = getattr(config, 'quantization_config', None)
             if stored and not _runs_quantised(stored, config):
                 state = dict(open_plain(pretrained_model_name_or_path, config))
+                # Without a path transformers takes these instead of reading the folder.
                 kwargs.update(config=config, state_dict=state)
                 pretrained_model_name_or_path = None
             elif any(config.adapter_ranks.values()) and Path(pretrained_model_name_or_path).is_dir():
@@ -262,6 +266,7 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
 def _runs_quantised(settings: Any, config: InternVLChatConfig) -> bool:
     """Whether transformers' quantisers can run a folder as it is stored."""
     method = settings.get('quant_method') if isinstance(settings, Mapping) else settings.quant_method
+    # In transformers 5 AWQ needs gptqmodel; the other published kind, Int8, is bitsandbytes'.
     library = 'gptqmodel' if str(method).endswith('awq') else 'bitsandbytes'
     installed = torch.cuda.is_available() and find_spec(library) is not None
     # A joint projection cannot be taken apart while it is packed.

@@ -58,10 +58,12 @@ class LlavaChatConfig(PreTrainedConfig):
             )
         self.vision_config = vision_config
         self.qllama_config = None if qllama_config is None else dict(qllama_config)
+        # Never run; made below; said by the class; asked for when a model is loaded.
         for name in ('auto_map', 'llm_config', 'model_type', 'attn_implementation'):
             settings.pop(name, None)
         # Facts about the file rather than the Llama, though LlamaConfig knows the names, too.
         foreign = ('architectures', 'dtype', 'torch_dtype', 'transformers_version')
+        # transformers 5 keeps the last two in rope_parameters, but takes the names of old files.
         known = {*LlamaConfig().to_dict(), 'rope_theta', 'rope_scaling'}
         language = {name: value for name, value in settings.items() if name in known and name not in foreign}
         self.llm_config = LlamaConfig(**{**language, 'tie_word_embeddings': False})
@@ -91,6 +93,7 @@ class LlavaChatConfig(PreTrainedConfig):
         language = {
             k: v for k, v in published_settings(self.llm_config).items() if k not in ('architectures',)
         }
+        # What LLaVA's own code looks up a class by.
         fixed = dict(model_type=self.model_type, architectures=['LlavaLlamaForCausalLM'])
         return {**language, **outer, **fixed}
 
@@ -127,6 +130,7 @@ class LlavaChatModel(ChatGeneration, PreTrainedModel):
                 'internvl_mm.load_model, which read it off the weights'
             )
         self.select_layer = config.mm_vision_select_layer
+        # One state more than blocks: the embeddings are number 0.
         if not -vision.num_hidden_layers - 1 <= self.select_layer <= vision.num_hidden_layers:
             raise ConfigError(
                 f'mm_vision_select_layer={self.select_layer}: the vision tower has hidden states 0 to '
@@ -238,7 +242,7 @@ def _projector(config: LlavaChatConfig) -> BaseConnector:
 def _check(folder: Path, kind: type, config: LlavaChatConfig, state: Mapping[str, Tensor]) -> None:
     """Names and shapes, before transformers fills what is missing with random numbers."""
     with torch.device('meta'):
-        own = kind(config).state_dict()
+        own = kind(config).state_dict()  # shapes without memory
     problems = {
         'are missing': sorted(set(own) - set(state)),
         'are unknown': sorted(set(state) - set(own)),

@@ -114,6 +114,7 @@ def load_model(
             f'{folder} holds a model of type {kind!r}; supported: {", ".join(sorted(_LOADERS))}.'
             + did_you_mean(kind, _LOADERS)
         )
+    # In the dtype of its files, until the next line.
     model = _LOADERS[kind](folder)
     return model.to(device=device, dtype=_as_dtype(dtype)).eval()
 
@@ -148,7 +149,7 @@ def _load_llava(folder: Path) -> PreTrainedModel:
             f"{folder} is a LLaVA in transformers' own layout (no {LlavaByContent.marker} in its config.json): load it "
             'with transformers.AutoModelForImageTextToText'
         )
-    return LlavaChatModel.from_pretrained(folder, dtype='auto')
+    return LlavaChatModel.from_pretrained(folder, dtype='auto')  # as stored
 
 
 # Model type in config.json to loader.
@@ -163,6 +164,7 @@ _LOADERS: dict[str, Callable[[Path], PreTrainedModel]] = {
 def _as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     if not isinstance(dtype, str):
         return dtype
+    # torch has many attributes: 'load' is one, and no dtype.
     value = getattr(torch, dtype, None)
     if not isinstance(value, torch.dtype) or not value.is_floating_point:
         raise CheckpointError(f"dtype={dtype!r} is unknown: use 'float32', 'bfloat16' or 'float16'")
@@ -174,6 +176,7 @@ def local_folder(source: str, revision: str | None = None) -> Path:
     path = Path(source).expanduser()  # a folder wins over a repository of its name
     if not path.exists():
         try:
+            # From the hub's cache when it is there, also offline.
             path = Path(snapshot_download(source, revision=revision, allow_patterns=_DOWNLOADED))
         except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             reason = str(error).splitlines()[0]

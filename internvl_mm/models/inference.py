@@ -13,6 +13,7 @@ from internvl_mm.utils.errors import ConfigError
 
 # Pixels [B, 3, h, w] to logits [B, C, h, w].
 Logits = Callable[[Tensor], Tensor]
+# Top, left, bottom, right, in pixels.
 Box = tuple[int, int, int, int]
 
 

@@ -38,7 +38,7 @@ class Lora:
 
     rank: int = 16
     alpha: float | None = None
-    dropout: float = 0.05
+    dropout: float = 0.05  # published
     targets: tuple[str, ...] | None = None
     dora: bool = False
     quantise: Literal['nf4'] | None = None
@@ -87,6 +87,7 @@ def tune(
     Raises:
         ConfigError: The part has fewer blocks, adapters beside weights that train, or targets that are not there.
     """
+    # All or nothing first; a number then lets the last blocks train.
     part.requires_grad_(settings.train == 'all')
     if not isinstance(settings.train, str):
         if not 0 < settings.train <= len(blocks):
@@ -156,4 +157,5 @@ def plain_name(name: str) -> str:
 
 def is_adapter(name: str) -> bool:
     """Whether a parameter belongs to an adapter."""
+    # Of peft: lora_A, lora_B and, with DoRA, lora_magnitude_vector.
     return '.lora_' in name

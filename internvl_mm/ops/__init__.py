@@ -59,6 +59,7 @@ __all__ = [
     'softmax_focal_loss',
 ]
 
+# At import, not at a call: mmdet reads mmcv.ops as soon as it is imported itself.
 install()
 
 

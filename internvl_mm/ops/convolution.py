@@ -90,6 +90,7 @@ def _deform(
     # Positions are computed in this dtype: from 128 cells on, bf16 numbers are a whole cell apart.
     exact = torch.promote_types(input.dtype, torch.float32)
     parts = [None if part is None else part.to(exact) for part in (input, offset, weight, bias)]
+    # torchvision's order of arguments; its offsets are (y, x) per kernel cell, too.
     out = torchvision.ops.deform_conv2d(*parts, *steps, mask=None if mask is None else mask.to(exact))
     return out.to(input.dtype)
 

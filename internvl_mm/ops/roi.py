@@ -67,6 +67,7 @@ def _max_align(
         return F.max_pool2d(torchvision.ops.roi_align(maps, regions, fine, scale, 1, aligned), samples)
 
     if not len(rois):
+        # Nothing to count samples by; the call gives [0, C, h, w] and keeps the graph whole.
         return pool(rois, (1, 1))
     if ratio > 0:
         return pool(rois, (ratio, ratio))

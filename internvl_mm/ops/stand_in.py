@@ -42,6 +42,7 @@ class _AttentionFunction:
 
     @staticmethod
     def apply(value: Any, shapes: Any, starts: Any, locations: Any, weights: Any, im2col_step: Any) -> Any:
+        # The first follows from the shapes, the second only tunes mmcv's kernel.
         del starts, im2col_step
         return multi_scale_deformable_attn(value, shapes, locations, weights)
 
@@ -188,5 +189,6 @@ def _replace() -> None:
         for name, ours in functions.items():
             theirs = source[name]
             for holder in holders:
+                # The same object, not only the same name: that may be something else there.
                 if vars(holder).get(name) is theirs:
                     setattr(holder, name, ours)

@@ -67,6 +67,7 @@ class ImageDataPreprocessor(BaseDataPreprocessor):
         inputs = self.normalise(_stack(data['inputs']))
         samples = data.get('data_samples') or []
         if training and self.batch_augment is not None:
+            # After normalising: mixtures of bytes would be rounded.
             inputs = self.batch_augment(inputs, samples)
         return dict(inputs=inputs, data_samples=self.cast_data(samples))
 
@@ -85,6 +86,7 @@ def _stack(pictures: Sequence[Tensor] | Tensor) -> Tensor:
             f'pictures of one batch differ in size: {", ".join(map(str, shapes))}; let the transform of the data set '
             'end in a fixed size, for example with CenterCrop'
         )
+    # collate_samples has stacked pictures of one size already.
     pixels = pictures if isinstance(pictures, Tensor) else torch.stack(list(pictures))
     if pixels.dtype != torch.uint8:
         raise ConfigError(

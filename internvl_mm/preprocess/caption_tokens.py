@@ -193,6 +193,7 @@ def _open_vocabulary(path: Path) -> _Vocabulary:
         if path.suffix == '.json':
             if not {'model', 'added_tokens'} <= json.loads(path.read_text('utf-8')).keys():
                 raise ValueError('no model in it')
+            # Without the file's own special tokens below: begin and end are put in by this class, for both kinds alike.
             fast = Tokenizer.from_file(str(path))
             special = [fast.id_to_token(number) for number in (PAD, BEGIN, END)]
             opened = (

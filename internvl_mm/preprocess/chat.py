@@ -87,6 +87,7 @@ class ChatEncoder:
                 f'frame_prefix={frame_prefix!r} has to hold one {IMAGE}, or be {" or ".join(FRAME_PREFIXES)}'
             )
         self.decoder: ImageDecoder = _build(decoder) or ImageDecoder()
+        # Set by variant(): a setting of each data set, not of the encoder.
         self.augment: JpegNoise | None = None
 
     @property
@@ -126,7 +127,7 @@ class ChatEncoder:
             DataError: A file is missing or damaged, or the text cannot be encoded.
         """
         turns, tiles = self._tiles(record)
-        counts = tuple(len(part) for part in tiles)
+        counts = tuple(len(part) for part in tiles)  # tiles of each picture or frame
         # Context tokens of each image: its tiles times the tokens of a tile.
         encoded = self.text.encode(
             turns, [count * self.tokens_per_tile for count in counts], system=record.system
@@ -147,6 +148,7 @@ class ChatEncoder:
         """
         turns, tiles = self._tiles(record)
         counts = tuple(len(part) for part in tiles)
+        # An open turn: the template ends where the model goes on.
         asked = [*turns[:-1], (turns[-1][0], None)]
         ids = self.text.prompt(
             asked, [count * self.tokens_per_tile for count in counts], system=record.system

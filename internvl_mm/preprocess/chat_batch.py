@@ -41,6 +41,7 @@ class ChatDataPreprocessor(ImageDataPreprocessor):
         Returns:
             ``dict(inputs=ChatBatch, data_samples=list[ChatSample])``, tiles fp32.
         """
+        # Tiles cross as bytes, too, together with the rest; normalise() finds them on the device.
         batch: ChatBatch = data['inputs'].to(self.device, non_blocking=self._non_blocking)
-        tiles = self.normalise(batch.tiles)
+        tiles = self.normalise(batch.tiles)  # fp32 [T, 3, S, S]
         return dict(inputs=replace(batch, tiles=tiles), data_samples=data.get('data_samples') or [])

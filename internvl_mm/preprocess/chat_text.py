@@ -85,6 +85,7 @@ class ChatTextEncoder:
         forbidden = sorted(set(self._ids) - set(MARKUP), key=len, reverse=True)
         self.forbidden = re.compile('|'.join(map(re.escape, forbidden)))
         self._frame_split = _splitter(self._ids)
+        # Grounding is all that text of a conversation may turn into tokens.
         self._content_split = _splitter([token for token in MARKUP if token in self._ids])
 
     def _check_tokenizer(self) -> None:
@@ -277,6 +278,7 @@ class ChatTextEncoder:
         length = len(encoded.input_ids)
         if length <= self.max_length:
             return encoded
+        # Raises unless the policy is to cut.
         self.check_length(length)
         cut = EncodedChat(encoded.input_ids[: self.max_length], encoded.labels[: self.max_length])
         # In the uncut sample: a block that reaches beyond the cut would leave fewer tokens than features.
@@ -374,6 +376,7 @@ def _special_ids(tokenizer: Any) -> dict[str, int]:
     ids = {token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     ids.update({token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens})
     vocabulary = tokenizer.get_vocab()
+    # These structure a prompt even where a tokenizer holds them as ordinary tokens.
     ids.update({token: vocabulary[token] for token in ADDED_TOKENS if token in vocabulary})
     return {token: i for token, i in ids.items() if i is not None and token.strip()}
 

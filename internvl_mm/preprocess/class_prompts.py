@@ -32,6 +32,7 @@ class ClassPrompts:
     ):
         if not names or not templates:
             raise ConfigError('ClassPrompts needs at least one name and one template')
+        # Its sentence would be the same for every class, and only add noise to the mean of the others.
         if bare := [template for template in templates if '{c}' not in template]:
             raise ConfigError(f"template {bare[0]!r} has no '{{c}}' where the name of the class goes")
         twice = [name for name, count in Counter(names).items() if count > 1]
@@ -44,4 +45,5 @@ class ClassPrompts:
 
     def sentences(self) -> list[list[str]]:
         """Per class, one sentence per template."""
+        # Not str.format, which would stumble over other braces in a template.
         return [[template.replace('{c}', name) for template in self.templates] for name in self.names]

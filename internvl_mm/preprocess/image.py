@@ -43,7 +43,7 @@ class RandomResizedCrop(v2.RandomResizedCrop):
         self,
         size: int,
         *,
-        scale: tuple[float, float] = (0.08, 1.0),
+        scale: tuple[float, float] = (0.08, 1.0),  # of the published ImageNet recipe, as the ratio
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
     ):
         super().__init__(size, scale=scale, ratio=ratio, interpolation=BICUBIC)
@@ -81,6 +81,7 @@ class ResizeShortSide(v2.Resize):
         height, width = get_size(image)
         short, long = min(height, width), max(height, width)
         # A strip of 60,000×1 pixels passes the decoder's bound and would become 224×13,440,000: 9 GB.
+        # torchvision keeps a side as a list of one.
         if (grown := self.size[0] * round(self.size[0] * long / short)) > MAX_PIXELS:
             raise DataError(
                 f'{width}×{height} pixels, so oblong that with a short side of {self.size[0]} it would have {grown:,}: '

@@ -38,6 +38,7 @@ def answer_file(session: ChatSession, inputs: ChatInputs, source: Path, target: 
         DataError: A line is no question, or ``target`` holds something else than answers.
     """
     lines = _read(source)
+    # Before the first answer is computed, not after it.
     check_writable(target.parent, setting='folder of the answers', way_out='choose another file')
     results = _answered(target, lines)
     # Without errors, which get another try, and without a line that an interruption cut off.
@@ -47,6 +48,7 @@ def answer_file(session: ChatSession, inputs: ChatInputs, source: Path, target: 
     with target.open('a', encoding='utf-8') as file:
         for number, line in track(todo, 'answering', total=len(todo)):
             result: dict[str, Any] = dict(line=number, **({'id': line['id']} if 'id' in line else {}))
+            # No line sees the pictures or answers of another.
             session.reset()
             try:
                 images, videos = (
@@ -55,6 +57,7 @@ def answer_file(session: ChatSession, inputs: ChatInputs, source: Path, target: 
                 question, tiles = inputs.gather(line['question'], images, videos)
                 result |= dict(question=line['question'], answer=session.ask(question, tiles))
                 good += 1
+            # Written down, not raised: one bad line leaves the others their answers.
             except UserError as error:
                 result |= dict(question=line['question'], error=str(error))
             results[number] = json.dumps(result, ensure_ascii=False)

@@ -78,6 +78,7 @@ class ChatInputs:
         # A question that places its pictures itself comes after the lines of the frames, and so do its pictures.
         if '<image>' in question:
             return lines + question, [*frames, *pictures]
+        # A frame's <image> keeps the session from placing those of the pictures.
         if videos and images:
             lines = ''.join(f'Image-{number}: <image>\n' for number in range(1, len(images) + 1)) + lines
         return lines + question, [*pictures, *frames]

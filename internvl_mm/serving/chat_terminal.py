@@ -79,11 +79,13 @@ class ChatTerminal:
 
     def answer(self, question: str) -> None:
         """Stream the answer to a question about what was shown since the last one."""
+        # Taken first: a file that cannot be read is not tried again with the next question.
         images, videos, self.images, self.videos = self.images, self.videos, [], []
         text, tiles = self.inputs.gather(question, images, videos)
         pieces = self.session.stream(text, tiles)
         try:
             for piece in pieces:
+                # As it is: rich would read [bold] in an answer as markup, and break lines of its own.
                 console.print(piece, end='', markup=False, highlight=False, soft_wrap=True)
         finally:
             # Also when interrupted between two pieces; waits until nothing is generated any more.

@@ -61,6 +61,7 @@ class PictureFiles(GuardedDataset):
 
     def fingerprint(self) -> str:
         """See :class:`GuardedDataset`; a file that was written again counts as another picture."""
+        # Not the bytes: hashing them would read a whole folder before anything is embedded.
         states = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files]
         return hash_settings([states, repr(self.decoder), self.transform.settings])
 
@@ -96,6 +97,7 @@ class ImageIndex:
     def save(self, path: str | Path) -> None:
         """Write the index, whole or not at all."""
         scratch = Path(path).with_name(f'{Path(path).name}.{os.getpid()}.tmp')
+        # As text: metadata of safetensors are nothing else.
         facts = dict(format=FORMAT, weights=self.weights, paths=json.dumps(self.paths))
         try:
             Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -166,6 +168,7 @@ def _find_with_faiss(vectors: Tensor, queries: Tensor, count: int) -> tuple[Tens
     exact.add(vectors.numpy())
     # A few more than asked for: which of equal scores come last is faiss's choice, and which are shown is ours.
     scores, places = map(torch.from_numpy, exact.search(queries.numpy(), min(2 * count + 8, len(vectors))))
+    # By place, then stably by score: equal scores keep the order of the pictures, as in _find.
     by_place = places.argsort(dim=1, stable=True)
     scores, places = scores.gather(1, by_place), places.gather(1, by_place)
     order = scores.argsort(dim=1, descending=True, stable=True)[:, :count]
@@ -175,6 +178,7 @@ def _find_with_faiss(vectors: Tensor, queries: Tensor, count: int) -> tuple[Tens
 def weights_hash(task: ImageTextTask) -> str:
     """Hash of everything that decides the vectors of pictures and queries."""
     parts = [task.image_kind, hash_tensors(task.image_tensors()), hash_tensors(task.text_tensors())]
+    # 64 bits: an error message names two of them.
     return hash_settings([*parts, task.tokenizer.fingerprint()])[:16]
 
 
@@ -189,6 +193,7 @@ def build_index(task: ImageTextTask, pictures: PictureFiles, cache: FeatureCache
     Raises:
         DataError: None could be read.
     """
+    # Positions of the pictures that could be read, [n].
     vectors, positions = cache.extract(task, pictures, views=1).views[0]
     if len(positions) < len(pictures):
         console.print(

@@ -77,6 +77,7 @@ def build_reader(dataset: dict, *, image_size: int | None) -> Reader:
         return _pipeline_reader(steps)
     transform = dataset.get('transform')
     if not transform:
+        # Drawn data sets (DigitScenes) name the side of their pictures.
         size = dataset.get('size') or image_size
         if size is None:
             raise ConfigError(
@@ -116,6 +117,7 @@ def _pipeline_reader(steps: Sequence[Any]) -> Reader:
 
 
 def _reads_labels(step: Any) -> bool:
+    # A pipeline may hold configs and built transforms side by side.
     kind = step.get('type') if isinstance(step, dict) else type(step)
     return isinstance(kind, type) and issubclass(kind, LABEL_STEPS)
 

@@ -44,6 +44,7 @@ class Inferencer:
         parts = cfg.to_dict()
         dataset = dataset_of(parts, benchmark)
         self.task = load_task(parts, checkpoint or parts.get('load_from'))
+        # Ours tell the square they were made for; backbones of mmseg or mmdet may not.
         size = getattr(getattr(self.task, 'backbone', None), 'image_size', None)
         self._reader = build_reader(dataset, image_size=size)
         self.names = named(getattr(self.task, 'classes', None) or _classes_of(dataset))
@@ -75,12 +76,14 @@ class Inferencer:
             for start in range(0, len(files), batch_size):
                 batch = files[start : start + batch_size]
                 for index, outcome in self._outcomes(batch, results['failed'], min_score=min_score):
+                    # Positions count within the batch, names through all files.
                     _keep(folder, names[start + index], outcome)
                     record = dict(file=str(batch[index]), **outcome.record)
                     if outcome.label_map is not None:
                         record['mask'] = f'masks/{names[start + index]}.png'
                     results['images'].append(dict(record, picture=f'pictures/{names[start + index]}.png'))
                 progress.advance(task, len(batch))
+        # Also when nothing could be read: the error below points at the reasons in it.
         (folder / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding='utf-8')
         for failure in results['failed']:
             console.print(f'left out: {failure["reason"]}', style='yellow', markup=False, soft_wrap=True)
@@ -173,6 +176,7 @@ def _classes_of(dataset: dict[str, Any]) -> tuple[str, ...]:
         found = settings.get('classes') or (settings.get('metainfo') or known).get('classes')
         if found:
             return tuple(found)
+        # Of a wrapper, the names are those of what it wraps.
         settings = settings.get('dataset')
     try:
         return tuple(DATASETS.build(dataset).metainfo.get('classes') or ())

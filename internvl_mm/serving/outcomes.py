@@ -66,7 +66,7 @@ def outcome_of(sample: Any, picture: Image.Image, names: Names, *, min_score: fl
 
 
 def _classification(sample: Any, picture: Image.Image, names: Names, min_score: float) -> Outcome:
-    probabilities = sample.pred_logits.float().softmax(-1)
+    probabilities = sample.pred_logits.float().softmax(-1)  # [C]
     scores, labels = probabilities.topk(min(BEST, len(probabilities)))
     best = [
         dict(label=label, name=names[label], score=score)
@@ -85,6 +85,7 @@ def _segmentation(sample: Any, picture: Image.Image, names: Names, min_score: fl
         for label, count in sorted(zip(found.tolist(), counts.tolist()), key=lambda pair: -pair[1])
     ]
     # A palette shows the classes in any viewer, while the pixels keep the indices.
+    # More than a palette, or 8 bits, can hold.
     wide = labels.max() > 255
     label_map = Image.fromarray(labels.numpy().astype(np.uint16 if wide else np.uint8))
     if not wide:
@@ -95,7 +96,7 @@ def _segmentation(sample: Any, picture: Image.Image, names: Names, min_score: fl
 def _detection(sample: Any, picture: Image.Image, names: Names, min_score: float) -> Outcome:
     found = sample.pred_instances.cpu()
     found = found[found.scores >= min_score]
-    masks = found.get('masks')
+    masks = found.get('masks')  # bool [N, H, W], of detectors with a mask head
     objects = []
     for index, (box, label, score) in enumerate(
         zip(found.bboxes.tolist(), found.labels.tolist(), found.scores.tolist())

@@ -49,4 +49,5 @@ class VisionFeatures:
     @property
     def patches(self) -> Tensor:
         """The patch tokens, ``[B, N, D]``."""
+        # The class token, where there is one, comes first.
         return self.tokens[:, int(self.has_class_token) :]

@@ -54,7 +54,7 @@ def _is_plain(value: Any) -> bool:
         # Not isinstance: a subclass would come back as a plain tensor.
         type(value) is Tensor
         and value.device.type == 'cpu'
-        and not value.requires_grad
+        and not value.requires_grad  # numpy() refuses it
         and value.dtype != torch.bfloat16  # unknown to NumPy
     )
 

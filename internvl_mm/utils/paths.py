@@ -13,6 +13,7 @@ class MustExist:
     kind: str
 
 
+# Plain text to Python and to type checkers: the mark is read by the config checker alone.
 ExistingFile = Annotated[str, MustExist('file')]
 ExistingFolder = Annotated[str, MustExist('folder')]
 ExistingPath = Annotated[str, MustExist('any')]

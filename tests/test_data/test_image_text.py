@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from internvl_mm.data.captions import CleanCaption, PairFilter, TextTable, read_pairs
+from internvl_mm.data.captions import CleanCaption, Pair, PairFilter, TextTable, read_pairs
 from internvl_mm.data.datasets import (
     CaptionListDataset,
     CaptionShardDataset,
@@ -158,6 +158,8 @@ def test_filters(tmp_path: Path, settings: dict, kept: list[int]) -> None:
 def test_filters_that_cannot_be_right_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no caption is in language 'cn'; there are en, zh"):
         listed(tmp_path, filter=PairFilter(languages=('cn',)))
+    with pytest.raises(DataError, match=r"1\.png: similarity='n/a' is no number, and PairFilter compares it"):
+        PairFilter(min_score=0.1).reason(Pair('1.png', 'a cat', '1', dict(similarity='n/a')))
     with pytest.raises(DataError, match='the filter leaves no pair of 3'):
         listed(tmp_path, filter=PairFilter(min_score=9.0))
     with pytest.raises(ConfigError, match='max_words=1 is below min_words=2'):

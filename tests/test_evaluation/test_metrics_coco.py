@@ -153,6 +153,13 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     metric = CocoAP(FILE)
     metric.dataset_meta = dict(classes=('a', 'b', 'd'))
     metric.process(None, samples)
+    metric.dataset_meta = dict(classes=('a',))
+    with pytest.raises(
+        DataError, match='the model detects class 1, .* has 1 classes, from 0: give the heads'
+    ):
+        metric.evaluate(6)
+    metric.dataset_meta = dict(classes=('a', 'b', 'd'))
+    metric.process(None, samples)
     with pytest.raises(DataError, match="has no category 'd' \\(1 classes of the data set are missing\\)"):
         metric.evaluate(6)
     with pytest.raises(

@@ -45,7 +45,13 @@ def test_interval_of_shares_only(tmp_path):
 
 @pytest.mark.parametrize(
     ('name', 'expected'),
-    [('top1', True), ('val/digits/ema/top10', True), ('loss', False), ('top1_gap', False)],
+    [
+        ('top1', True),
+        ('val/digits/ema/top10', True),
+        ('loss', False),
+        ('top1_gap', False),
+        ('mean_top1_top5', False),
+    ],
 )
 def test_is_share(name, expected):
     assert is_share(name) is expected
@@ -96,3 +102,10 @@ def test_damaged_files(tmp_path, name, content, message):
     write(tmp_path, name, content)
     with pytest.raises(DataError, match=message):
         read_run(tmp_path)
+
+
+def test_ledgers_may_hold_separators_that_end_no_line(tmp_path):
+    write(tmp_path, 'results.json', [])
+    line = json.dumps(dict(dataset='d', index=0, path='a\u2028b.png', reason='broken'), ensure_ascii=False)
+    (tmp_path / 'bad_samples.jsonl').write_text(line + '\n', encoding='utf-8')
+    assert [bad['path'] for bad in read_run(tmp_path).bad_samples] == ['a\u2028b.png']

@@ -30,7 +30,7 @@ train_dataloader = dict(
         name='digit_chat_train',
         split='train',
         length=2048,
-        turns=1,  # a second question could be answered from the first one and its answer, without the picture
+        turns=2,  # a third question could be answered from the first two and their answers, without the picture
         **_scenes,
     ),
 )

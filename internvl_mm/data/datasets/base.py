@@ -99,6 +99,7 @@ class BaseDataset(GuardedDataset):
 
     def fingerprint(self) -> str:
         """Hash of what decides the samples: paths, labels, decoder, transform (not the bytes in the files)."""
+        # Hashed by themselves: a list of a million paths would first become one JSON text.
         paths = hashlib.sha256('\n'.join(str(self.path(index)) for index in range(len(self))).encode())
         return hash_settings(
             dict(
@@ -118,6 +119,7 @@ class BaseDataset(GuardedDataset):
 
     def load(self, index: SampleIndex) -> Item:
         """See :class:`GuardedDataset`."""
+        # Not at the start under 'skip' and 'replace', where one bad label must not end the run.
         self._check_label(index)
         source = self.read(index)
         image = source if isinstance(source, Image.Image) else self.decoder(source, self.path(index))
@@ -127,6 +129,7 @@ class BaseDataset(GuardedDataset):
         sample = ImageSample.labelled(
             int(self.targets[index]), dataset=self.name, index=int(index), path=self.path(index)
         )
+        # Batch augmentation draws by epoch and index, see Mixing.
         sample.set_metainfo(dict(epoch=index.epoch))
         self.annotate(sample, index)
         return dict(inputs=inputs, data_samples=sample)

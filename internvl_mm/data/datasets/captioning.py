@@ -34,6 +34,7 @@ class CaptioningDataset(CaptionListDataset):
 
     def __init__(self, root: ExistingFolder, file: ExistingFile, *, language: str = 'en', **options: Any):
         self.language = language
+        # Before the base class, whose __init__ calls keep(), which fills it.
         self.references: list[list[str]] = []
         super().__init__(root, file, **options)
 

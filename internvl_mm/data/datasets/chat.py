@@ -54,9 +54,11 @@ class ChatDataset(GuardedDataset):
     ):
         super().__init__(name=name, on_error=on_error)
         built: Any = TRANSFORMS.build(encoder) if isinstance(encoder, dict) else encoder
+        # A copy: the data sets of a mixture share one encoder and differ in these settings.
         self.encoder = built.variant(max_tiles=max_tiles, augment=augment)
         self.root, self.annotation = root, annotation
         self.source = open_source(annotation)
+        # For the fingerprint: the first changes how many tiles there are, the second their pixels.
         self._settings = (max_tiles, augment)
         self._sizes: np.ndarray | None = None
         self.keep_sizes(None)
@@ -81,6 +83,7 @@ class ChatDataset(GuardedDataset):
         # By the index, not the row: a row that a mixture repeats gets other frames each time.
         with seeded(index.seed, index.epoch, index):
             sample = self.encoder(self.record(row))
+        # The row, not the index of a mixture: reports then point at a line of the file.
         return dict(inputs=replace(sample, dataset=self.name, index=row, path=self.path(row)))
 
     def path(self, index: int) -> str:
@@ -96,6 +99,7 @@ class ChatDataset(GuardedDataset):
         try:
             return self.encoder.measure(self.record(index))
         except DataError as error:
+            # In place: as an error of its own kind, an OverlongError may still be dropped.
             named(error, self.path(index))
             raise
 

@@ -77,6 +77,7 @@ class PackedChatDataset(GuardedDataset):
         # A row that a mixture repeats is another member each time, so members are unique within a pack.
         loaded: dict[int, ChatSample] = {}
         for member in self.plan[index]:
+            # Not load(): the policy for bad samples is that of the data set inside.
             item = self.dataset[index.to(member)]
             if isinstance(item, BadSample):
                 bad.append(item)
@@ -116,6 +117,7 @@ class PackedChatDataset(GuardedDataset):
             if self.on_error == 'fail'
             else []
         )
+        # One example: each reason takes a reading of its sample's annotation.
         reason = self._why_left_out((strict or left_out)[0]).reason
         problem = f'{len(left_out)} of {len(self.dataset)} samples fit in no pack, for example: {reason}'
         if strict:

@@ -128,6 +128,7 @@ class TableChats(ChatSource):
         if 'conversations' not in table.column_names:
             raise DataError(f"{path}: has no column 'conversations' among {table.column_names}")
         if 'images' in table.column_names and 'image' not in table.column_names:
+            # The published field of one and of several pictures is called 'image'.
             table = table.rename_column('images', 'image')
         feature = table.features.get('image')
         # Leave decoding to our decoder: its bounds and errors are the same for every source.
@@ -177,6 +178,7 @@ class TarChats(ChatSource):
             for key, files in _samples_of(shard):
                 starts.append(len(members))
                 self._keys.append(key)
+                # offset_data lies behind the member's header: its bytes are read without tarfile.
                 members += [(number, file.offset_data, file.size) for file in files]
         # The array of no members at all is [0], and needs its three columns too.
         self._members = np.array(members, np.int64).reshape(-1, 3)
@@ -257,5 +259,6 @@ def _place(name: str) -> tuple[int, str]:
 def _cell(cell: Any) -> str | bytes:
     """Bytes of a picture, or its path where the table holds no bytes."""
     if isinstance(cell, dict):
+        # '' is no picture to parse_record, which then finds a placeholder too many.
         return cell.get('bytes') or cell.get('path') or ''
     return cell

@@ -85,6 +85,7 @@ class CocoDetection(OpenMMLabDataset):
         faults = self.dataset.get_data_info(int(index))['faults']
         if faults:
             reason = f'{len(faults)} objects left out: {"; ".join(faults)}'
+            # One line for the picture, whose other objects are used.
             item['bad_samples'] = [BadSample(self.name, int(index), self.path(index), reason)]
         return item
 
@@ -121,6 +122,7 @@ class CocoInstances(MMBaseDataset):
         # Ids have gaps: the 80 classes of COCO count to 90.
         # category id to class number
         labels = {category['id']: label for label, category in enumerate(categories)}
+        # Asked of mmdetection's LoadAnnotations: detectors of boxes alone need no segmentation.
         needs_masks = any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms)
         by_image = defaultdict(list)
         for annotation in content['annotations']:
@@ -129,6 +131,7 @@ class CocoInstances(MMBaseDataset):
                     f'{self.ann_file}: annotation {annotation.get("id")} is of category {annotation["category_id"]}, '
                     f'but the file has categories {sorted(labels)}: add the category, or correct the annotation'
                 )
+            # Grouped once: a search for the annotations of each picture would be quadratic.
             by_image[annotation['image_id']].append(annotation)
         known = {image['id'] for image in content['images']}
         if strangers := by_image.keys() - known:
@@ -164,8 +167,10 @@ class CocoInstances(MMBaseDataset):
                 ignore_flag=int(bool(annotation.get('iscrowd', 0))),
             )
             if annotation.get('segmentation'):
+                # Polygons or run lengths as they are: mmdetection's transforms read both.
                 instance['mask'] = annotation['segmentation']
             instances.append(instance)
+        # Of the whole file, so that its error names the picture, too.
         self.faults += [f'{name}: {fault}' for fault in faults]
         return dict(
             img_path=str(Path(self.data_prefix['img'], name)),

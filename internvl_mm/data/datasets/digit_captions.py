@@ -71,6 +71,7 @@ class DigitCaptionDataset(ImageTextDataset):
         self.split, self.size, self.seed = split, size, seed
         self.languages, self.kinds = tuple(languages), tuple(kinds)
         self.placement: dict[str, Any] = dict(sizes=tuple(sizes), shift=shift)
+        # Shared by all data sets of a split: the scans are loaded once per process.
         self._digits = load_source_digits(split)
         # Caption and picture are asked for one after the other.
         self._last: tuple[int, Scene] | None = None
@@ -88,6 +89,7 @@ class DigitCaptionDataset(ImageTextDataset):
 
     def image_fingerprint(self) -> str:
         """See :class:`ImageTextDataset`."""
+        # Without languages and kinds, which choose captions and never pixels.
         return f'{self.split}-{self.size}-{self.seed}-{len(self)}-{self.placement}'
 
     def caption(self, index: int) -> str:
@@ -106,7 +108,7 @@ class DigitCaptionDataset(ImageTextDataset):
         """
         item = super().load(index)
         value = int(self._digits.values[int(index) % len(self._digits)])
-        item['data_samples'].gt_label = torch.tensor([value])
+        item['data_samples'].gt_label = torch.tensor([value])  # int64 [1]
         item['data_samples'].set_metainfo(dict(language=self._choice(index)[0]))
         return item
 

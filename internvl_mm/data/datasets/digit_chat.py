@@ -98,6 +98,7 @@ class _DigitTalk(GuardedDataset):
         return Image.fromarray(scene.image), turns
 
     def _record(self, picture: Image.Image, turns: list[tuple[str, str]]) -> ChatRecord:
+        # The picture belongs to the first question alone; later ones refer back to it.
         (first, answer), *others = turns
         images: Any = (picture,)  # drawn, so that there is no file to name
         return ChatRecord(turns=((f'{IMAGE}\n{first}', answer), *others), images=images)
@@ -150,6 +151,7 @@ class DigitQuestionDataset(_DigitTalk):
     def load(self, index: SampleIndex) -> dict[str, Any]:
         """See :meth:`GuardedDataset.load`."""
         # The same in every epoch: scores of different epochs are about the same questions.
+        # All questions about a scene are neighbours.
         scene, kind = divmod(int(index), len(self.kinds))
         picture, [(question, answer)] = self._ask(scene, (self.kinds[kind],))
         prompt = self.encoder.prompt(self._record(picture, [(question, answer)]))

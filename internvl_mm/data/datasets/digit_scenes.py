@@ -73,5 +73,6 @@ class DigitSceneDataset(BaseDataset):
         # Training sees every scan drawn anew in each epoch, evaluation always the same pictures.
         epoch = index.epoch if self.split == 'train' else 0
         rng = sample_rng(self.seed, self.split, 'digit', epoch * len(self) + index)
+        # The scan whose value is the label.
         scene = compose_digit(self._digits, rng, self.size, pick=index % len(self._digits), **self.placement)
         return Image.fromarray(scene.image)

@@ -42,6 +42,7 @@ class SubsetDataset(Dataset, ABC):
         self.dataset: Any = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.name = f'{self.dataset.name}-{suffix}'
         self.classes = self.dataset.classes
+        # The size too: of a data set that grew or shrank the same indices are other samples.
         chosen = dict(dataset=self.dataset.name, size=len(self.dataset), **rule)
         indices = _read_subset(Path(subset_file), chosen)
         if indices is None:
@@ -93,6 +94,7 @@ class FewShotDataset(SubsetDataset):
     def __init__(self, dataset: BaseDataset | dict, *, shots: int, subset_file: str, seed: int = 0):
         check_counts(shots=shots)
         super().__init__(dataset, subset_file=subset_file, suffix=f'{shots}shot', shots=shots, seed=seed)
+        # As every labelled data set has them: probes on features read them without decoding a picture.
         self.targets = self.dataset.targets[self._indices]
 
     def choose(self, rule: dict[str, int]) -> np.ndarray:
@@ -153,6 +155,7 @@ def _read_subset(file: Path, chosen: dict[str, Any]) -> np.ndarray | None:
         differing = {key: content.get(key) for key, value in chosen.items() if content.get(key) != value}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f'{file}: not a subset file ({error}); delete it to choose anew') from error
+    # Here rather than as an IndexError in the middle of an epoch.
     if differing or indices.ndim != 1 or not ((indices >= 0) & (indices < chosen['size'])).all():
         expected = {key: chosen[key] for key in differing}
         raise DataError(
@@ -166,6 +169,7 @@ def _write_subset(file: Path, content: dict[str, Any]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         # Renamed into place, so that another process never reads half a file; all would write the same.
+        # No number of a process: two machines that share the folder may have the same.
         temporary = file.with_name(f'{file.name}.{uuid.uuid4().hex}')
         temporary.write_text(json.dumps(content) + '\n', encoding='utf-8')
         temporary.replace(file)

@@ -76,6 +76,7 @@ class GuardedDataset(Dataset, ABC):
 
     def __getitem__(self, index: int) -> Item | BadSample:
         if not 0 <= index < len(self):
+            # Python's own kind of error: iterating over a data set ends with it.
             raise IndexError(f"index {index} is outside data set '{self.name}' of {len(self)} samples")
         if not isinstance(index, SampleIndex):
             index = SampleIndex(index, self.epoch)
@@ -96,6 +97,7 @@ class GuardedDataset(Dataset, ABC):
         for choice in choices.tolist():
             try:
                 return dict(self.load(index.to(choice)), bad_samples=[bad])
+            # Not recorded here: it has its own line once it comes up as a sample.
             except DataError:
                 continue
         return bad

@@ -49,6 +49,7 @@ class ImageFolderDataset(BaseDataset):
             raise DataError(f"folder '{root}' holds no class folders; expected root/<class>/<image>")
         if labels == 'integer':
             numbers = [_integer(name, root) for name in names]
+            # By the highest number, not by how many there are: folders may be missing.
             classes = numbered_classes(num_classes or max(numbers) + 1)
         else:
             numbers, classes = list(range(len(names))), tuple(names)
@@ -57,6 +58,7 @@ class ImageFolderDataset(BaseDataset):
                     f"folder '{root}' holds {len(names)} class folders, but num_classes={num_classes}"
                 )
         try:
+            # torchvision's own walk, so that positions and suffixes are those of its ImageFolder.
             samples = make_dataset(folder, dict(zip(names, numbers)), extensions=IMG_EXTENSIONS)
         except FileNotFoundError as error:  # a class without images
             raise DataError(f"folder '{root}': {error}") from error

@@ -92,6 +92,7 @@ class ImageNetReaLDataset(ImageListDataset):
 
     def annotate(self, sample: ImageSample, index: int) -> None:
         """Add ``gt_labels``, every accepted class."""
+        # A copy: from_numpy shares memory, and a change of the sample would reach the data set.
         sample.gt_labels = torch.from_numpy(self._accepted[index].copy())
 
     def _identity(self) -> list[list[int]]:
@@ -115,6 +116,7 @@ def read_list(list_file: str) -> tuple[list[str], list[int]]:
             raise DataError(
                 f"{list_file}:{number}: {line!r} is not 'relative/path label', as in 'cat/1.jpg 0'"
             )
+        # Several blanks may stand between path and label; the split took the last.
         paths.append(check_confined(path.rstrip(), f'{list_file}:{number}'))
         targets.append(int(label))
     return paths, targets

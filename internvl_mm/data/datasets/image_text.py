@@ -128,6 +128,7 @@ class ImageTextDataset(GuardedDataset):
 
     def load(self, index: SampleIndex) -> Item:
         """See :class:`GuardedDataset`."""
+        # First: a pair without text costs no decoding.
         caption = self.caption(index)
         inputs = self.image(index)
         where = dict(dataset=self.name, index=int(index), path=self.path(index), epoch=index.epoch)
@@ -222,6 +223,7 @@ class CaptionListDataset(ImageTextDataset):
         filter: PairFilter | dict | None = None,
         **options: Any,
     ):
+        # From the options: the base class, which sets the name, needs the pairs first.
         pairs = self.keep(_kept(read_pairs(file), filter, options.get('name') or str(file)))
         images = [check_confined(pair.image, str(file)) for pair in pairs]
         self._paths = PathTable(check_folder(root, 'the images of the captions'), images)
@@ -271,6 +273,7 @@ class CaptionShardDataset(ImageTextDataset):
         pairs = _kept(found, filter, options.get('name') or str(patterns[0]))
         self._members = TextTable(pair.image for pair in pairs)
         # A pair without image has size 0.
+        # Offset and size in bytes, [N, 2].
         self._where = np.array([(pair.row['_offset'], pair.row['_size']) for pair in pairs], np.int64)
         super().__init__(pairs, **options)
 
@@ -335,6 +338,7 @@ class CaptionTableDataset(ImageTextDataset):
             for number, row in rows
         )
         pairs = _kept(listed, filter, options.get('name') or str(path))
+        # The filter may have left rows out: where each pair stands in the table.
         self._rows = np.array([int(pair.image) for pair in pairs])
         self._images, self._column = table.select_columns([image_column]), image_column
         super().__init__(pairs, **options)
@@ -348,6 +352,7 @@ class CaptionTableDataset(ImageTextDataset):
         cell = self._images[int(self._rows[index])][self._column]
         content, file = (cell.get('bytes'), cell.get('path')) if isinstance(cell, dict) else (cell, None)
         if content is None and file:
+            # A table may be a stranger's: its paths lead nowhere but below its folder.
             return self._folder / check_confined(file, self.path(index))
         if not isinstance(content, bytes):
             raise DataError(f'{self.path(index)}: text without image')
@@ -365,6 +370,7 @@ def _shard_pairs(shard: Path, caption_key: str) -> Iterator[Pair]:
         with tarfile.open(shard, 'r:') as archive:
             # A sparse member is no contiguous run of bytes.
             files = (member for member in archive if member.isreg() and not member.issparse())
+            # Neighbours only: webdataset writes the members of a sample one after the other.
             for key, members in groupby(files, key=lambda member: _split_name(member.name)[0]):
                 yield _shard_pair(
                     archive, shard, key, {_split_name(m.name)[1]: m for m in members}, caption_key
@@ -393,4 +399,5 @@ def _shard_pair(
     # bytes in the shard
     name, offset, size = (image.name, image.offset_data, image.size) if image else (key, 0, 0)
     place = dict(_offset=offset, _size=size)
+    # Joined by a tab, since both parts may hold slashes: read() takes the shard off again.
     return Pair(f'{shard}\t{name}', caption, str(row.get('image_id', f'{shard}/{key}')), {**row, **place})

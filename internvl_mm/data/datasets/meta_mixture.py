@@ -115,7 +115,7 @@ class MetaMixture(GuardedDataset):
             # By data set, so that a cap on one leaves the choices of the others.
             rng = np.random.default_rng((seed, number))
             share = _share(len(dataset), entry.repeat_time, rng if self.share_at_random else None)
-            rows.append(_chosen(share, caps.get(entry.name), weights.get(entry.name, 1), rng))
+            rows.append(choose_rows(share, caps.get(entry.name), weights.get(entry.name, 1), rng))
         self.counts = {entry.name: len(part) for entry, part in zip(entries, rows)}
         # Two arrays instead of a list of pairs: workers share their memory, and 10 M samples take 120 MB.
         self._which = np.repeat(np.arange(len(rows), dtype=np.int32), [len(part) for part in rows])
@@ -168,8 +168,10 @@ def _entry(name: str, fields: Any, file: Path) -> MetaEntry:
     if not isinstance(fields, dict) or not isinstance(fields.get('annotation'), str):
         raise DataError(f"{where}: needs 'annotation', the path of its samples")
     repeat, tiles = fields.get('repeat_time', 1), fields.get('max_dynamic_patch')
+    # JSON's true is an int to Python, and would count as 1.
     if isinstance(repeat, bool) or not isinstance(repeat, (int, float)) or repeat <= 0:
         raise DataError(f'{where}: repeat_time={repeat!r} has to be a number above 0')
+    # Published trainers repeat whole files: 2.5 stops one of them, and others cut it down to 2.
     if repeat > 1 and repeat != int(repeat):
         raise DataError(
             f'{where}: repeat_time={repeat!r} above 1 has to be whole; a weight may be a fraction'
@@ -184,6 +186,7 @@ def _entry(name: str, fields: Any, file: Path) -> MetaEntry:
     return MetaEntry(
         name=name,
         annotation=annotation,
+        # null is as good as no root: paths stand for themselves.
         root=_resolve(str(fields.get('root') or ''), file.parent),
         repeat_time=repeat,
         data_augment=bool(fields.get('data_augment', False)),
@@ -192,6 +195,7 @@ def _entry(name: str, fields: Any, file: Path) -> MetaEntry:
 
 
 def _resolve(path: str, folder: Path) -> str:
+    # An object store's address is no path to look for.
     if not path or '://' in path:
         return path
     # Published meta files are written for the folder a training starts in; ours can be moved as a whole.
@@ -220,7 +224,7 @@ def _share(length: int, repeat_time: float, rng: np.random.Generator | None) -> 
     return np.arange(count) if rng is None else np.sort(rng.permutation(length)[:count])
 
 
-def _chosen(rows: np.ndarray, cap: float | None, weight: float, rng: np.random.Generator) -> np.ndarray:
+def choose_rows(rows: np.ndarray, cap: float | None, weight: float, rng: np.random.Generator) -> np.ndarray:
     """Rows of one epoch, int64: at most ``cap`` of them, then each ``weight`` times."""
     if cap is not None and len(rows) > cap:
         # Sorted, so that neighbours stay neighbours on disk; the sampler shuffles anyway.

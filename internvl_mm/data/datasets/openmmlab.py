@@ -82,6 +82,8 @@ class OpenMMLabDataset(GuardedDataset):
         """See :class:`GuardedDataset`."""
         with seeded(index.seed, index.epoch, index):
             try:
+                # Our own transforms (UserError) say what is wrong already; only theirs are translated.
+                # Their transforms draw from the global generators of Python and NumPy.
                 item = self._prepare(int(index))
             except UserError:
                 raise
@@ -98,6 +100,7 @@ class OpenMMLabDataset(GuardedDataset):
         return item
 
     def _prepare(self, index: int) -> Item | None:
+        # Its own __getitem__, which may put another sample in place of one that fails.
         if not hasattr(self.dataset, 'pipeline'):  # a wrapper
             return self.dataset[index]
         # What their prepare_data does, with the classes beside the annotation: LoadSegMap checks labels against them.

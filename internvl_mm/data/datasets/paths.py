@@ -23,7 +23,9 @@ def check_confined(relative: str, where: str) -> str:
     Raises:
         DataError: The path is absolute, or climbs out with ``..``.
     """
+    # The text is searched first, which spares almost every path of millions the parsing.
     climbs = '..' in relative and os.path.normpath(relative).split(os.sep)[0] == '..'
+    # No path has a zero byte; NumPy would drop one at the end without a word.
     if os.path.isabs(relative) or climbs or '\0' in relative:
         raise DataError(
             f'{where}: {relative!r} leads out of the root folder; list paths relative to it, without ..'

@@ -29,6 +29,7 @@ def both_conversations(line: dict[str, Any]) -> list[dict[str, Any]]:
         raise DataError(f'needs question, chosen and rejected as texts; it has {texts!r:.160}')
     question, *answers = texts
     return [
+        # All else of the line stays: both conversations are about the same pictures.
         {**line, 'conversations': [{'from': 'human', 'value': question}, {'from': 'gpt', 'value': answer}]}
         for answer in answers
     ]

@@ -55,6 +55,7 @@ class QuestionDataset(GuardedDataset):
         self.annotation, self.root, self.suffix = annotation, root, suffix
         self.source = open_source(annotation)
         rows = range(len(self.source))
+        # Lines are only parsed where kinds are asked for; length counts what is left of them.
         self._rows = [row for row in rows if kinds is None or self.source[row].get('kind') in kinds][:length]
         if not self._rows:
             raise DataError(

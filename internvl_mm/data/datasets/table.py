@@ -65,6 +65,7 @@ class TableDataset(BaseDataset):
         if isinstance(table.features[image_column], hf.Image):
             # Leave decoding to our decoder: its bounds and errors are the same for every data set.
             table = table.cast_column(image_column, hf.Image(decode=False))
+        # Alone: reading a row of the whole table would read its other columns, too.
         self._images = table.select_columns([image_column])
         self._column = image_column
         super().__init__(_labels(table, label_column, path), names, **options)
@@ -100,8 +101,10 @@ def _load_table(source: Path) -> hf.Dataset:
         for kind in ('parquet', 'arrow'):
             chosen = [file for file in files if file.endswith(f'.{kind}')]
             if chosen:
+                # 'train' is what the library calls files for which no split is named.
                 return hf.load_dataset(kind, data_files=chosen, split='train')
     except (OSError, pa.ArrowException, DatasetGenerationError) as error:
+        # The library's own error says only that generating the data set failed.
         cause = error.__cause__ or error
         raise DataError(f"table '{source}': missing or damaged ({cause}); copy it again") from error
     raise DataError(f"table '{source}': holds no .parquet or .arrow file and was not written by save_to_disk")

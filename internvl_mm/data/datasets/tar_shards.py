@@ -58,6 +58,7 @@ class TarShardDataset(BaseDataset):
             Path(path)
             for pattern in patterns
             for each in braceexpand(pattern)
+            # A star that finds nothing stays as it is, and is named below as missing.
             for path in (sorted(glob(each)) or [each] if '*' in each else [each])
         ]
         missing = [str(path) for path in self._shards if not path.is_file()]
@@ -72,6 +73,7 @@ class TarShardDataset(BaseDataset):
         ]
         # [N, 3]: shard, offset and size in bytes.
         self._where = np.array([(number, member.offset, member.size) for number, member in found], np.int64)
+        # Bytes, as in PathTable: NumPy's text would take four per letter.
         self._names = np.array([member.name.encode() for _, member in found], np.bytes_)
         super().__init__([member.label for _, member in found], numbered_classes(num_classes), **options)
 
@@ -115,6 +117,7 @@ def _read_sample(
     archive: tarfile.TarFile, where: str, members: list[tarfile.TarInfo], label_key: str
 ) -> _Member:
     by_suffix = {_split_name(member.name)[1]: member for member in members}
+    # In the order of the lists of suffixes: of several images or labels the first is taken.
     images = [by_suffix[suffix] for suffix in IMAGE_SUFFIXES if suffix in by_suffix]
     labels = [by_suffix[suffix] for suffix in LABEL_SUFFIXES if suffix in by_suffix]
     if not images or not labels:

@@ -46,6 +46,7 @@ class _Clips:
         """
         video = open_video(path, decoder=self.decoder)
         with seeded(index.seed, index.epoch, index):
+            # The choice of frames is inside, too: RandomFrames draws it.
             return torch.stack([self.transform(frame) for frame in video.read(self.frames(video))])
 
     def clip_settings(self) -> list[Any]:
@@ -113,6 +114,7 @@ class KineticsDataset(_Clips, BaseDataset):
 
     def load(self, index: SampleIndex) -> Item:
         """See :class:`GuardedDataset`."""
+        # Not BaseDataset's way: one sample is several pictures, each transformed.
         label = int(self.targets[index])
         sample = ImageSample.labelled(label, dataset=self.name, index=int(index), path=self.path(index))
         return dict(inputs=self.read_frames(self.read(index), index), data_samples=sample)
@@ -149,6 +151,7 @@ class VideoCaptionDataset(_Clips, CaptionListDataset):
 
     def fingerprint(self) -> str:
         """See :class:`GuardedDataset`."""
+        # Paths and captions do not tell which frames are looked at.
         return f'{super().fingerprint()}-{self.image_fingerprint()}'
 
     def image_fingerprint(self) -> str:

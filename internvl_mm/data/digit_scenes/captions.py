@@ -43,11 +43,11 @@ def describe(scene: Scene, language: str) -> list[str]:
     names = [name(digit) for digit in scene.digits]
     where = [place(digit, scene) for digit in scene.digits]
     slots = {
-        'listing': enumeration([one(term) for term in names]),
-        'count': count_of_digits(len(scene.digits)),
-        'values': enumeration([number(digit.value) for digit in scene.digits]),
+        'listing': enumeration([one(term) for term in names]),  # a red 3 and an orange 7
+        'count': count_of_digits(len(scene.digits)),  # two digits
+        'values': enumeration([number(digit.value) for digit in scene.digits]),  # 3 and 7
         'colours': enumeration([Term(digit.colour.en, digit.colour.zh) for digit in scene.digits]),
-        'names': enumeration([Term(f'the {term.en}', term.zh) for term in names]),
+        'names': enumeration([Term(f'the {term.en}', term.zh) for term in names]),  # the red 3 and …
         'sentences': Term(
             '; '.join(f'the {term.en} is at the {spot.en}' for term, spot in zip(names, where)),
             '；'.join(f'{term.zh}在{spot.zh}' for term, spot in zip(names, where)),

@@ -352,6 +352,7 @@ def _other_values(value: int) -> list[Term]:
 
 def _other_lists(values: Sequence[int]) -> list[Term]:
     """Lists that a careless reader might give: one digit off, one missing, reversed."""
+    # Modulo 10: a wrong digit is a digit still.
     off = [*values[:-1], (values[-1] + 1) % 10]
     longer = [*values, (values[-1] + 3) % 10]
     return [

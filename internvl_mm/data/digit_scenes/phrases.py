@@ -25,6 +25,7 @@ CHOICE_PROMPT = {
 # Which slots a kind has, its function in dialogue.py says: 'where' {name}, 'compare' {first}, {second}, {low}, {high}.
 PHRASES: dict[str, dict[str, Phrase]] = {
     # one picture
+    # Sorted, so that one answer is right; 'read' asks for the order in the picture.
     'which': {
         'en': Phrase(
             (
@@ -128,6 +129,7 @@ PHRASES: dict[str, dict[str, Phrase]] = {
     'ground': {
         'en': Phrase(
             (
+                # The prompt of InternVL's evaluation on RefCOCO, whose wording its models know.
                 'Please provide the bounding box coordinate of the region this sentence describes: <ref>{name}</ref>',
             ),
             '<ref>{name}</ref><box>{answer}</box>',
@@ -199,6 +201,7 @@ PHRASES: dict[str, dict[str, Phrase]] = {
         'en': Phrase(('What colour is the moving digit?',), 'The moving digit is {answer}.'),
         'zh': Phrase(('移动的数字是什么颜色？',), '移动的数字是{answer}。'),
     },
+    # Its reply has {count}, from the same fact as 'count' of a picture.
     'video_count': {
         'en': Phrase(('How many digits are in the video?',), 'The video shows {count}.'),
         'zh': Phrase(('视频中有几个数字？',), '视频中有{count}。'),

@@ -54,6 +54,7 @@ def draw_preview(folder: str | Path, path: str | Path, *, scenes: int = 5) -> Pa
     size = ' + '.join(f'{counts["scenes"]:,} {split} scenes' for split, counts in index['counts'].items())
     sheet.title('DigitScenes', f'{size}  ·  seed {index["settings"]["seed"]}  ·  shown: the {SPLIT} files')
     sheet.section('classification', 'one large digit per image')
+    # By number: digits then come mixed, as they were drawn, and not class by class.
     digits = sorted((folder / 'classification' / SPLIT).glob('*/*.png'), key=lambda file: file.name)
     sheet.strip([_picture(file) for file in digits[:34]])  # two rows of the sheet
     sheet.section('scenes', 'picture · instance masks and boxes · semantic mask · captions and dialogue')
@@ -98,6 +99,7 @@ def _draw_scenes(sheet: Sheet, folder: Path, languages: tuple[str, ...], most: i
     for pair in _read_lines(folder / 'captions' / f'pairs_{SPLIT}.jsonl'):
         if pair['language'] in languages:
             captions[pair['image_id']].append(pair['caption'])
+    # One sample per scene, in order: line k is about scene k.
     chats = [_read_lines(folder / 'chat' / f'{SPLIT}_single_{language}.jsonl') for language in languages]
     for image in content['images'][:most]:
         number = image['id']
@@ -114,6 +116,7 @@ def _draw_scenes(sheet: Sheet, folder: Path, languages: tuple[str, ...], most: i
 def _draw_talks(sheet: Sheet, folder: Path, languages: tuple[str, ...], medium: str, most: int = 2) -> None:
     """One row per sample about two pictures or a video."""
     chats = [_read_lines(folder / 'chat' / f'{SPLIT}_{medium}_{language}.jsonl') for language in languages]
+    # One sample per language, about the same pictures.
     for samples in list(zip(*chats))[:most]:
         sample = samples[0]
         files = (
@@ -151,6 +154,7 @@ def _with_instances(sheet: Sheet, picture: Image.Image, instances: list[dict[str
         mask = rle.decode(instance['segmentation']).astype(bool)
         # Categories count from 1, digits from 0.
         pixels[mask] = DIGIT_COLOURS[instance['category_id'] - 1]
+    # Boxes of the file are in pixels of the picture, drawn ones in those of the tile.
     scale = TILE / max(picture.size)
     boxes = []
     for instance in instances:

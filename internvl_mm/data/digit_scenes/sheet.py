@@ -40,6 +40,7 @@ CJK_FONTS = (
 
 def find_cjk_font(folders: Sequence[str] = FONT_FOLDERS) -> Path | None:
     """Return the file of an installed font with Chinese characters, or None."""
+    # .ttf, .otf and .ttc
     files = [file for folder in folders for file in sorted(Path(folder).expanduser().rglob('*.[to]t[fc]'))]
     for beginning in CJK_FONTS:
         for file in files:
@@ -84,6 +85,7 @@ class Sheet:
 
     def strip(self, pictures: Sequence[Image.Image]) -> None:
         """Small pictures side by side, in as many rows as they need."""
+        # 17; + GAP since there is none behind the last.
         per_row = (WIDTH - 2 * MARGIN + GAP) // (SMALL_TILE + GAP)
         for start in range(0, len(pictures), per_row):
             self._tiles(pictures[start : start + per_row], SMALL_TILE)
@@ -92,8 +94,10 @@ class Sheet:
 
     def row(self, pictures: Sequence[Image.Image], lines: Sequence[Line]) -> None:
         """Pictures with text at their right; pictures shrink when there are more than three."""
+        # However many: together never wider than three, since the text begins there.
         tile = TILE if len(pictures) <= 3 else (3 * TILE + 2 * GAP) // len(pictures) - GAP
         left = MARGIN + 3 * (TILE + GAP) + GAP  # px: text begins at the same place in every row
+        # 24 px: the column of the marks.
         text = [part for line in lines for part in self._wrap(line, WIDTH - MARGIN - left - 24)]
         height = max(tile, LINE * len(text))
         self._grow(height)
@@ -120,6 +124,7 @@ class Sheet:
             # Corners are exclusive, what Pillow draws is inclusive.
             draw.rectangle([x1, y1, x2 - 1, y2 - 1], outline=colour, width=2)
             top = max(0, y1 - 16)
+            # A plate for one figure of 13 px, above the box where there is room.
             draw.rectangle([x1, top, x1 + 13, top + 16], fill=colour)
             draw.text((x1 + 3, top + 1), label, INK, self._font(13))
         return tile

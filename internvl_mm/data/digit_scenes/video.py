@@ -67,6 +67,7 @@ def compose_video(
     height, width = canvas_size(canvas)
     background = make_background(rng, height, width)
     moving = int(rng.integers(len(digits)))  # row among the scans
+    # Of another value, so that "which digit moves?" has one answer.
     others = np.flatnonzero(digits.values != digits.values[moving])
     rows = [moving, int(rng.choice(others))][: 1 + int(rng.integers(2))]
     inks = rng.choice(len(background.inks), 2, replace=False)
@@ -86,6 +87,7 @@ def compose_video(
     across = 0 if direction in ('right', 'left') else 1
     halves = rng.permutation(2)  # of the mover, of the resting digit
     path = _path(sprites[0], rng, (height, width), across, int(halves[0]))
+    # Paths run rightwards or downwards; these two are the same ones backwards.
     if direction in ('left', 'up'):
         path = path[::-1]
     rest = [
@@ -100,6 +102,7 @@ def _corner(
     sprite: Sprite, rng: np.random.Generator, size: tuple[int, int], across: int, half: int
 ) -> tuple[int, int]:
     """A random (left, top) for a sprite inside one half (0 or 1) of the canvas along axis ``across`` (0 = y, 1 = x)."""
+    # y, x: anywhere on the canvas, then once more along `across`, within the half.
     corner = [int(rng.integers(side - extent + 1)) for side, extent in zip(size, sprite.alpha.shape)]
     middle = size[across] // 2
     corner[across] = half * middle + int(rng.integers(middle - sprite.alpha.shape[across] + 1))

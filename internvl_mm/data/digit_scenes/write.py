@@ -65,8 +65,10 @@ def write_digit_scenes(out: str | Path, *, settings: DigitSceneSettings | None =
         out.parent.mkdir(parents=True, exist_ok=True)
         # In the same parent, so that the final rename stays on one disk and is atomic.
         with tempfile.TemporaryDirectory(prefix=f'.{out.name}-', dir=out.parent) as workshop:
+            # A folder inside: it is renamed away, and the workshop itself stays to be cleaned up.
             folder = Path(workshop) / 'data'
             counts = {split: _write_split(folder, split, settings) for split in SPLITS}
+            # Last: a folder that has it is complete.
             write_json(folder / INDEX, _index(settings, counts), indent=2)
             folder.replace(out)  # whole or not at all
     except OSError as error:
@@ -133,6 +135,7 @@ def _write_split(root: Path, split: str, settings: DigitSceneSettings) -> dict[s
     # What has one right answer is for evaluation.
     if split == 'test':
         listeners.append(Questions(root, split, settings.seed))
+    # Writers see scenes; listeners hear talks, which may be about a pair, a video or numbers, too.
     writers = [kind(root, split) for kind in (SceneImages, SemanticMasks, CocoInstances, Captions)]
     previous = None
     for index, scene in enumerate(track(settings.scenes(split), f'{split} scenes', size)):

@@ -43,6 +43,7 @@ def check_config(cfg: Config, *, purpose: Purpose = 'train') -> None:
     Raises:
         ConfigError: With one line per problem.
     """
+    # mmengine's public to_dict would turn imported classes into text.
     settings = resolve(cfg._to_lazy_dict())
     # A config may choose another kind of run, whose constructor then says what can be set.
     runner = settings.get('runner_type') or Runner
@@ -92,6 +93,7 @@ def _walk(
         given: Arguments its owner fills in.
         words: Keys its plain dicts can have, where their reader has a vocabulary.
     """
+    # A dict with a type is a part, unless its reader knows type as a plain key: clip_grad=dict(type='norm', ...).
     untyped = slots.at(slots.UNTYPED, path)
     if isinstance(value, dict) and is_part(value) and not _takes(untyped, 'type'):
         yield from _part_problems(value, path, given)
@@ -112,6 +114,7 @@ def _walk(
 
 def _entry_problems(value: Any, path: slots.Keys, words: frozenset[str] | None) -> Iterator[Problem]:
     """Problems of an entry of a dict or list that is no call by itself."""
+    # Entries have no annotation of their own.
     yield from value_problems(_with_class(value), slots.at(slots.WANTED, path) or EMPTY, _dotted(path))
     yield from _walk(value, path, words=words)
 
@@ -129,6 +132,7 @@ def _part_problems(part: dict, path: slots.Keys, given: frozenset[str]) -> Itera
     if not callable(target):
         yield Problem(_dotted((*path, 'type')), f'{target!r} is neither a class nor a function')
         return
+    # _scope_ is mmengine's: in which registry a text is looked up.
     arguments = {key: value for key, value in part.items() if key not in ('type', '_scope_')}
     problems = list(_call_problems(target, arguments, path, given))
     yield from problems
@@ -177,6 +181,7 @@ def _group_problems(wrapper: dict[str, Any], path: slots.Keys) -> Iterator[Probl
     """Problems of ``constructor`` and ``paramwise_cfg``, which stand beside each other in ``optim_wrapper``."""
     constructor, groups = wrapper.get('constructor'), wrapper.get('paramwise_cfg')
     if constructor not in (None, DefaultOptimWrapperConstructor):
+        # As mmengine calls it: with the wrapper's settings, and with what stands beside it in the config.
         part = dict(type=constructor, optim_wrapper_cfg={}, paramwise_cfg=groups)
         yield from _part_problems(part, (*path, 'constructor'), frozenset())
     elif isinstance(groups, dict):
@@ -203,6 +208,7 @@ def _unknown(target: Callable, key: str, allowed: list[str], path: slots.Keys) -
 
 def _benchmark_problems(settings: dict[str, Any]) -> Iterator[Problem]:
     benchmarks = settings.get('benchmarks')
+    # Another type was told by the annotation of the runner's argument.
     if not isinstance(benchmarks, dict):
         benchmarks = {}
     for key in ('val_benchmarks', 'test_benchmarks'):
@@ -239,6 +245,7 @@ def _class_count_problems(settings: dict[str, Any]) -> Iterator[Problem]:
     """Head and data of different numbers of classes, where the config states both."""
     classes = _look_up(settings, 'model', 'head', 'num_classes')
     data = {'train_dataloader.dataset': _look_up(settings, 'train_dataloader', 'dataset', 'num_classes')}
+    # The run's own or the model's: a config has the mixing of a batch in either.
     for place in (('data_preprocessor', 'batch_augment'), ('model', 'data_preprocessor', 'batch_augment')):
         data['.'.join(place)] = _look_up(settings, *place, 'num_classes')
     benchmarks = settings.get('benchmarks')
@@ -279,6 +286,7 @@ def _purpose_problems(
 
 def _is_unused(problem: Problem, settings: dict[str, Any], purpose: Purpose) -> bool:
     unused = list(_UNUSED[purpose])
+    # Benchmarks that are not chosen open no file; left out, the setting chooses all.
     chosen = settings.get({'train': 'val_benchmarks', 'test': 'test_benchmarks', 'read': ''}[purpose])
     benchmarks = settings.get('benchmarks')
     if isinstance(chosen, (list, tuple)) and isinstance(benchmarks, dict):

@@ -38,5 +38,6 @@ def set_checkpoint(cfg: Config, checkpoint: str | None) -> None:
 
 
 def _is_published(folder: Path) -> bool:
+    # Chat models in transformers' layout have the same model_type, and no QLLaMA.
     file = folder / 'config.json'
     return file.is_file() and 'qllama_config' in read_json(file)

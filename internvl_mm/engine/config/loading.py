@@ -57,6 +57,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
             fit its structure.
     """
     file = _find(path)
+    # What the text alone tells, before any of it runs.
     source = scan_config(file)
     try:
         loaded = Config.fromfile(file, lazy_import=True)
@@ -132,7 +133,9 @@ def _import(lazy: LazyObject | LazyAttr, setting: str) -> None:
     try:
         lazy.build()
     except _FAULTS as error:
+        # An attribute (torch.optim.SGD) has no place of its own, but that of the import before its dot.
         place = lazy.location or (lazy.source.location if isinstance(lazy, LazyAttr) else None) or 'override'
+        # mmengine writes '<file>, line 3'; terminals and editors open '<file>:3'.
         where = str(place).replace(', line ', ':')
         raise ConfigError(f'{where}: {setting}: {_import_fault(lazy, error)}') from error
 
@@ -140,6 +143,7 @@ def _import(lazy: LazyObject | LazyAttr, setting: str) -> None:
 def _import_fault(lazy: LazyObject | LazyAttr, error: BaseException) -> str:
     name = str(lazy)
     try:
+        # Again, by itself: a module that is missing and a name that is missing in it have different ways out.
         module = importlib.import_module(lazy.module)
     except ModuleNotFoundError:
         package, missing = _first_missing(lazy.module)
@@ -182,6 +186,7 @@ def _override(cfg: Config, overrides: Sequence[str]) -> None:
             ) from error
         try:
             cfg.merge_from_dict(options.options)
+        # What mmengine raises where a key leads into a plain value, or to an index that a list has not.
         except (AttributeError, TypeError, LookupError) as error:
             raise ConfigError(f"option '{pair}' does not fit the config: {_misfit(cfg, key)}") from error
 

@@ -198,6 +198,7 @@ def _passed_on(constructor: Callable) -> tuple[set[str], int] | None:
             and node.func.attr == '__init__'
         ):
             continue
+        # Keywords of the caller go on only through `**kwargs`, which has no name here.
         if all(keyword.arg is not None for keyword in node.keywords):
             continue
         names = {keyword.arg for keyword in node.keywords if keyword.arg is not None}

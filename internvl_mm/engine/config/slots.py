@@ -31,6 +31,7 @@ from internvl_mm.utils.paths import ExistingPath
 Keys = tuple[str, ...]
 
 
+# The classes below only lend their constructors' signatures to the checker: nothing builds them.
 class Benchmark:
     """The keys of one entry of ``benchmarks``."""
 
@@ -101,7 +102,7 @@ UNTYPED: dict[Keys, Callable] = {
     ('benchmarks', '*'): Benchmark,
     ('benchmarks', '*', 'dataloader'): DataLoader,
     ('auto_scale_lr',): LearningRateRule,
-    ('env_cfg',): BaseStrategy._setup_env,
+    ('env_cfg',): BaseStrategy._setup_env,  # strategies hand it on as keywords
     ('randomness',): set_random_seed,
     ('log_processor',): LogProcessor,
     ('compile',): torch.compile,
@@ -147,11 +148,11 @@ GIVEN: tuple[tuple[Any, frozenset[str]], ...] = (
 
 # Keys the builder takes out before it calls the class, with their types.
 TAKEN: tuple[tuple[Any, dict[str, Any]], ...] = (
-    (Hook, {'priority': int | str}),
-    (_ParamScheduler, {'convert_to_iter_based': bool, 'epoch_length': int}),
-    (BaseOptimWrapper, {'constructor': Any, 'paramwise_cfg': dict | None}),
-    (nn.utils.clip_grad_norm_, {'type': str}),
-    (_NormBase, {'requires_grad': bool}),
+    (Hook, {'priority': int | str}),  # Runner.register_hook
+    (_ParamScheduler, {'convert_to_iter_based': bool, 'epoch_length': int}),  # build_param_scheduler
+    (BaseOptimWrapper, {'constructor': Any, 'paramwise_cfg': dict | None}),  # build_optim_wrapper
+    (nn.utils.clip_grad_norm_, {'type': str}),  # OptimWrapper: norm or value
+    (_NormBase, {'requires_grad': bool}),  # mmcv's build_norm_layer
     (nn.GroupNorm, {'requires_grad': bool}),
 )
 

@@ -45,6 +45,7 @@ def scan_config(path: Path) -> Source:
             for statement in node.body:
                 source.include(_inherited(statement, path))
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            # `import a.b` binds a.
             source.names |= {alias.asname or alias.name.partition('.')[0] for alias in node.names}
         else:
             source.names |= _assigned(node)
@@ -59,6 +60,7 @@ def scan_config(path: Path) -> Source:
 
 
 def _assigned(node: ast.stmt) -> set[str]:
+    # However deep: conditions and loops bind names, too.
     stored = (n for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
     return {name.id for name in stored}
 
@@ -72,6 +74,7 @@ def _inherited(statement: ast.stmt, path: Path) -> Source:
         # an installed package: mmengine finds it
         return Source({alias.asname or alias.name for alias in statement.names})
     module = statement.module or ''
+    # One dot is the folder of the file, each further one a folder up.
     parent = (
         path.parent.joinpath(*['..'] * (statement.level - 1), *module.split('.')).with_suffix('.py').resolve()
     )

@@ -132,8 +132,10 @@ def _part_problems(value: dict, wanted: Any, setting: str) -> list[Problem]:
     ):
         return []
     if not inspect.isclass(built):
+        # Functions are there to build parts: where a number or a text is wanted, one is a mistake.
         builds_plain = wanted in (int, float, str, bool, type(None), list, tuple)
         return [Problem(setting, f'{describe(wanted)} is needed, a part is given')] if builds_plain else []
+    # Whether a class follows a protocol, its bases do not tell.
     if issubclass(built, wanted) or getattr(wanted, '_is_protocol', False):
         return []
     return [Problem(setting, f'{describe(wanted)} is needed, dict(type={built.__name__}) is given')]
@@ -146,7 +148,9 @@ def _sequence_problems(value: Any, annotation: Any, setting: str) -> list[Proble
     if not isinstance(value, (list, tuple)):
         fits = iterable_only and isinstance(value, collections.abc.Iterable)
         return [] if fits else [_mismatch(value, annotation, setting)]
+    # tuple[int, int] has a length; tuple[int, ...] and lists have any.
     if origin is tuple and arguments and Ellipsis not in arguments:
+        # Python 3.10 gives tuple[()] an argument, ().
         expected = [] if arguments == ((),) else list(arguments)
         if len(value) != len(expected):
             return [Problem(setting, f'{len(expected)} values are needed, {len(value)} are given: {value!r}')]

@@ -82,6 +82,7 @@ def kill_while_saving(folder: Path, kills: int) -> tuple[int, int]:
         assert bool((found['model']['weight'] == number).all()), f'state {number} holds other weights'
         # Disks and their load differ: about every second child shall get a save through.
         longest *= 1.3 if number == last else 0.8
+        # A kill within a save leaves its scratch folder behind.
         hits += any(path.name.endswith('.unfinished') for path in folder.iterdir())
         last = number
     return last, hits
@@ -181,6 +182,7 @@ def damaged_images(folder: Path) -> str:
     content, draw, refused = buffer.getvalue(), random.Random(0), 0
     for _ in range(CUTS):
         try:
+            # Not in the last tenth: a PNG cut in its very last bytes may still have all pixels.
             ImageDecoder()(content[: draw.randrange(len(content) * 9 // 10)], 'cut.png')
         except DataError:
             refused += 1

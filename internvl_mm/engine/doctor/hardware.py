@@ -88,6 +88,7 @@ def parity(folder: Path) -> str:
 def two_processes(folder: Path) -> str:
     """Two processes meet and add numbers."""
     with tempfile.TemporaryDirectory() as meeting:
+        # They meet in a file: a port might be another run's.
         command = [sys.executable, '-c', _MEET, f'file://{meeting}/meet']
         started = [
             subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in (0, 1)
@@ -101,6 +102,7 @@ def two_processes(folder: Path) -> str:
             ) from error
         finally:
             for process in started:
+                # Nothing to one that has ended.
                 process.kill()
     if any(process.returncode for process in started):
         last = ''.join(errors).strip().splitlines()[-1]

@@ -19,6 +19,7 @@ def packages(folder: Path) -> str:
     """Every package of the toolkit's requirements is installed in a version within its range."""
     missing, other, found = [], [], 0
     try:
+        # As pip wrote them down on installation: no second list that could differ.
         lines = metadata.requires('internvl_mm') or []
     except metadata.PackageNotFoundError as error:
         raise Note(
@@ -35,6 +36,7 @@ def packages(folder: Path) -> str:
             missing.append(requirement.name)
             continue
         found += 1
+        # Otherwise a nightly build of torch, 2.12.0.dev…, would be outside of every range.
         if not requirement.specifier.contains(installed, prereleases=True):
             other.append(f'{requirement.name} {installed} (wanted {requirement.specifier})')
     if missing:
@@ -51,6 +53,7 @@ def packages(folder: Path) -> str:
 def image_libraries(folder: Path) -> str:
     """OpenCV imports (its full build needs the system library libGL, which servers lack)."""
     try:
+        # Here, since whether it imports is the question.
         cv2 = importlib.import_module('cv2')
     except ImportError as error:
         raise UserError(
@@ -66,6 +69,7 @@ def operators(folder: Path) -> str:
     from internvl_mm import ops
 
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]])
+    # As mmcv gives it: the kept boxes with their scores, and their indices.
     _, kept = ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), iou_threshold=0.5)
     # The second box covers 0.81 of the first.
     assert kept.tolist() == [0, 2], f'nms kept {kept.tolist()} of three boxes instead of [0, 2]'

@@ -237,7 +237,9 @@ def hang(folder: Path, timeout: float = 0.5) -> str:
         if child == 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what it tells is not news here
             HangWatchHook(timeout).before_train(SimpleNamespace(log_dir=scratch, rank=0))
+            # Far longer than the hook waits: it ends the process, or the check fails.
             time.sleep(60 * timeout)
+            # At once: what the parent has registered for its own exit is not the child's to do.
             os._exit(0)
         _, status = os.waitpid(child, 0)
         file = Path(scratch, 'stacks.rank0.txt')

@@ -69,8 +69,10 @@ def trial(
             num_workers=workers,
             collate_fn=dict(type=collate_samples),
         ),
+        # Plain SGD keeps no moments: weights differ by a tenth of what gradients do.
         optim_wrapper=dict(type=OptimWrapper, optimizer=dict(type=torch.optim.SGD, lr=0.1)),
         train_cfg=dict(type=EpochTrainLoop, max_epochs=1, step=step),
+        # None takes one of mmengine's indispensable hooks out.
         default_hooks=dict(logger=None),
         custom_hooks=[
             dict(type=kind) for kind in (BadSampleHook, NonFiniteHook, CheckpointHook, StopSignalHook)

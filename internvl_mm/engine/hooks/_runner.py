@@ -12,10 +12,21 @@ def task_of(runner: FlexibleRunner) -> nn.Module:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
-def statistics_of(task: nn.Module) -> dict[str, Tensor]:
-    """Float buffers that belong into checkpoints: what a forward pass in training mode changes."""
-    # keep_vars: the tensors themselves, so that no copy is made. Buffers outside it are caches.
-    kept = task.state_dict(keep_vars=True)
-    return {
-        name: buffer for name, buffer in task.named_buffers() if name in kept and buffer.is_floating_point()
+Places = dict[str, tuple[nn.Module, str]]  # module and key of a buffer, by its name in the task
+
+
+def statistic_places(task: nn.Module) -> Places:
+    """Where the float buffers are that belong into checkpoints: what a forward pass in training mode changes."""
+    kept = task.state_dict(keep_vars=True)  # the tensors themselves; buffers outside it are caches
+    places = {
+        f'{prefix}.{key}'.lstrip('.'): (module, key)
+        for prefix, module in task.named_modules()
+        for key, buffer in module._buffers.items()
+        if buffer is not None and buffer.is_floating_point()
     }
+    return {name: place for name, place in places.items() if name in kept}
+
+
+def statistics_of(places: Places) -> dict[str, Tensor]:
+    """The buffers as they are now: a forward pass may have put a new tensor in the place of one."""
+    return {name: getattr(module, key) for name, (module, key) in places.items()}

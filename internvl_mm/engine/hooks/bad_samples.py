@@ -32,6 +32,7 @@ class BadSampleHook(Hook):
 
     def before_run(self, runner: FlexibleRunner) -> None:
         """Open the account of this run."""
+        # Two processes that append to one file would mix their lines.
         name = 'bad_samples.jsonl' if runner.rank == 0 else f'bad_samples_rank{runner.rank}.jsonl'
         self._ledger = Ledger(
             Path(runner.log_dir) / name, max_fraction=self.max_fraction, patience=self.patience

@@ -17,7 +17,7 @@ from internvl_mm.registry import HOOKS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 from internvl_mm.utils.parameters import local_part
 
-from ._runner import statistics_of, task_of
+from ._runner import statistic_places, statistics_of, task_of
 
 STATE = 'ema'  # name of the average in a training state
 PREFIX = 'ema/'  # of its metrics
@@ -137,7 +137,7 @@ def averaged_tensors(task: nn.Module) -> dict[str, Tensor]:
         raise ConfigError(
             'EMAHook needs whole parameters and ZeRO-3 and FSDP partition them: use zero2, or drop EMAHook'
         )
-    return parameters | statistics_of(task)
+    return parameters | statistics_of(statistic_places(task))
 
 
 @torch.no_grad()

@@ -57,6 +57,7 @@ class FrozenCheckHook(Hook):
         if not self._sums:
             return
         now = _bit_sums(task_of(runner))
+        # One that trains now is not among the sums: counted as changed, too.
         changed = [name for name, total in self._sums.items() if now.get(name) != total]
         if changed:
             raise RuntimeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from mmengine.dist import all_gather_object, all_reduce, is_main_process
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import FlexibleRunner
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -21,7 +23,7 @@ from internvl_mm.utils.errors import ConfigError, UserError
 from internvl_mm.utils.parameters import local_part
 
 from ._deepspeed import overflowed, skip_bad_steps
-from ._runner import statistics_of, task_of
+from ._runner import Places, statistic_places, statistics_of, task_of
 from .checkpoint import CheckpointHook
 
 _MEND = (
@@ -66,15 +68,19 @@ class NonFiniteHook(Hook):
         self.patience = patience
         self._samples: list[Any] = []
         self._losses: dict[str, Tensor] = {}
+        self._places: Places = {}
         self._statistics: dict[str, Tensor] = {}
         self._handles: list[Any] = []
         self._bad: dict[str, Any] | None = None  # what is wrong with the running step
         self._in_a_row = 0
-        self._can_skip = False
+        self._can_skip = False  # whether the optimiser can be kept from a step
 
     def before_train(self, runner: FlexibleRunner) -> None:
         """Listen to the task's forward and to the optimiser's step."""
         self._handles = [task_of(runner).register_forward_hook(partial(self._check_losses, runner))]
+        self._places = statistic_places(
+            task_of(runner)
+        )  # once: walking a small model takes a percent of its step
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if isinstance(optimizer, torch.optim.Optimizer):
             self._can_skip = True
@@ -86,10 +92,10 @@ class NonFiniteHook(Hook):
     def before_train_iter(self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None) -> None:
         """Remember which samples are about to be used, and what the forward pass changes besides gradients."""
         self._samples = data_batch['data_samples']
+        # Once a batch of an accumulation is bad, the state to go back to is the one from before it.
         if self._bad is None:
             # Running means and variances: small, and a NaN in them would outlive the skipped step.
-            buffers = statistics_of(task_of(runner))
-            self._statistics = {name: buffer.clone() for name, buffer in buffers.items()}
+            self._statistics = {name: value.clone() for name, value in statistics_of(self._places).items()}
 
     def after_train_iter(
         self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -105,9 +111,8 @@ class NonFiniteHook(Hook):
             return
         self._in_a_row += 1
         record, self._bad = self._bad, None
-        buffers = statistics_of(task_of(runner))
-        for name, value in self._statistics.items():
-            buffers[name].copy_(value)
+        for name, buffer in statistics_of(self._places).items():
+            buffer.copy_(self._statistics[name])
         if self._in_a_row >= self.patience:
             self._save(runner)
             self._stop(runner, record)
@@ -154,11 +159,8 @@ class NonFiniteHook(Hook):
     ) -> None:
         parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         if self._bad is None and parameters:
-            # One fused norm and one transfer per step; which parameter it was is looked up only when it happened.
-            norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
-            # FSDP's is a sum that its processes have not yet exchanged.
-            norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-            if not torch.isfinite(norm).item():
+            # Which parameter it was is looked up only when it happened.
+            if not math.isfinite(_norm(runner, [parameter.grad for parameter in parameters])):
                 # DDP has averaged: every process sees the same and skips, too.
                 named = task_of(runner).named_parameters()
                 bad = [name for name, p in named if p.grad is not None and not torch.isfinite(p.grad).all()]
@@ -203,6 +205,16 @@ class NonFiniteHook(Hook):
         )
 
 
+def _norm(runner: FlexibleRunner, gradients: list[Tensor]) -> float:
+    """Norm of all gradients: the one that clipping has just measured, else one fused norm and one transfer."""
+    wrapper = runner.optim_wrapper
+    if isinstance(wrapper, OptimWrapper) and (wrapper.clip_grad_kwargs or {}).get('max_norm'):
+        return wrapper.message_hub.get_scalar(f'train/{wrapper.grad_name}').current()
+    norm = torch.nn.utils.get_total_norm(gradients)
+    # FSDP's is a sum that its processes have not yet exchanged.
+    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+
+
 def spoiled_parameters(task: nn.Module) -> list[str]:
     """Names of parameters with a value that is not finite, on this process."""
     return [
@@ -212,5 +224,6 @@ def spoiled_parameters(task: nn.Module) -> list[str]:
 
 def _mean(value: Tensor | list[Tensor]) -> Tensor:
     """One number of a loss entry, which may be a list (one tensor per feature level)."""
+    # mmengine takes the sum over the list: finite or not, it is the same.
     parts = value if isinstance(value, list) else [value]
     return torch.stack([part.detach().float().mean() for part in parts]).mean()

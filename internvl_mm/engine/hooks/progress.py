@@ -53,6 +53,7 @@ class ProgressHook(Hook):
             TimeRemainingColumn(),
             console=terminal.console,
         )
+        # runner.iter is above 0 in a resumed run.
         self._progress.add_task('train', total=runner.max_iters, completed=runner.iter, numbers='')
         # For whoever trains without Runner.train, which calls after_stop: the cursor would stay hidden.
         atexit.register(self._progress.stop)
@@ -93,6 +94,7 @@ class ProgressHook(Hook):
     ) -> None:
         """Move the bar."""
         if self._progress is not None:
+            # mmengine's loop by iterations says that it has one epoch.
             epoch = f'epoch {runner.epoch + 1}/{runner.max_epochs}' if runner.max_epochs > 1 else 'train'
             self._progress.update(
                 self._progress.task_ids[0],

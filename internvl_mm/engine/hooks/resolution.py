@@ -78,4 +78,5 @@ class ResolutionSchedule(Hook):
 
     def at(self, iteration: int) -> _Stage:
         """The stage of an iteration."""
+        # Never empty: the first stage begins at 0.
         return [stage for stage in self.stages if stage.begin <= iteration][-1]

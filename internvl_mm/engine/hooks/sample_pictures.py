@@ -74,6 +74,7 @@ class SamplePicturesHook(Hook):
             file=file_of(sample),
             dataset=sample.dataset,
             index=sample.index,
+            # The sheet shows labels by itself, and a prediction of many pixels or objects is not right or wrong as one.
             label='',
             prediction=shown.summary,
             score=None,

@@ -78,6 +78,7 @@ def _label_maps(sample: Any) -> Shown:
     maps = dict(prediction=sample.pred_sem_seg.data[0].cpu())
     summary = f'{len(maps["prediction"].unique())} classes'
     if 'gt_sem_seg' in sample:
+        # Labels first: the order on the sheet.
         maps = dict(labels=sample.gt_sem_seg.data[0].cpu(), **maps)
         # Pixel accuracy of this picture alone, to sort by; the benchmark's number is a mean over classes.
         right = (maps['labels'] == maps['prediction'])[maps['labels'] != IGNORE]
@@ -114,6 +115,7 @@ def _labelled(
     dataset: Any, index: int, picture: Image.Image
 ) -> tuple[Tensor, list[int], Tensor | None] | None:
     """Boxes ``[N, 4]``, classes and masks of the annotations of a sample; ``None`` when its data set keeps none."""
+    # Our wrapper keeps mmdet's data set in it; get_data_info is how mmengine reads one entry before the pipeline.
     annotated = getattr(getattr(dataset, 'dataset', None), 'get_data_info', None)
     if annotated is None:
         return None
@@ -133,5 +135,6 @@ def _decoded(mask: Any, picture: Image.Image) -> Tensor:
     runs = mask
     if isinstance(mask, list) or isinstance(mask['counts'], list):
         runs = coco_mask.frPyObjects(mask, picture.height, picture.width)
+    # An object cut apart by what stands before it has several polygons.
     runs = coco_mask.merge(runs) if isinstance(runs, list) else runs
     return torch.from_numpy(np.asarray(coco_mask.decode(runs), dtype=bool))

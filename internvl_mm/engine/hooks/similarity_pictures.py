@@ -109,6 +109,7 @@ class SimilarityPicturesHook(Hook):
         key = sample.dataset, sample.index
         if key in kept or len(kept) >= self.pairs:  # measured again, with averaged weights; or enough
             return
+        # Off the device, where a thousand of them would wait for the end of the evaluation.
         kept[key] = sample.cpu()
         thumbnails = self._thumbnails.setdefault(name, {})
         if picture_key(sample) not in thumbnails:

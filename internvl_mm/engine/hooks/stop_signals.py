@@ -62,9 +62,12 @@ class StopSignalHook(Hook):
         """
         if not self.every_n_train_iters(runner, self.check_interval):
             return
-        # On the device: nccl reduces no tensors of the CPU.
-        received = torch.tensor(self._received, device=get_device() if runner.distributed else 'cpu')
-        all_reduce(received, 'max')
+        received = self._received
+        if runner.distributed:
+            # On the device: nccl reduces no tensors of the CPU.
+            of_all = torch.tensor(received, device=get_device())
+            all_reduce(of_all, 'max')
+            received = int(of_all)
         if not received:
             return
         for hook in runner.hooks:
@@ -72,11 +75,11 @@ class StopSignalHook(Hook):
                 # By every process, since writing a state takes them all.
                 hook.save_now(runner)
         if is_main_process():
-            name = signal.Signals(int(received)).name
+            name = signal.Signals(received).name
             console.print(
                 f'stopped by {name} after iteration {runner.iter + 1}; go on with --resume', highlight=False
             )
-        raise SystemExit(128 + int(received))
+        raise SystemExit(128 + received)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         # A note alone: a signal may come within a step, when weights and optimiser do not match.

@@ -33,6 +33,7 @@ from .sync_bn import synchronise_batch_norms
 # What DeepSpeed's engine counts: updates, samples, batches.
 _COUNTERS = ('global_steps', 'global_samples', 'micro_steps')
 
+# They orthogonalise the update of a weight matrix as a whole.
 _NEED_MATRICES = (timm.optim.Muon, torch.optim.Muon)
 
 
@@ -165,7 +166,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
                 f'optim_wrapper.clip_grad={optim_wrapper["clip_grad"]}: DeepSpeed clips the global 2-norm only, '
                 'write clip_grad=dict(max_norm=...) or use DDPStrategy'
             )
-        self._clip_norm = float(clip.get('max_norm', 0.0))
+        self._clip_norm = float(clip.get('max_norm', 0.0))  # 0: DeepSpeed does not clip
         self._accumulative_counts = settings.pop('accumulative_counts', 1)
         # AmpOptimWrapper would scale losses a second time.
         settings['type'] = ZeroOptimWrapper
@@ -281,6 +282,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         if self.zero_stage < 3:
             yield outer.optimizer
             return
+        # DeepSpeed leaves the groups of torch's optimiser empty between its steps.
         outer._set_fp32_optimizer_param_groups()
         try:
             yield outer.optimizer

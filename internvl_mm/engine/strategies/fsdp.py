@@ -86,6 +86,7 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
     def build_optim_wrapper(self, optim_wrapper: Any, model: nn.Module | None = None) -> BaseOptimWrapper:
         """See :meth:`StrategyMixin.build_optim_wrapper`; the norm that is logged is that of the whole gradient."""
         wrapper = super().build_optim_wrapper(optim_wrapper, model)
+        # The norm of sharded gradients is a DTensor, too, of which each process holds a part.
         clip = getattr(wrapper, 'clip_func', None)
         if clip is not None:
             wrapper.clip_func = lambda *args, **kwargs: _whole(clip(*args, **kwargs))
@@ -139,11 +140,13 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
             length = tensor.to_local().numel()
             if length:
                 segments.append(
+                    # Flat positions: rows before this process's, times the values of a row.
                     Segment(index, 0, names[id(tensor)], first * (tensor.numel() // rows), length)
                 )
         return segments
 
     def _shared_optimizer_state(self) -> dict[str, Any]:
+        # All values are in the processes' own shards.
         return dict(layout=_LAYOUT)
 
     def _own_state(self, *, optimizer: bool) -> dict[str, Any]:
@@ -152,6 +155,7 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
             return state
         with self._inner_optimizer() as inner:
             saved = inner.state_dict()
+            # On disk plain tensors: a DTensor belongs to the group of processes it was made in.
             parts = {index: dict(_local_values(kept)) for index, kept in saved['state'].items()}
             segments = [list(segment) for segment in self._segments(inner)]
         return dict(state, shard=dict(optimizer=dict(saved, state=parts), segments=segments))
@@ -194,5 +198,6 @@ def _like(value: Any, parameter: DTensor) -> Any:
         parameter.placements,
         shape=parameter.shape,
         stride=parameter.stride(),
+        # It would exchange messages to compare the processes; shape and stride are the parameter's own.
         run_check=False,
     )

@@ -49,6 +49,7 @@ def join_group(launcher: str, *, backend: str = 'auto', timeout: float | None = 
     Raises:
         ConfigError: An unknown launcher, or its environment variables are missing.
     """
+    # As in the second run of a process, such as a notebook.
     if dist.is_initialized():
         return
     options: dict = dict(backend=choose_backend(backend))
@@ -61,6 +62,7 @@ def join_group(launcher: str, *, backend: str = 'auto', timeout: float | None = 
     if launcher not in _NAMES:
         raise ConfigError(f"launcher={launcher!r} is unknown: use 'none', 'pytorch', 'slurm' or 'mpi'")
     for name, theirs in _NAMES[launcher].items():
+        # Where a launcher is silent, what the script that starts it has set stays.
         if theirs in os.environ:
             os.environ[name] = os.environ[theirs]
     os.environ.setdefault('MASTER_PORT', '29500')  # torch's default

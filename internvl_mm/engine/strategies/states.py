@@ -284,6 +284,7 @@ class StateMixin(BaseStrategy):
         state = find_state(filename)
         self.logger.info(f'resuming from {state}')
         checkpoint = load_state(state)
+        # The name under which mmengine's hooks look for it.
         checkpoint['state_dict'] = checkpoint.pop('model')
         if callback is not None:
             callback(checkpoint)
@@ -310,6 +311,7 @@ class StateMixin(BaseStrategy):
                     f'state is put together and cut for {self.world_size} with {type(self).__name__}'
                 )
                 self._load_converted_optimizer(state, meta)
+        # torch says with a ValueError that groups differ; a KeyError is a shard or a parameter that is not there.
         except (ValueError, KeyError) as error:
             raise CheckpointError(
                 f'{state}: the optimiser differs from the one that was saved ({error}): resume with the same '
@@ -323,9 +325,11 @@ class StateMixin(BaseStrategy):
 
     def _fits(self, meta: dict[str, Any], saved: dict[str, Any]) -> bool:
         """Whether a saved optimiser is cut as this one is; whole parameters are, on any number of processes."""
+        # What DeepSpeedStrategy and FSDPStrategy write beside an optimiser they have cut.
         return not {'zero_stage', 'layout'} & set(saved)
 
     def _load_own_optimizer(self, saved: dict[str, Any], shard: dict[str, Any] | None) -> None:
+        # Of use to strategies that cut otherwise; here every tensor is a whole parameter.
         saved.pop('segments', None)
         self.load_optim_state_dict(saved)
 
@@ -335,7 +339,9 @@ class StateMixin(BaseStrategy):
             converted = convert_state(
                 state,
                 segments=self._segments(inner),
+                # Of this process's tensors, which the states have to fit.
                 shapes={index: tuple(local_part(tensor).shape) for index, tensor in numbered},
+                # Values of whole parameters, which the states are put together to first.
                 sizes={name: math.prod(shape) for name, shape in self._shapes().items()},
                 groups=inner.state_dict()['param_groups'],
             )

@@ -27,10 +27,13 @@ def report(root: Path, *, metric: str | None = None, less: bool = False) -> int:
         1 when a point failed, else 0.
     """
     rows = collect(root)
+    # '' where no point finished: the tables then say what failed.
     chosen = metric or next((name for row in rows for name in row.results), '')
     ranking = best(rows, chosen, less=less)
+    # Points that differ in the seed alone have no swept setting: their config stands for them.
     names = swept([row.values for row in ranking]) or ['config']
     labels = leaf_labels([row.state.values['config'] for row in rows])
+    # 'over' beside the interval: one over test samples says nothing of another training.
     content = (
         [*names, 'mean', '95 % interval', 'over', 'seconds'],
         [[*_named(row.values, names, labels), *_number(row)] for row in ranking],
@@ -38,6 +41,7 @@ def report(root: Path, *, metric: str | None = None, less: bool = False) -> int:
     print_table(f'{chosen or "no results"}, mean over seeds', *content)
     failed = [row for row in rows if row.state.status != 'finished']
     for row in failed:
+        # markup=False: square brackets in an error are no styles of rich's.
         console.print(f'{row.state.status}: {row.state.folder}: {row.state.error}', style='red', markup=False)
     comma, markdown = write_tables(rows, root, chosen)
     # Both to be put into pages elsewhere.
@@ -48,6 +52,7 @@ def report(root: Path, *, metric: str | None = None, less: bool = False) -> int:
     ]
     if ranges:
         write_ranges(root / 'best.svg', ranges, chosen)
+    # The seed among them: curves are of single runs.
     varied = swept([row.state.values for row in rows])
     page = write_sweep_page(
         root / 'report.html',
@@ -110,6 +115,7 @@ def _labelled(content: Table, labels: dict[str, str]) -> Table:
     header, lines = content
     if 'config' not in header:
         return content
+    # Only this column: the command beside it has to name the whole leaf.
     place = header.index('config')
     return header, [[*line[:place], labels[line[place]], *line[place + 1 :]] for line in lines]
 

@@ -94,6 +94,7 @@ def best(rows: Sequence[SweepRow], metric: str, *, less: bool = False) -> list[B
     groups: dict[tuple[tuple[str, str], ...], list[SweepRow]] = defaultdict(list)
     for row in rows:
         if metric in row.results:
+            # Runs that differ in the seed alone are one setting, measured several times.
             groups[tuple(item for item in row.state.values.items() if item[0] != SEED)].append(row)
     found = [
         BestRow(
@@ -125,6 +126,7 @@ def table(rows: Sequence[SweepRow], judged: str = '') -> tuple[list[str], list[l
         judged: The metric beside which stands its 95 % interval over test samples.
     """
     names = swept([row.state.values for row in rows]) or ['config']
+    # In the order of the first point that has them; a set would change it from run to run.
     metrics = list(dict.fromkeys(name for row in rows for name in row.results))
     # The number that decides comes first, whatever else was measured.
     metrics = [name for name in (judged,) if name in metrics] + [name for name in metrics if name != judged]

@@ -85,6 +85,7 @@ def check_case(folder: Path, tolerance: float) -> CaseResult:
         return CaseResult(folder.name, 'FAIL', f'{type(error).__name__}: {error}')
     if not errors:
         return CaseResult(folder.name, 'FAIL', 'the case holds nothing to compare')
+    # There is no NaN among them, which max() could pass over: difference() makes it infinite.
     worst = max(errors, key=lambda name: errors[name])
     if errors[worst] <= tolerance:
         return CaseResult(folder.name, 'PASS', f'{errors[worst]:.2e}')

@@ -19,4 +19,5 @@ def check_probe(folder: Path) -> Iterator[Comparison]:
     golden = load_file(folder / 'golden.safetensors')
     probe = build_published_probe(read_json(folder / 'case.json')['arguments'], open_weights(folder))
     pixels = golden['pixel_values']
+    # Mode 'tensor' ends before the head; logits are [B, C].
     yield 'logits', probe.head(probe(pixels, mode='tensor')), golden['logits']

@@ -18,4 +18,5 @@ def check_seg_fpn(folder: Path) -> Iterator[Comparison]:
     """Segmentation backbone: the map of every scale."""
     golden = load_file(folder / 'golden.safetensors')
     model = build_published_segmentation(read_json(folder / 'case.json')['arguments'], open_weights(folder))
+    # One [B, D, h, w] per scale.
     yield from feature_maps(model(golden['pixel_values']), golden)

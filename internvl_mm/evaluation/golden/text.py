@@ -21,14 +21,17 @@ from .comparison import Comparison
 def check_text(folder: Path) -> Iterator[Comparison]:
     """Prompts of every template, the grid of every picture size, and ids and labels of every training sample."""
     recorded = json.loads((folder / 'text_and_tiling.json').read_text(encoding='utf-8'))
+    # Taken out one after the other: what is left at the end are training cases.
     for name, prompt in recorded.pop('prompts', {}).items():
         template = chat_template(name)
         ours = dict(
             system=template.system_message,
+            # The recorded exchanges: one with an answer, one that waits for it.
             prompt=template.render([('Q1', 'A1'), ('Q2', None)]),
             sep=template.sep,
         )
         yield f'prompts/{name}', ours, prompt
+    # grid: columns, rows.
     for width, height, max_num, *grid in recorded.pop('tiling', []):
         chosen = choose_grid(width, height, max_num=max_num)
         yield f'tiling/{width}x{height}/{max_num}', list(chosen), grid

@@ -18,4 +18,5 @@ def check_vit_adapter(folder: Path) -> Iterator[Comparison]:
     """ViT-Adapter: the map of every scale."""
     golden = load_file(folder / 'golden.safetensors')
     model = build_published_adapter(read_json(folder / 'case.json')['arguments'], open_weights(folder))
+    # One [B, D, h, w] per scale.
     yield from feature_maps(model(golden['pixel_values']).maps, golden)

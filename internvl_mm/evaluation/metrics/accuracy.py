@@ -110,6 +110,7 @@ class Accuracy(SampleMetric):
 
     def _topk_hits(self, hit: Tensor) -> Scores:
         """From which ranks ``[max k]`` are right to percent per k."""
+        # In percent for each sample, so that the mean over samples is the number.
         return {f'top{k}': 100.0 * bool(hit[:k].any()) for k in self.topk}
 
 

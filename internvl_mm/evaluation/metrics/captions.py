@@ -44,6 +44,7 @@ class CaptionScores(SampleMetric):
                     f"images of '{sample['dataset']}' come without caption or without references: CaptionScores needs "
                     'GenerativePretraining and a data set of pictures to describe (CaptioningDataset)'
                 )
+        # Split here, in the process that generated them; compared at the end by one process.
         found: list[Any] = [
             dict(
                 words=split_caption(sample['pred_caption']),
@@ -68,5 +69,6 @@ class CaptionScores(SampleMetric):
         named['cider'] = fmean(cider.plain(captions))
         named |= {f'bleu{order}': value for order, value in enumerate(bleu(captions, references), start=1)}
         named['rouge_l'] = fmean(map(rouge_l, captions, references))
+        # A count, not to be multiplied by 100 as the scores are.
         words = fmean(map(len, captions))
         return dict(**{name: 100.0 * value for name, value in named.items()}, words=words, n=len(results))

@@ -96,6 +96,7 @@ class CocoAP(SampleMetric):
         with contextlib.redirect_stdout(io.StringIO()):  # they print tables
             truth = self._truth()
             ids = self._category_ids(truth)
+            _check_labels(results, ids, self.ann_file)
             metrics: dict[str, float] = {}
             images = [image for image, _ in results]
             for kind in self.kinds:
@@ -252,3 +253,17 @@ class LvisAP(CocoAP):
             if values:
                 metrics[f'{kind}_AP_{name}'] = sum(values) / len(values)
         return metrics
+
+
+def _check_labels(results: list[Any], ids: dict[int, int], ann_file: str) -> None:
+    """Refuse detections of classes that the data has not: its head was built for other data.
+
+    Raises:
+        DataError: There is one.
+    """
+    found = {detection['label'] for _, detections in results for detection in detections}
+    if unknown := sorted(found - ids.keys()):
+        raise DataError(
+            f'the model detects class {unknown[0]}, and {ann_file} with its data set has {len(ids)} classes, from 0: '
+            'give the heads the num_classes of the data, or take a checkpoint that was trained on it'
+        )

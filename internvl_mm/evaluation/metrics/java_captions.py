@@ -75,5 +75,6 @@ class JavaCaptionScores(CaptionScores):
             for number, result in enumerate(results)
         }
         for name, kind in self._scorers.items():
+            # The score of the set; beside it come those of each picture.
             found[name] = 100.0 * float(kind().compute_score(truth, said)[0])
         return found

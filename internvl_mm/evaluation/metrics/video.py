@@ -28,6 +28,7 @@ class VideoAccuracy(ZeroShotAccuracy):
     def compute_metrics(self, results: list[Scores | None]) -> dict[str, float]:
         """See :class:`ZeroShotAccuracy`."""
         means = super().compute_metrics(results)
+        # A data set of fewer than five classes has no top5.
         if {'top1', 'top5'} <= means.keys():
             means['mean_top1_top5'] = (means['top1'] + means['top5']) / 2
         return means

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from internvl_mm.structures import VisionFeatures
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 
+# 'all', how many layer ids from the embeddings on, or nothing.
 Frozen = Literal['all'] | int | None
 
 
@@ -68,6 +69,7 @@ class BaseBackbone(nn.Module, ABC):
         Raises:
             ConfigError: k is larger than the number of layer ids.
         """
+        # Ids go from 0 to num_layers + 1, so that num_layers + 2 freezes every parameter, and leaves drop path on.
         if isinstance(up_to, int) and not 0 <= up_to <= self.num_layers + 2:
             raise ConfigError(
                 f"frozen={up_to}: allowed are 'all' and 0 to {self.num_layers + 2} for this backbone of "
@@ -76,6 +78,7 @@ class BaseBackbone(nn.Module, ABC):
         self._frozen = up_to
         for name, parameter in self.named_parameters():
             below = up_to == 'all' or (up_to is not None and self.layer_id(name) < up_to)
+            # Both ways: freezing less than before lets the rest train again.
             parameter.requires_grad_(not below)
         # Already in training mode, a backbone frozen now must leave it.
         self.train(self.training)

@@ -27,6 +27,7 @@ def load_chat(folder: Path) -> InternVLChatModel:
     """
     config = InternVLChatConfig.from_pretrained(folder)
     ranks = config.adapter_ranks
+    # Adapters are merged below, so the model has no layers for them.
     config.use_backbone_lora = config.use_llm_lora = 0
     settings = dict(config=config, dtype='auto', output_loading_info=True)
     if getattr(config, 'quantization_config', None):

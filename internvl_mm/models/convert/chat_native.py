@@ -106,7 +106,7 @@ def to_native(model: InternVLChatModel, image_token_id: int) -> InternVLForCondi
         vision_config=InternVLVisionConfig(**native_settings(config.vision_config.to_dict())),
         text_config=_native_text(config),
         image_token_id=image_token_id,
-        image_seq_length=model.num_image_token,
+        image_seq_length=model.num_image_token,  # of one tile
         downsample_ratio=config.downsample_ratio,
         vision_feature_layer=config.select_layer,
         # Every published folder stores an output matrix of its own.

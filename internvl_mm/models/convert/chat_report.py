@@ -73,6 +73,7 @@ def is_chat_folder(source: Path) -> bool:
     if not (source / 'config.json').is_file():
         return False
     settings = read_json(source / 'config.json')
+    # InternVL-14B's folders have the native model type too, but a qllama_config and no text_config.
     return settings.get('model_type') == 'internvl_chat' or (
         settings.get('model_type') == _NATIVE and 'text_config' in settings
     )
@@ -221,6 +222,7 @@ def _fixed_inputs(model: InternVLChatModel, context: int) -> tuple[Tensor, Tenso
     # A drawn word must not stand for a visual token.
     words = torch.where(words == context, (context + 1) % model.config.llm_config.vocab_size, words)
     places = torch.full((model.num_image_token,), context)
+    # [1, 3, S, S] and [1, 16 + tokens of the tile]: words on both sides of the picture.
     return pixels, torch.cat([words[:4], places, words[4:]])[None]
 
 
@@ -254,6 +256,7 @@ def _written_names(name: str, layout: ChatLayout) -> list[str]:
 
 
 def _family(name: str) -> str:
+    # The numbers of mlp1 are no copies of one layer: norm and two linear ones stay apart.
     return re.sub(r'\.\d+\.', '.{i}.', name) if '.layer' in name else name
 
 

@@ -35,6 +35,7 @@ class SafetensorsFiles(Mapping[str, Tensor]):
     """
 
     def __init__(self, files: list[Path]):
+        # Tensor to the open file that holds it; files are mapped into memory, not read.
         self._file_of: dict[str, Any] = {}
         for path in files:
             handle = _open_safetensors(path)
@@ -109,6 +110,7 @@ def open_weights(path: str | Path) -> Mapping[str, Tensor]:
         weight_map = read_json(path).get('weight_map')
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{path} has no 'weight_map': it is not the index of a sharded checkpoint")
+        # The map names a file for every tensor: each file once.
         files = [_shard(path, name) for name in sorted(set(weight_map.values()))]
         weights = _open_files(files)
         if lost := sorted(set(weight_map) - set(weights)):

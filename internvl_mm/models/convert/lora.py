@@ -67,8 +67,10 @@ def _check(
     for name, stored in plain.items():
         if not name.endswith(_DOWN):
             continue
+        # It would be left out without a word, and with it what was trained.
         if name.removesuffix(_DOWN) + '.weight' not in merged:
             raise CheckpointError(f'{stored} adapts a layer that is not in the checkpoint')
+        # lora_A is [r, in].
         rank, expected = weights[stored].shape[0], ranks.get(name.split('.')[0], 0)
         if rank != expected:
             raise CheckpointError(

@@ -61,6 +61,7 @@ def jinja_template(template: ChatTemplate, system_message: str) -> str:
     """
     opening = template.assistant[0] if template.assistant_open is None else template.assistant_open
     first = template.user[0] if template.first_user is None else template.first_user
+    # chr(10): before Python 3.12 no backslash may stand within the braces of an f-string.
     content = (
         "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
         f"{{% if c['type'] == 'image' %}}{{{{ {_quoted(IMG_CONTEXT + chr(10))} }}}}"
@@ -68,6 +69,7 @@ def jinja_template(template: ChatTemplate, system_message: str) -> str:
         "{% elif c['type'] == 'text' %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}"
     )
     given = "messages and messages[0]['role'] == 'system'"
+    # In an f-string {{{{ is Jinja's {{, and {{% is {%.
     return ''.join(
         (
             f'{{{{ {_quoted(template.system[0])} }}}}',

@@ -12,7 +12,9 @@ from internvl_mm.utils.errors import CheckpointError
 from .files import open_weights
 
 # Published prefix -> ours, relative to the part of the classifier that owns the tensors.
+# In files of the probes, and in the original 224px file, which holds the contrastive model's pool.
 POOL_NAMES = {'attn_pooling.': 'pool.', 'clip_projector.': 'pool.'}
+# Batch norm (with its running statistics) and the linear layer behind it.
 HEAD_NAMES = {'norm.': 'norm.', 'head.': 'linear.'}
 
 

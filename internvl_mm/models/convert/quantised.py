@@ -45,7 +45,7 @@ def unpack_awq(packed: Tensor, bits: int = 4) -> Tensor:
         raise CheckpointError(
             f'AWQ in {bits} bits: published folders have 4, whose order is the one known here'
         )
-    shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=packed.device)
+    shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=packed.device)  # [8]: 0, 4, … 28
     # [n, O/8, 8]; the mask takes off the sign that shifting right copies.
     numbers = (packed.unsqueeze(-1) >> shifts) & (2**bits - 1)
     return numbers[..., list(_AWQ_ORDER)].flatten(1).to(torch.uint8)
@@ -152,6 +152,7 @@ def open_plain(folder: str | os.PathLike[Any], config: PreTrainedConfig) -> Mapp
     settings = config.quantization_config
     settings = settings if isinstance(settings, Mapping) else settings.to_dict()
     check_quantisation(settings, folder)
+    # With it transformers would ask for the library that quantised the weights.
     del config.quantization_config
     dtype = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float16
     weights = DequantisedWeights(open_weights(Path(folder)), dtype)

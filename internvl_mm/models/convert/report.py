@@ -63,10 +63,12 @@ def convert(source: Path, target: Path, layout: Layout, *, num_heads: int | None
     pixels = _fixed_pixels(settings['num_channels'], settings['image_size'])
     with torch.no_grad():
         # One model at a time, so that a 6B model needs its memory once; and nothing is written when the source is bad.
-        before = our_forward(found, settings, source)(pixels)
+        before = our_forward(found, settings, source)(pixels)  # fp32 [2, 1+N, D]
         write_vision(found.tensors, settings, target, layout)
         after = read_back(target, settings, layout)(pixels)
+    # From disk once more: the model above has been made fp32.
     again = to_hf(open_weights(target)).tensors
+    # Of both: a tensor too many is a change, too.
     names = sorted(found.tensors.keys() | again.keys())
     changed = tuple(name for name in names if not _same(found.tensors.get(name), again.get(name)))
     return Conversion(

@@ -51,6 +51,7 @@ def vision_settings(source: Path, found: VisionWeights, num_heads: int | None = 
                 stored[name][0] if isinstance(stored.get(name), list) else stored.get(name, sizes[name])
             )
     elif 'architecture' in stored:
+        # timm's: sizes and norms are read off the tensors, only the heads are not in them.
         stored = {'num_attention_heads': stored.get('model_args', {}).get('num_heads')}
     side, patch_size = stored.get('image_size'), sizes['patch_size']
     if isinstance(side, int) and side // patch_size == sizes['image_size'] // patch_size:

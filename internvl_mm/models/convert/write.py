@@ -65,6 +65,7 @@ def write_vision(tensors: Tensors, settings: dict[str, Any], target: Path, layou
 
 def _write_hf(stored: Tensors, settings: dict[str, Any], target: Path) -> None:
     InternVisionConfig(**{**settings, 'architectures': ['InternVisionModel']}).save_pretrained(target)
+    # In shards with an index where it is large, as the published folders of the 6B are.
     save_torch_state_dict(stored, target)
 
 

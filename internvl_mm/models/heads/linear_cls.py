@@ -49,6 +49,7 @@ class LinearClsHead(nn.Module):
         if num_classes <= 0:
             self.linear = nn.Identity()
             return
+        # `head` in published files, see HEAD_NAMES.
         self.linear = nn.Linear(in_dim, num_classes)
         # As published: so small that the first logits are near 0.
         nn.init.normal_(self.linear.weight, std=0.01)

@@ -58,6 +58,7 @@ class LanguageModel:
             family = family_of(llm_config)
         except ConfigError as error:
             return [str(error)]
+        # InternLM2 says bias; rope_theta and rope_scaling are in rope_parameters since transformers 5.
         known = {*family.config_class().to_dict(), 'architectures', 'bias', 'rope_theta', 'rope_scaling'}
         scaling = llm_config.get('rope_scaling')
         names = {f'llm_config.{name}': known for name in llm_config}

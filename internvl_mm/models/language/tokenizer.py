@@ -33,6 +33,7 @@ class InternLM2Tokenizer(PreTrainedTokenizer):
     """
 
     vocab_files_names = {'vocab_file': FILE}
+    # Without token_type_ids, which Llama's models do not take.
     model_input_names = ['input_ids', 'attention_mask']
 
     def __init__(
@@ -86,6 +87,7 @@ class InternLM2Tokenizer(PreTrainedTokenizer):
         return self.sp_model.encode(text, out_type=str)
 
     def _convert_token_to_id(self, token: str) -> int:
+        # Of an unknown piece the id of <unk>.
         return self.sp_model.piece_to_id(token)
 
     def _convert_id_to_token(self, index: int) -> str:
@@ -119,6 +121,7 @@ class InternLM2Tokenizer(PreTrainedTokenizer):
         """Copy the sentencepiece model; the rest is in the tokenizer's configuration."""
         name = f'{filename_prefix}-{FILE}' if filename_prefix else FILE
         target = Path(save_directory) / name
+        # Saved into the folder it is from: shutil refuses to copy a file onto itself.
         if target.resolve() != Path(self.vocab_file).resolve():
             shutil.copyfile(self.vocab_file, target)
         return (str(target),)

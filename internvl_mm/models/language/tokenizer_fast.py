@@ -25,7 +25,9 @@ def as_fast_tokenizer(tokenizer: InternLM2Tokenizer) -> PreTrainedTokenizerFast:
     fast = Tokenizer(BPE(vocab, merges, unk_token=tokenizer.unk_token, fuse_unk=True, byte_fallback=True))
     fast.normalizer = normalizers.Replace(' ', '▁')
     fast.decoder = decoders.Sequence([decoders.Replace('▁', ' '), decoders.ByteFallback(), decoders.Fuse()])
+    # In the order of ids: the library counts on for those that the vocabulary does not have.
     fast.add_special_tokens(
+        # normalized=False: found in the text as it is written, before spaces become ▁.
         [AddedToken(token.content, special=True, normalized=False) for _, token in sorted(added.items())]
     )
     if tokenizer.add_bos_token:

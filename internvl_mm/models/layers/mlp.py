@@ -21,4 +21,5 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[..., dim]`` to ``[..., dim]``."""
+        # gelu's default is the exact one; the approximation by tanh would differ from published outputs.
         return self.fc2(F.gelu(self.fc1(x)))

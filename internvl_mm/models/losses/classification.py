@@ -27,5 +27,6 @@ class ClassificationLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of logits ``[B, C]`` against ``[B]`` integers or ``[B, C]`` probabilities."""
+        # Integers are classes, floats are shares.
         smoothing = 0.0 if target.is_floating_point() else self.label_smoothing
         return F.cross_entropy(logits.float(), target, label_smoothing=smoothing)

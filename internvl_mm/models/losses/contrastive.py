@@ -74,6 +74,7 @@ def gather(own: Tensor) -> Tensor:
 
 def own_rows(count: int, device: torch.device) -> Tensor:
     """Columns of this process's own pairs among all, ``[count]``."""
+    # gather puts processes one after the other, each with as many rows.
     first = dist.get_rank() * count if _many() else 0
     return torch.arange(first, first + count, device=device)
 

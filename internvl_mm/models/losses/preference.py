@@ -20,14 +20,16 @@ class RunningMean(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer('mean', torch.zeros(()))
-        self.register_buffer('count', torch.zeros(()))
+        self.register_buffer('count', torch.zeros(()))  # batches
 
     @torch.no_grad()
     def update(self, value: Tensor) -> Tensor:
         """Take in the rewards of a batch, of all processes; returns the mean."""
         batch = value.detach().float().mean()
+        # Every process shifts by the same number.
         all_reduce(batch, 'mean')
         self.count += 1
+        # The mean so far, without a sum that grows with the run.
         self.mean += (batch - self.mean) / self.count
         # A copy: the next batch changes the buffer in place, perhaps before this one's backward pass.
         return self.mean.clone()

@@ -64,6 +64,7 @@ class ClsPatchConcat(PoolingNeck):
 
     def __init__(self, dim: int):
         super().__init__()
+        # 6,400 for the 6B, which published heads take.
         self.out_dim = 2 * dim
 
     def forward(self, features: VisionFeatures) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from internvl_mm.registry import MODELS
 
+# A part, its config, or no part: what constructors of tasks take.
 Part: TypeAlias = nn.Module | dict | None
 
 
@@ -86,6 +87,7 @@ class BaseTask(BaseModel):
             data_samples: One sample per image; not needed by ``'tensor'``.
             mode: ``'loss'``, ``'predict'`` or ``'tensor'`` (features).
         """
+        # Around all modes; what must not be rounded (heads, losses) leaves it again by itself.
         with self.autocast(inputs):
             if mode == 'loss':
                 return self.loss(inputs, data_samples or [])

@@ -40,6 +40,7 @@ class ImageClassifier(BaseTask):
         self.backbone = build_part(backbone)
         self.neck = build_part(_with_width(neck, dim=self.backbone.width))
         self.head = build_part(_with_width(head, in_dim=self.neck.out_dim))
+        # Not self.loss, which is the method mmengine calls.
         self.criterion = build_part(loss) or ClassificationLoss()
         if self.head.in_dim != self.neck.out_dim:
             raise ConfigError(
@@ -125,4 +126,5 @@ class ImageClassifier(BaseTask):
 
 def _with_width(part: Part, **width: int) -> Part:
     """Fill the width into a part given as a config that does not name it."""
+    # A width in the config wins; for the head the constructor compares it.
     return {**width, **part} if isinstance(part, dict) else part

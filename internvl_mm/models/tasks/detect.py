@@ -62,13 +62,16 @@ class Detector(BaseTask):
             parts = dict(backbone=built, neck=_build_neck(neck, built.width))
             # Their constructors write into the config, and read it by attributes.
             config = ConfigDict(_with_classes(detector))
+            # Their constructor builds these by config, and ours are built: what builds them hands them back.
             config.update({name: dict(type=_as_it_is, part=part) for name, part in parts.items()})
             theirs: BaseDetector = MODELS.build(config)
         # Not as a child, which would put a prefix before every name: the task takes over its children instead.
         self.__dict__['_detector'] = theirs
         for name, child in theirs.named_children():
+            # The task has its own.
             if name != 'data_preprocessor':
                 self.add_module(name, child)
+        # Those of the detector itself, such as the level embedding of DINO.
         for name, parameter in theirs.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
         # Theirs calls it in every mode, so backbone and heads can compute in different precisions.
@@ -164,6 +167,7 @@ class Detector(BaseTask):
 def _build_neck(neck: Part | Sequence[nn.Module | dict], width: int) -> nn.Module | None:
     if isinstance(neck, (list, tuple)):
         return nn.Sequential(*map(build_part, neck))
+    # A dim in the config wins; the neck compares it with the maps it gets.
     return build_part({'dim': width, **neck} if isinstance(neck, dict) else neck)
 
 

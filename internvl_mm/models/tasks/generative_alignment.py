@@ -85,6 +85,7 @@ def generative_losses(
     logits = model.itm_head(matching).mean(dim=1)  # [B, Q, 2] to [B, 2]
     # Wrong texts come first in `mixed`.
     right = torch.arange(count, device=pixels.device) >= wrong
+    # Padding is 0.
     real = texts.summary > 0
     # [B, L-1, V] of text states alone: queries predict nothing.
     scores = model.qllama.lm_head(generated[:, :-1]).float()

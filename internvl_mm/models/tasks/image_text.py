@@ -52,6 +52,7 @@ class ImageTextTask(BaseTask):
         for name, prompts in self.class_prompts.items():
             if not isinstance(prompts, ClassPrompts):
                 raise ConfigError(f"class_prompts['{name}'] is {prompts!r}: it must be ClassPrompts")
+        # Data set to [C, E], for as long as the weights stay: train() forgets them.
         self._classifiers: dict[str, Tensor] = {}
 
     @classmethod
@@ -126,6 +127,7 @@ class ImageTextTask(BaseTask):
         """See :class:`ImageTextTask`."""
         images = F.normalize(self.encode_visuals(inputs).float(), dim=-1)  # [B, E]
         with_text = [sample for sample in data_samples if 'caption' in sample]
+        # Taken from by samples with a caption alone.
         texts = iter(())
         if with_text:
             captions = [sample.caption for sample in with_text]

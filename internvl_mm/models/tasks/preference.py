@@ -103,7 +103,7 @@ class PreferenceTuning(ChatTuning):
             reference = self.answer_log_probabilities(inputs)  # [B, L]
         logs, size = {}, len(inputs) // 2
         # [2N, L] summed over tokens: the rewards of 2N answers, chosen ones first.
-        chosen, rejected = (self.beta * (own - reference).sum(dim=1)).split(size)
+        chosen, rejected = (self.beta * (own - reference).sum(dim=1)).split(size)  # [N] each
         shift = self.rewards.update(torch.cat([chosen, rejected])) if 'bco_pair' in self.losses else None
         total = chosen.new_zeros(())
         for name, weight in self.losses.items():

@@ -59,6 +59,7 @@ def build_published_probe(arguments: Mapping[str, Any], weights: Mapping[str, Te
     )
     found = to_hf(weights)
     if not probe['init_values']:
+        # Published blocks without layer scale are ours with scales of 1.
         found = complete_layer_scale(found)
     state = {f'backbone.{name}': tensor for name, tensor in found.tensors.items()}
     for name in found.others:

@@ -65,6 +65,7 @@ class QLlamaTask(ImageTextTask):
             raise ConfigError(f'image_mode={image_mode!r}: use {" or ".join(map(repr, IMAGE_MODES))}')
         self.model = build_part(model)
         self.negatives, self.image_mode = negatives, image_mode
+        # Checked here: an id beyond the table fails in a GPU kernel, far from its cause.
         vocabulary = self.model.config.qllama_config.vocab_size
         if self.tokenizer.vocab_size > vocabulary:
             raise ConfigError(
@@ -92,6 +93,7 @@ class QLlamaTask(ImageTextTask):
         of_vision = inner.startswith(('vision_model.', 'clip_projector.'))
         config = self.model.config.vision_config if of_vision else self.model.config.qllama_config
         part, last = 'vision' if of_vision else 'qllama', config.num_hidden_layers + 1
+        # Both towers number their blocks so.
         if layer := re.search(r'\.layers\.(\d+)\.', inner):
             return part, int(layer[1]) + 1, last
         return part, 0 if inner.startswith(_AT_INPUT) else last, last
@@ -156,6 +158,7 @@ class QLlamaTask(ImageTextTask):
     def _texts(self, inputs: Tensor, samples: list[ImageSample], *, captions: bool) -> AlignmentTexts:
         own = self.captions_of(samples)
         read = self.tokenizer
+        # In the order of AlignmentTexts' fields.
         rows = [read.plain(own), read.plain(self._negatives(inputs, samples)), read.summaries(own)]
         if not captions:
             return AlignmentTexts(*(part.to(inputs.device) for part in same_length(*rows)))

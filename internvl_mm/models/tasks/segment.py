@@ -110,6 +110,7 @@ class Segmenter(BaseTask):
             return {
                 f'{prefix}.{name}': value
                 for prefix, head in heads.items()
+                # None: a train_cfg, which mmseg's usual heads take and do not read.
                 for name, value in head.loss(maps, data_samples, None).items()
             }
 
@@ -149,6 +150,7 @@ def _build_head(head: Part, channels: int, strides: Sequence[float]) -> Any:
         index = head.get('in_index', list(range(len(strides))))
         head.setdefault('in_channels', channels if isinstance(index, int) else [channels] * len(index))
         if 'in_index' not in head:
+            # Mask2Former's own argument: it takes all maps, and the other heads name theirs by in_index.
             head.setdefault('strides', list(strides))
         # Also for heads that a config names: their library is told by no class.
         with DefaultScope.overwrite_default_scope('mmseg'):
@@ -167,6 +169,7 @@ def _check_maps(head: Any, channels: int, count: int) -> None:
                 f'{type(head).__name__} takes in_index={head.in_index}, but there are {count} maps (0 to {count - 1}): '
                 'set out_indices of the backbone, the neck, or in_index of the head'
             )
+    # With resize_concat mmseg has replaced the widths by their sum.
     widths = {head.in_channels} if isinstance(head.in_channels, int) else set(head.in_channels)
     if widths - {channels} and head.input_transform != 'resize_concat':
         raise ConfigError(

@@ -9,7 +9,7 @@ from timm.utils import ModelEmaV3
 
 from internvl_mm.engine.doctor.trial import Poison
 from internvl_mm.engine.hooks import CheckpointHook, EMAHook, NonFiniteHook
-from internvl_mm.engine.hooks._runner import statistics_of, task_of
+from internvl_mm.engine.hooks._runner import statistic_places, statistics_of, task_of
 from internvl_mm.engine.hooks.ema import averaged_tensors
 from internvl_mm.engine.runner import Runner
 from internvl_mm.utils.errors import CheckpointError, ConfigError
@@ -115,7 +115,7 @@ def test_running_statistics_of_a_skipped_step_stay_out(work_dir):
 
         def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
             if runner.iter + 1 == 3:
-                for buffer in statistics_of(task_of(runner)).values():
+                for buffer in statistics_of(statistic_places(task_of(runner))).values():
                     buffer.fill_(torch.nan)
 
     hook = EMAHook()

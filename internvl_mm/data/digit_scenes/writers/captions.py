@@ -46,6 +46,7 @@ class Captions(SceneWriter):
     def close(self) -> dict[str, int]:
         """Write the files."""
         folder = self.root / 'captions'
+        # The one file with both languages: PairFilter(languages=...) tells them apart.
         write_jsonl(folder / f'pairs_{self.split}.jsonl', self.rows)
         for language in LANGUAGES:
             rows = [row for row in self.rows if row['language'] == language]

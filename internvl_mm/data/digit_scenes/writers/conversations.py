@@ -38,6 +38,7 @@ class Conversations:
     def add(self, talk: Talk) -> None:
         """Note a conversation of up to three exchanges in every language."""
         for language in LANGUAGES:
+            # Anew for each language: equal states ask the same in both.
             rng = talk.rng(self.seed, self.split, 'chat')
             questions = talk.questions(rng, language)
             chosen = [questions[i] for i in rng.permutation(len(questions))[:MAX_TURNS]]

@@ -14,6 +14,7 @@ def write_image_folder(root: Path, split: str, digits: Iterable[Scene]) -> dict[
     count = 0
     for count, scene in enumerate(digits, start=1):
         value = scene.digits[0].value
+        # Numbered through all classes, so that a name says which scan was drawn.
         save_image(scene.image, root / 'classification' / split / str(value) / f'{count - 1:06d}.png')
     return {'classification_images': count}
 

@@ -73,6 +73,7 @@ def pair_talk(split: str, index: int, pair: tuple[Scene, Scene]) -> Talk:
     """Return the talk about scenes ``index`` and ``index + 1``."""
     files = {'image': [scene_path(split, index), scene_path(split, index + 1)]}
     sizes = {'width_list': [scene.width for scene in pair], 'height_list': [scene.height for scene in pair]}
+    # Pairs do not overlap (0 and 1, 2 and 3): half the index numbers them without gaps.
     return Talk('pair', index // 2, pair, 'Image-1: <image>\nImage-2: <image>\n', files, sizes)
 
 
