@@ -23,7 +23,7 @@ from internvl_mm.models.layers import AttentionPool
 from internvl_mm.models.necks import ClsPatchProjector
 from internvl_mm.structures import VisionFeatures
 from internvl_mm.utils.checks import check_counts
-from internvl_mm.utils.errors import ConfigError, did_you_mean
+from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
 
 ImageMode = Literal['InternVL-C', 'InternVL-G']
 ImagePool = Literal['attention', 'cls_patch']
@@ -259,9 +259,18 @@ class InternVL14BModel(PreTrainedModel):
         return self._run(self.get_input_embeddings()(input_ids), real, None, 'generation')
 
     def encode_text(self, text: Tensor) -> Tensor:
-        """Text embeddings ``[T, E]`` of ids ``[T, L]``, not normalised; the same for both image modes."""
+        """Text embeddings ``[T, E]`` of ids ``[T, L]``, not normalised; the same for both image modes.
+
+        Raises:
+            DataError: The ids are padded at the left.
+        """
         # Padding is id 0, whatever the tokenizer's own padding token.
         real = text > 0
+        if bool(real[:, -1].all()) and not bool(real[:, 0].all()):
+            # The place of the end token is counted from the left, so that another token would stand for the text.
+            raise DataError(
+                "text is padded at the left, InternVL-14B reads it from the left: set tokenizer.padding_side = 'right'"
+            )
         return self.project_text(self.get_text_features(text, real), real)
 
     def project_text(self, states: Tensor, real: Tensor) -> Tensor:

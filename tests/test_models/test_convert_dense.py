@@ -228,6 +228,21 @@ def test_any_other_number_of_maps_is_the_three_coarser_ones_as_published(indices
         torch.testing.assert_close(map_, golden[f'feature_{index}'], atol=2e-5, rtol=0)
 
 
+def test_an_adapter_of_three_maps_is_read_with_its_vit(tmp_path: Path) -> None:
+    weights = {
+        name: tensor
+        for name, tensor in load_file(GOLDEN / 'model.safetensors').items()
+        if not name.startswith(('up.', 'norm1.', 'spm.fc1.'))
+    }
+    save_file(weights, tmp_path / 'adapter.safetensors')
+    arguments = json.loads((GOLDEN / 'case.json').read_text(encoding='utf-8'))['arguments']
+    arguments.update(out_indices=[1, 2, 3])
+    adapter = build_published_adapter(arguments, weights)
+    nn.init.zeros_(adapter.spm.fc2.weight)
+    adapter.load_weights(tmp_path / 'adapter.safetensors')
+    assert torch.equal(adapter.spm.fc2.weight, weights['spm.fc2.weight'])
+
+
 # whole models
 
 

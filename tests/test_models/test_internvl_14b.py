@@ -24,7 +24,7 @@ from internvl_mm.models.hf_internvl_14b import InternVL14BConfig, InternVL14BMod
 from internvl_mm.models.internvl_14b import InternVL14B, count_trainable, part_of
 from internvl_mm.models.text_encoders import LlamaTextEncoder
 from internvl_mm.registry import MODELS
-from internvl_mm.utils.errors import CheckpointError, ConfigError
+from internvl_mm.utils.errors import CheckpointError, ConfigError, DataError
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden' / 'internvl_14b_tiny'
 VISION = dict(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=28)
@@ -157,6 +157,13 @@ def test_padding_changes_no_embedding() -> None:
 
 
 @torch.no_grad()
+def test_text_padded_at_the_left_is_refused() -> None:
+    model, ids = small(), torch.tensor([[1, 5, 6, 2], [1, 7, 2, 0]])
+    model.encode_text(ids)
+    with pytest.raises(DataError, match="padding_side = 'right'"):
+        model.encode_text(torch.tensor([[1, 5, 6, 2], [0, 1, 7, 2]]))
+
+
 def test_g_is_the_sum_of_two_unit_vectors_and_sees_the_image() -> None:
     model, pixels = small(), torch.randn(2, 3, 28, 28)
     vision, queries = model.get_image_features(pixels)

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.testing import assert_close
 
+from internvl_mm.engine.strategies import SingleDeviceStrategy
 from internvl_mm.models.convert import from_hf
 from internvl_mm.models.heads import LinearClsHead
 from internvl_mm.models.necks import AttentionPooling, ClipProjector, ClsPatchConcat
@@ -89,6 +90,24 @@ def test_every_target_wires_neck_and_head(target: str) -> None:
     assert isinstance(task.neck, TARGETS[target]) and isinstance(task.head, LinearClsHead)
     assert_close(task.head(task.extract(pixels)), expected, rtol=1e-4, atol=1e-4)
     assert not task.training
+
+
+@pytest.mark.parametrize('target', TARGETS)
+def test_a_classifier_saved_by_published_training_is_evaluated_whole(target: str, tmp_path: Path) -> None:
+    arguments = ARGUMENTS | dict(cls_target=target)
+    weights = published_weights(**arguments)
+    expected, task = (build_published_probe(arguments, weights) for _ in range(2))
+    for parameter in task.parameters():
+        torch.nn.init.zeros_(parameter)
+    if target != 'clip_projector':  # the original 224px file carries it for every kind
+        projector = published_weights(cls_target='clip_projector')
+        weights |= {name: tensor for name, tensor in projector.items() if name.startswith('clip_projector.')}
+    torch.save(dict(model=weights), tmp_path / 'ckpt_epoch_9.pth')
+    strategy = SingleDeviceStrategy(precision='fp32', work_dir=str(tmp_path))
+    strategy.prepare(task)
+    strategy.load_checkpoint(str(tmp_path / 'ckpt_epoch_9.pth'))
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(task.state_dict()[name], tensor), name
 
 
 @pytest.mark.parametrize(('target', 'heads'), [('attention_pooling', 3), ('clip_projector', 4)])

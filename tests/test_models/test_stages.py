@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import internvl_mm
+from internvl_mm.engine.config import load_config, set_checkpoint
+from internvl_mm.engine.strategies import SingleDeviceStrategy
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.connectors import QLlamaQueries, QueryGlue
 from internvl_mm.models.necks import AttentionPooling, ClsPatchProjector
@@ -16,7 +18,7 @@ from internvl_mm.models.tasks import ContrastivePretraining, RetrievalFinetuning
 from internvl_mm.models.text_encoders import LlamaTextEncoder
 from internvl_mm.preprocess.caption_tokens import DigitSceneTokenizer
 from internvl_mm.utils.errors import CheckpointError, ConfigError
-from tests.test_models.test_internvl_14b import LLAMA, VISION, small
+from tests.test_models.test_internvl_14b import LLAMA, VISION, original_names, small
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,51 @@ def test_a_checkpoint_of_the_second_stage_feeds_the_chat_model(tmp_path: Path) -
         )
     with pytest.raises(CheckpointError, match='query_tokens'):
         QLlamaQueries(24, num_queries=4, qllama=LLAMA, pretrained=str(tmp_path / 'folder')).init_weights()
+
+
+def load(task: torch.nn.Module, file: Path) -> None:
+    strategy = SingleDeviceStrategy(precision='fp32', work_dir=str(file.parent))
+    strategy.prepare(task)
+    strategy.load_checkpoint(str(file))
+    task.eval()
+
+
+def test_published_weights_go_into_the_tasks_of_their_stage(tmp_path: Path) -> None:
+    source, pixels, ids = small(seed=1), torch.randn(2, 3, 28, 28), torch.tensor([[1, 7, 9, 2]])
+    torch.save(dict(module=original_names(source)), tmp_path / 'internvl_c.pth')
+    source.save_pretrained(tmp_path / 'folder')
+    torch.manual_seed(0)
+    first = ContrastivePretraining(
+        backbone=InternViT(**VISION),
+        neck=dict(type=AttentionPooling, num_heads=2, out_dim=8),
+        text_encoder=dict(type=LlamaTextEncoder, llama=dict(LLAMA, rms_norm_eps=1e-6)),
+        tokenizer=DigitSceneTokenizer(),
+    )
+    load(first, tmp_path / 'internvl_c.pth')
+    torch.testing.assert_close(first.encode_images(pixels), source.encode_image(pixels, 'InternVL-C'))
+    torch.testing.assert_close(first.encode_ids(ids), source.encode_text(ids))
+    assert first.criterion.logit_scale == source.logit_scale
+    tokenizer = DigitSceneTokenizer()
+    tokenizer.vocab_size = LLAMA['vocab_size']
+    third = RetrievalFinetuning(model=small(seed=2), tokenizer=tokenizer)
+    load(third, tmp_path / 'folder')
+    torch.testing.assert_close(third.encode_images(pixels), source.encode_image(pixels, 'InternVL-G'))
+    with pytest.raises(CheckpointError, match='query_tokens'):
+        load(third, tmp_path / 'internvl_c.pth')
+    torch.save({f'more.{name}': tensor for name, tensor in first.state_dict().items()}, tmp_path / 'odd.pth')
+    with pytest.raises(CheckpointError, match='no backbone of its own'):
+        load(third, tmp_path / 'odd.pth')
+
+
+@pytest.mark.parametrize(('mode', 'setting'), [('C', 'model.model.pretrained'), ('G', 'load_from')])
+def test_the_original_file_of_internvl_c_is_evaluated_in_its_mode(mode: str, setting: str) -> None:
+    cfg = load_config('zero_shot/imagenet1k', [f'model.image_mode=InternVL-{mode}'])
+    set_checkpoint(cfg, 'internvl_c_13b_224px.pth')
+    found = {
+        'model.model.pretrained': cfg.model.model.get('pretrained'),
+        'load_from': cfg.get('load_from'),
+    }
+    assert [name for name, value in found.items() if value == 'internvl_c_13b_224px.pth'] == [setting]
 
 
 def test_layer_wise_rates_are_the_published_ones() -> None:

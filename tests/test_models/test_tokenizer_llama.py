@@ -111,3 +111,36 @@ def test_other_folders_of_this_tokenizer_are_left_to_transformers(folders, tmp_p
     assert type(AutoTokenizer.from_pretrained(tmp_path)) is Present
     (tmp_path / 'config.json').write_text('{"model_type": "llama"}')
     assert type(AutoTokenizer.from_pretrained(tmp_path)) is Present
+
+
+def test_internvl_14b_reads_text_as_its_snippet_does(tmp_path: Path) -> None:
+    """Padding at the right, where transformers 5 puts it at the left; begin and end as the snippet asks for them."""
+    write_llama_tokenizer(tmp_path, legacy=None, add_bos_token=True)
+    (tmp_path / 'config.json').write_text(json.dumps(dict(model_type='internvl', qllama_config={})))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path, use_fast=False, add_eos_token=True)
+    tokenizer.pad_token_id = 0
+    model = SentencePieceProcessor(str(tmp_path / 'tokenizer.model'))
+    captions = ['summarize:a cat', 'summarize:世界', 'summarize:' + 'the lazy dog ' * 20]
+    rows = tokenizer(
+        captions, return_tensors='pt', max_length=40, truncation=True, padding='max_length'
+    ).input_ids.tolist()
+    for caption, row in zip(captions, rows, strict=True):
+        ids = [1, *model.encode(caption)[:38], 2]
+        assert row == ids + [0] * (40 - len(ids))
+    tokenizer.add_eos_token = False
+    assert tokenizer('English caption:').input_ids == [1, *model.encode('English caption:')]
+
+
+def test_repositories_on_the_hub_are_told_apart_as_folders_are(tmp_path: Path) -> None:
+    for name, settings in (('theirs', dict(model_type='llama')), ('ours', dict(model_type='internvl_chat'))):
+        repository = tmp_path / f'models--some--{name}'
+        snapshot = repository / 'snapshots' / ('0' * 40)
+        write_llama_tokenizer(snapshot, legacy=None)
+        (snapshot / 'config.json').write_text(json.dumps(settings))
+        (repository / 'refs').mkdir()
+        (repository / 'refs' / 'main').write_text('0' * 40)
+    found = {
+        name: type(AutoTokenizer.from_pretrained(f'some/{name}', cache_dir=tmp_path, local_files_only=True))
+        for name in ('theirs', 'ours')
+    }
+    assert found == dict(theirs=Present, ours=LlamaTokenizer)

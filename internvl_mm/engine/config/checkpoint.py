@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from internvl_mm.models.convert.files import read_json
+from internvl_mm.models.convert.legacy import SUFFIXES
 from internvl_mm.models.internvl_14b import InternVL14B, PublishedInternVL14B
 from internvl_mm.preprocess.caption_tokens import CaptionTokenizer
 
@@ -17,7 +18,9 @@ def set_checkpoint(cfg: Config, checkpoint: str | None) -> None:
     """Let a config evaluate a checkpoint.
 
     The folder of a published InternVL-14B, of any size, takes the place of the config's InternVL-14B and of its
-    tokenizer: sizes and vocabulary are the folder's. Anything else is loaded into the model the config describes.
+    tokenizer: sizes and vocabulary are the folder's. A ``.pth`` file becomes what an InternVL-14B in the mode
+    InternVL-C starts from: the original file of InternVL-C has not what the other mode needs. Anything else is loaded
+    into the model the config describes, strictly.
 
     Args:
         cfg: Changed.
@@ -26,6 +29,10 @@ def set_checkpoint(cfg: Config, checkpoint: str | None) -> None:
     model = cfg.get('model')
     inner = model.get('model') if isinstance(model, dict) else None
     takes_folder = isinstance(inner, dict) and inner.get('type') in (InternVL14B, PublishedInternVL14B)
+    of_c = takes_folder and inner['type'] is InternVL14B and model.get('image_mode') == 'InternVL-C'
+    if checkpoint is not None and of_c and Path(checkpoint).suffix in SUFFIXES:
+        set_option(cfg, 'model.model.pretrained', checkpoint)
+        return
     if checkpoint is None or not (takes_folder and _is_published(Path(checkpoint))):
         set_option(cfg, 'load_from', checkpoint)
         return

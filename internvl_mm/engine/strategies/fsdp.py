@@ -118,9 +118,9 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
         return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
 
     def _load_backbone(self, path: Path) -> dict[str, Any]:
-        if not isinstance(self._model_config, dict) or not hasattr(self.task, 'backbone'):
+        if not isinstance(self._model_config, dict) or 'backbone' not in self._model_config:
             raise CheckpointError(
-                f'{path}: no tensor has a name of {type(self.task).__name__}, which has no backbone'
+                f'{path}: no tensor has a name of {type(self.task).__name__}, which has no backbone of its own to load'
             )
         # Published layouts are read into whole parameters, which ours no longer are: through a second backbone.
         backbone = MODELS.build(self._model_config['backbone'])

@@ -166,7 +166,7 @@ class StateMixin(BaseStrategy):
         Args:
             filename: A training state (or a folder that holds some: the latest counts), a ``.safetensors`` file
                 with the names of the task, or published weights: of its backbone in any supported layout, or of a
-                whole segmentation or detection model.
+                whole model (segmentation, detection, a probe with its ViT, InternVL-C, InternVL-14B).
             map_location: Not used: tensors pass through the CPU.
             strict: Not used: loading is always strict.
             revise_keys: Not used.
@@ -185,12 +185,11 @@ class StateMixin(BaseStrategy):
                 load_hook_states(state), state_dict=load_tensors(state / MODEL_FILE), meta=read_meta(state)
             )
         else:
-            tensors = open_weights(path)
             names = self._shapes().keys()
+            tensors = to_task(open_weights(path), names, path)
             # Not one name of the task: weights of a backbone alone, in somebody's layout.
             if not set(tensors) & names:
                 return self._load_backbone(path)
-            tensors = to_task(tensors, names, path)
             checkpoint = dict(state_dict=dict(tensors), meta={})
         if callback is not None:
             callback(checkpoint)
@@ -198,9 +197,10 @@ class StateMixin(BaseStrategy):
         return checkpoint
 
     def _load_backbone(self, path: Path) -> dict[str, Any]:
-        if not hasattr(self.task, 'backbone'):
+        # The ViT of an InternVL-14B is a part of its model, which is read as a whole.
+        if not hasattr(getattr(self.task, 'backbone', None), 'load_weights'):
             raise CheckpointError(
-                f'{path}: no tensor has a name of {type(self.task).__name__}, which has no backbone'
+                f'{path}: no tensor has a name of {type(self.task).__name__}, which has no backbone of its own to load'
             )
         with self._whole_parameters():
             self.task.backbone.load_weights(path)

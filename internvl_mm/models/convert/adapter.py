@@ -20,7 +20,8 @@ _VIT = 'vit.'  # the ViT inside our adapter
 
 def has_adapter(weights: Mapping[str, Tensor]) -> bool:
     """Whether a checkpoint holds an adapter."""
-    return any(name.endswith('spm.fc1.weight') for name in weights)
+    # Not fc1, which an adapter of three maps has not.
+    return any(name.endswith('spm.fc2.weight') for name in weights)
 
 
 def load_adapter(adapter: nn.Module, path: str | Path) -> None:

@@ -9,13 +9,15 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers.utils import cached_file
 
 from .tokenizer import FILE, InternLM2Tokenizer
 from .tokenizer_llama import LlamaTokenizer
 
 _OURS = {'InternLM2Tokenizer': InternLM2Tokenizer, 'LlamaTokenizer': LlamaTokenizer}
-# A setting of chat folders of this package's layouts, and what it holds there; None: anything.
-_CHAT = (('model_type', 'internvl_chat'), ('mm_vision_tower', None))
+# A setting of folders of this package's layouts, and what it holds there; None: anything. The last is InternVL-14B's,
+# whose text must be padded at the right, where transformers 5 pads Llama's at the left.
+_PUBLISHED = (('model_type', 'internvl_chat'), ('mm_vision_tower', None), ('qllama_config', None))
 
 
 def register_tokenizers() -> None:
@@ -30,17 +32,18 @@ def register_tokenizers() -> None:
 
     def from_pretrained(path: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
         """What transformers does, with our tokenizers for published folders."""
-        lookup = {
+        lookup: dict[str, Any] = {
             name: kwargs[name]
             for name in ('cache_dir', 'token', 'revision', 'local_files_only', 'subfolder')
             if name in kwargs
         }
         name = str(get_tokenizer_config(path, **lookup).get('tokenizer_class')).removesuffix('Fast')
-        local = Path(path)
+        if name not in _OURS:
+            return published(path, *args, **kwargs)
         # A folder with nothing but tokenizer.json was saved from the fast tokenizer.
-        fast = local.is_dir() and not (local / FILE).is_file()
+        fast = _file(path, FILE, lookup) is None
         # Other folders of Llama's tokenizer are none of our business.
-        if name not in _OURS or (name == 'LlamaTokenizer' and (fast or not _is_chat(local))):
+        if name == 'LlamaTokenizer' and (fast or not _is_published(path, lookup)):
             return published(path, *args, **kwargs)
         for option in ('trust_remote_code', 'use_fast', 'config', 'code_revision'):
             kwargs.pop(option, None)
@@ -50,12 +53,25 @@ def register_tokenizers() -> None:
     AutoTokenizer.from_pretrained = from_pretrained
 
 
-def _is_chat(folder: Path) -> bool:
-    file = folder / 'config.json'
-    if not file.is_file():
+def _file(path: str | os.PathLike, name: str, lookup: dict[str, Any]) -> Path | None:
+    """A file of a folder or of a repository on the hub, ``None`` where there is no such file."""
+    found = cached_file(
+        path,
+        name,
+        **lookup,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if found is None else Path(found)
+
+
+def _is_published(path: str | os.PathLike, lookup: dict[str, Any]) -> bool:
+    file = _file(path, 'config.json', lookup)
+    if file is None:
         return False
     try:
         settings = json.loads(file.read_text('utf-8'))
     except ValueError:
         return False  # told by whoever loads the model
-    return any(settings.get(name) == wanted if wanted else name in settings for name, wanted in _CHAT)
+    return any(settings.get(name) == wanted if wanted else name in settings for name, wanted in _PUBLISHED)
