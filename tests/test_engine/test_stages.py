@@ -102,7 +102,7 @@ def test_sigterm_ends_the_stages_too(train: Path, work_dir: Path) -> None:
         assert process.poll() is None
         time.sleep(0.05)
     process.terminate()
-    assert process.wait(timeout=30) == 143
+    assert process.wait(timeout=120) == 143
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 

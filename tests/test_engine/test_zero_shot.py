@@ -217,7 +217,7 @@ def test_two_processes_share_the_work() -> None:
     for name, launcher, last in (('one', [], []), ('two', torchrun, ['--launcher', 'pytorch'])):
         own = [f'features.folder={name}/features', '--work-dir', name, *last]
         done = subprocess.run(
-            [sys.executable, *launcher, *argv, *own], capture_output=True, text=True, timeout=120
+            [sys.executable, *launcher, *argv, *own], capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stderr[-2000:]
         # The hash differs by the folder of the features.
