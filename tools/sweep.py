@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         '--work-dir', type=Path, help='folder of the sweep (default: work_dirs/sweeps/<leaf>)'
     )
     parser.add_argument('--multirun', '-m', action='store_true', help='as in Hydra; always on')
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
 
     from internvl_mm.utils.door import run_door
 

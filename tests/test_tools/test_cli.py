@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 
+from tools import sweep
+
 REPO = Path(__file__).parents[2]
 
 
@@ -83,3 +85,9 @@ def test_help_answers_at_once() -> None:
         subprocess.run([sys.executable, '-c', code], cwd=REPO, check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.5
+
+
+def test_options_of_a_sweep_may_stand_between_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('tools.sweep.sweep', lambda settings, work_dir: [*settings, work_dir])
+    words = ['--multirun', 'config=a', '--work-dir', 'there', 'seed=0,1']
+    assert sweep.main(words) == ['config=a', 'seed=0,1', Path('there')]
