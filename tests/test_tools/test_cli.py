@@ -88,6 +88,7 @@ def test_help_answers_at_once() -> None:
 
 
 def test_options_of_a_sweep_may_stand_between_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('tools.sweep.sweep', lambda settings, work_dir: [*settings, work_dir])
-    words = ['--multirun', 'config=a', '--work-dir', 'there', 'seed=0,1']
-    assert sweep.main(words) == ['config=a', 'seed=0,1', Path('there')]
+    given: list = []
+    monkeypatch.setattr('tools.sweep.sweep', lambda settings, work_dir: given.extend([*settings, work_dir]))
+    assert sweep.main(['--multirun', 'config=a', '--work-dir', 'there', 'seed=0,1']) == 0
+    assert given == ['config=a', 'seed=0,1', Path('there')]
