@@ -1,4 +1,4 @@
-"""seg_upernet_full_intern_vit_tiny_digits.py at full length: 8 epochs of four times as many scenes.
+"""seg_upernet_full_intern_vit_tiny_digits.py at full length: 9 epochs of four times as many scenes.
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/seg_upernet_full_intern_vit_tiny_digits_full.py
 Data: tools/dataset_converters/digit_scenes.py --out data/digit_scenes_large --train-size 5748 --test-size 1 --seed 1
@@ -14,5 +14,5 @@ with read_base():
 
 # With the 1,437 scenes of the short run, 20 epochs of UperNet know them by heart and stay at an mIoU of 68.
 train_dataloader['dataset']['dataset'].update(data_root='data/digit_scenes_large/segmentation')
-param_scheduler[0].update(end=8)
-train_cfg.update(max_epochs=8, val_interval=8)
+param_scheduler[0].update(end=9)
+train_cfg.update(max_epochs=9, val_interval=9)

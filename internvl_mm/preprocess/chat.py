@@ -17,7 +17,7 @@ from internvl_mm.data.decode import ImageDecoder
 from internvl_mm.data.video import open_video
 from internvl_mm.preprocess.chat_text import ChatTextEncoder, add_image_tokens
 from internvl_mm.preprocess.tiling import DynamicTiling, JpegNoise, SquashTiling, Tiling
-from internvl_mm.preprocess.video import FRAME_PREFIXES, FrameChoice, RandomFrames, frame_prompt
+from internvl_mm.preprocess.video import FRAME_PREFIXES, UNBROKEN, FrameChoice, RandomFrames, frame_prompt
 from internvl_mm.registry import TRANSFORMS
 from internvl_mm.structures.chat import IGNORE, ChatRecord, ChatSample
 from internvl_mm.utils.checks import check_counts
@@ -34,7 +34,8 @@ class ChatEncoder:
         tokens_per_tile: Tokens of one tile in the prompt: (size / patch)² · downsample², 256 for all releases.
         tiling: Cuts images; the published dynamic tiling of at most 12 tiles by default.
         frames: Chooses the frames of videos, each of which is one tile.
-        frame_prefix: Text of one frame: ``'training'``, ``'inference'``, or a text with ``{}`` for its number.
+        frame_prefix: Text of one frame: ``'training'``, ``'inference'``, ``'preference'`` (as ``'inference'``, with the
+            question on the line of the last frame), or a text with ``{}`` for its number.
         decoder: Reads images.
         add_tokens: Add the image tokens to a tokenizer without them; the model's embeddings have to grow with it.
         text: Options of :class:`ChatTextEncoder`, such as ``max_length`` and ``overlong``.
@@ -82,6 +83,9 @@ class ChatEncoder:
         self.frame_tiling = SquashTiling(self.tiling.size)
         self.frames: FrameChoice = _build(frames) or RandomFrames()
         self.frame_prefix = FRAME_PREFIXES.get(frame_prefix, frame_prefix)
+        self.video_slot = (
+            f'{VIDEO}\n' if frame_prefix == UNBROKEN else VIDEO
+        )  # what the frames take the place of
         if self.frame_prefix.count(IMAGE) != 1:
             raise ConfigError(
                 f'frame_prefix={frame_prefix!r} has to hold one {IMAGE}, or be {" or ".join(FRAME_PREFIXES)}'
@@ -204,7 +208,10 @@ class ChatEncoder:
 
     def _with_frames(self, record: ChatRecord, count: int) -> list[tuple[str, str]]:
         prompt = frame_prompt(count, self.frame_prefix)
-        return [(question.replace(VIDEO, prompt), answer) for question, answer in record.turns]
+        return [
+            (question.replace(self.video_slot, prompt).replace(VIDEO, prompt), answer)
+            for question, answer in record.turns
+        ]
 
     def _read(self, image: str | bytes | Image.Image) -> Image.Image:
         # Drawn pictures need no decoder.

@@ -14,7 +14,13 @@ from internvl_mm.utils.errors import ConfigError, DataError
 
 Bound = tuple[float, float]  # start and end in seconds
 # Text of one frame. The published training code counts 'Frame-1', model cards, evaluation and MPO data 'Frame1'.
-FRAME_PREFIXES = {'training': 'Frame-{}: <image>', 'inference': 'Frame{}: <image>'}
+FRAME_PREFIXES = {
+    'training': 'Frame-{}: <image>',
+    'inference': 'Frame{}: <image>',
+    'preference': 'Frame{}: <image>',
+}
+# After the last frame the published MPO trainer breaks no line: the question follows at once.
+UNBROKEN = 'preference'
 
 
 def frame_prompt(count: int, prefix: str = FRAME_PREFIXES['inference']) -> str:

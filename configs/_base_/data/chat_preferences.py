@@ -26,8 +26,8 @@ train_dataloader = dict(
             template='',
             # The published scripts name no number of tiles: the trainer's default.
             tiling=dict(type=DynamicTiling, max_num=12),
-            # Unlike fine-tuning, the published preference data count 'Frame1', not 'Frame-1'.
-            frame_prefix='inference',
+            # Unlike fine-tuning, the published preference data count 'Frame1', not 'Frame-1', and break no line after.
+            frame_prefix='preference',
             max_length=6144,
             overlong='drop',
         ),

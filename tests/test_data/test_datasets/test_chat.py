@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,24 @@ def test_each_kind_of_sample(mixture: ChatMixture) -> None:
     assert set(video.num_tiles) == {1}
     text = mixture.datasets[0].encoder.tokenizer.decode(video.input_ids)
     assert all(f'Frame-{number}: <img>' in text for number in range(1, len(video.num_tiles) + 1))
+
+
+@pytest.mark.parametrize(
+    ('style', 'lines'),
+    [('inference', ['Frame1: ', 'Frame2: ', '']), ('preference', ['Frame1: ', 'Frame2: '])],
+)
+def test_frames_of_preferences_end_without_a_line_break(tmp_path: Path, style: str, lines: list[str]) -> None:
+    folder = tmp_path / 'clip'
+    folder.mkdir()
+    for number in (1, 2):
+        write_image(folder / f'{number:05}.jpg')
+    line = dict(video=f'{folder}/', conversations=talk('<video>\nWhat moves?', 'it'))
+    made = encoder(frame_prefix=style, frames=RandomFrames(2, 2))
+    dataset = ChatDataset(write_jsonl(tmp_path / 'a.jsonl', [line]), made)
+    text = made.tokenizer.decode(dataset[0]['inputs'].input_ids)
+    shown = re.sub(r'<img>.*?</img>', '', text[text.index('Frame1') : text.index('What moves')])
+    assert shown == '\n'.join(lines)
+    assert len(dataset[0]['inputs']) <= dataset.measure(0)[0]
 
 
 def test_random_choices_follow_seed_epoch_and_index(meta: Path) -> None:
