@@ -3,7 +3,7 @@
 Two peers, both run by stock mmseg or mmdet with mmengine's optimiser wrapper, a whole step each. "same parts": the same
 backbone, neck, heads, weights and batch, so that what differs is our task alone; the gate: equal losses before anything
 is timed. "its own ViT": mmseg's VisionTransformer of the same sizes in place of InternViT, the rest the same; the gate:
-equal FLOPs of the backbones. Heads are those of the quickstart: the smaller the step, the more any overhead shows.
+equal FLOPs of the backbones. Seconds are the processor's. Heads are those of the quickstart: the smaller the step, the more any overhead shows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mmseg.models import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.harness import Row, compare, interleave
+from benchmarks.harness import Row, compare, interleave, processor_clock
 from internvl_mm.engine.config import load_config
 from internvl_mm.engine.config.checking import resolve
 from internvl_mm.models.necks import SimpleFeaturePyramid
@@ -177,7 +177,9 @@ def run(quick: bool = False) -> list[Row]:
     rows = []
     for what, library in ((SEGMENTATION, 'mmseg'), (DETECTION, 'mmdet')):
         steps = contestants(what, library)
-        seconds = interleave(steps, rounds=3 if quick else 40, warmup=1 if quick else 3)
+        seconds = interleave(
+            steps, rounds=3 if quick else 40, warmup=1 if quick else 3, clock=processor_clock
+        )
         note = f'{BATCH} pictures of {SIDE} pixels, fp32, {torch.get_num_threads()} threads'
         rows += [
             compare(f'{what} training step', seconds, peer, goal=GOAL, note=note)
