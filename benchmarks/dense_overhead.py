@@ -3,7 +3,8 @@
 Two peers, both run by stock mmseg or mmdet with mmengine's optimiser wrapper, a whole step each. "same parts": the same
 backbone, neck, heads, weights and batch, so that what differs is our task alone; the gate: equal losses before anything
 is timed. "its own ViT": mmseg's VisionTransformer of the same sizes in place of InternViT, the rest the same; the gate:
-equal FLOPs of the backbones. Seconds are the processor's. Heads are those of the quickstart: the smaller the step, the more any overhead shows.
+equal FLOPs of the backbones. Heads are those of the quickstart: the smaller the step, the more any overhead shows.
+Seconds are the processor's.
 """
 
 from __future__ import annotations
