@@ -161,9 +161,8 @@ def tiny(cfg: Config, *, work_dir: str) -> Config:
     loader = cfg.train_dataloader
     # As many as the run takes, to choose from: collate_typical leaves two of them.
     loader.update(batch_size=min(MOST_LOOKED_AT, loader.get('batch_size', 1)), **NO_WORKERS)
-    loader.collate_fn = dict(
-        type=collate_typical, collate=loader.get('collate_fn') or dict(type='pseudo_collate')
-    )
+    own = loader.get('collate_fn') or 'pseudo_collate'
+    loader.collate_fn = dict(type=collate_typical, collate=own if isinstance(own, dict) else dict(type=own))
     return cfg
 
 

@@ -13,7 +13,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import BaseLoop
 from mmengine.runner import EpochBasedTrainLoop as MMEpochLoop
 from mmengine.runner import IterBasedTrainLoop as MMIterLoop
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
 from internvl_mm.data.samplers import EpochSampler, StreamSampler
 from internvl_mm.evaluation.figures import write_figures
@@ -36,14 +36,16 @@ WORKER_GRACE = 2.0  # seconds between a broken pipe and the signal that a worker
 def batches(loader: DataLoader, *, done: int) -> Iterator[Any]:
     """Iterate over the batches of an epoch after the first ``done``.
 
-    Samplers with ``skip(samples)`` jump there; with others the batches are read and dropped.
+    Samplers with ``skip(samples)`` jump there; with others, and with batch samplers of other kinds than torch's, the
+    batches are read and dropped.
     """
     # With a batch sampler of its own a loader's sampler is an unused sequential one.
-    sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
-    batch_size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None)
-    if done and batch_size and hasattr(sampler, 'skip'):
+    drawn = loader.batch_sampler
+    sampler: Any = getattr(drawn, 'sampler', None)
+    # Other kinds may keep samples for later batches: which ones, only those before can tell.
+    if done and type(drawn) is BatchSampler and hasattr(sampler, 'skip'):
         # The last batch of an epoch may be smaller.
-        sampler.skip(min(done * batch_size, len(sampler)))
+        sampler.skip(min(done * drawn.batch_size, len(sampler)))
         done = 0
     # After the skip: workers begin to read as soon as there is an iterator.
     iterator = iter(loader)

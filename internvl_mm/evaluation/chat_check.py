@@ -74,8 +74,9 @@ class SampleReport:
         return not any(FINDINGS[kind] for kind, _ in self.findings)
 
     def add(self, kind: str, text: object) -> None:
-        """Note a finding."""
-        self.findings.append((kind, str(text)))
+        """Note a finding, once: both answers of a preference share the question."""
+        if (kind, str(text)) not in self.findings:
+            self.findings.append((kind, str(text)))
 
 
 class ChatChecker(Dataset):

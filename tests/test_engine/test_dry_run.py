@@ -81,6 +81,10 @@ def test_tiny_changes_a_copy(cfg: Config) -> None:
     assert (small.train_dataloader.batch_size, small.train_dataloader.num_workers) == (8, 0)
     assert small.train_dataloader.collate_fn.type is collate_typical
     assert not small.train_dataloader.persistent_workers
+    cfg.train_dataloader.collate_fn = collate_samples  # a loader takes a function, too
+    again = dict(tiny(cfg, work_dir='elsewhere').train_dataloader.collate_fn)
+    batch = again.pop('type')([dict(inputs=torch.zeros(3, 2, 2), data_samples=ImageSample())] * 3, **again)
+    assert len(batch['inputs']) == 2
     assert small.visualizer is None  # no run in somebody's tracker
     assert (cfg.train_dataloader.batch_size, cfg.train_dataloader.num_workers) == (8, 4)
 

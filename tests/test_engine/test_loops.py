@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,30 @@ def test_an_epoch_can_begin_at_any_batch(sampler: Any, workers: int, batched: bo
     assert indices(2) == whole[2:]
     assert indices(4) == []
     assert indices(0) == whole  # skipping counts once
+
+
+class SidesApart(BatchSampler):
+    """Batches of samples below 3 or of others, as detection groups pictures by their aspect ratio."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        waiting: dict[bool, list[int]] = {False: [], True: []}
+        for index in self.sampler:
+            side = waiting[index < 3]
+            side.append(index)
+            if len(side) == self.batch_size:
+                yield side[:]
+                side.clear()
+
+
+def test_a_batch_sampler_that_keeps_samples_for_later_begins_at_any_batch() -> None:
+    data = TinyImages(10)
+    drawn = SidesApart(EpochSampler(data, seed=0), 3, False)
+    loading = DataLoader(data, batch_sampler=drawn, collate_fn=collate_samples)
+    whole, rest = (
+        [[sample.index for sample in batch['data_samples']] for batch in batches(loading, done=done)]
+        for done in (0, 1)
+    )
+    assert len(whole) == 3 and rest == whole[1:]
 
 
 def test_iterations_need_an_endless_order(work_dir: Path) -> None:

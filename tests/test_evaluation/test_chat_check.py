@@ -63,8 +63,9 @@ def test_preferences_are_checked_with_both_answers(tmp_path: Path) -> None:
         dict(question='How many?', chosen='two of them', rejected='2'),
         dict(question='How many?', chosen='two <box>[[1, 2]]</box>', rejected=' '),
         dict(question='How many?', chosen='two'),
+        dict(question='<box>[[1, 2]]</box>?', chosen='two', rejected='2'),
     ]
-    good, odd, broken = check_all(
+    good, odd, broken, asked = check_all(
         ChatChecker(meta_of(tmp_path, lines), encoder()), tmp_path / 'samples.jsonl'
     )
     longer = dict(conversations=talk('How many?', 'two of them'))
@@ -72,6 +73,7 @@ def test_preferences_are_checked_with_both_answers(tmp_path: Path) -> None:
     assert not good.findings and (good.tokens, good.labels) == (alone.tokens, alone.labels)
     assert [finding[0] for finding in odd.findings] == ['box', 'empty answer']
     assert 'needs question, chosen and rejected' in str(broken.findings)
+    assert [finding[0] for finding in asked.findings] == ['box']
 
 
 def test_what_is_odd_but_usable(tmp_path: Path) -> None:
