@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -152,11 +153,12 @@ def _number(pair: Pair, field: str) -> float:
     """A field of a row as a number, 0 where it is missing or empty."""
     value = pair.row.get(field) or 0
     try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f'{pair.image}: {field}={value!r:.60} is no number, and PairFilter compares it'
-        ) from error
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number):
+        raise DataError(f'{pair.image}: {field}={value!r:.60} is no number, and PairFilter compares it')
+    return number
 
 
 class TextTable(Sequence[str]):

@@ -63,7 +63,7 @@ class ResultRow:
 def is_share(name: str) -> bool:
     """Whether a metric, named with or without its benchmark, is a share of samples in percent."""
     # A mean of two shares is none: no number of samples was right.
-    return _SHARE.search(name) is not None and 'mean_' not in name
+    return _SHARE.search(name) is not None and not name.rpartition('/')[2].startswith('mean_')
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,8 @@ def test_filters_that_cannot_be_right_are_told(tmp_path: Path) -> None:
         listed(tmp_path, filter=PairFilter(languages=('cn',)))
     with pytest.raises(DataError, match=r"1\.png: similarity='n/a' is no number, and PairFilter compares it"):
         PairFilter(min_score=0.1).reason(Pair('1.png', 'a cat', '1', dict(similarity='n/a')))
+    with pytest.raises(DataError, match='width=nan is no number'):
+        PairFilter().reason(Pair('1.png', 'a cat', '1', dict(width=float('nan'), height=3)))
     with pytest.raises(DataError, match='the filter leaves no pair of 3'):
         listed(tmp_path, filter=PairFilter(min_score=9.0))
     with pytest.raises(ConfigError, match='max_words=1 is below min_words=2'):

@@ -51,6 +51,7 @@ def test_interval_of_shares_only(tmp_path):
         ('loss', False),
         ('top1_gap', False),
         ('mean_top1_top5', False),
+        ('mean_set/top1', True),
     ],
 )
 def test_is_share(name, expected):

@@ -89,9 +89,8 @@ class MetaMixture(GuardedDataset):
         ConfigError: A cap or weight names no data set, or is not possible.
     """
 
-    share_at_random: ClassVar[bool] = (
-        False  # what a repeat_time below 1 takes: the head of the file, or a random share
-    )
+    # What a repeat_time below 1 takes: the head of the file, or a random share.
+    share_at_random: ClassVar[bool] = False
 
     def __init__(
         self,

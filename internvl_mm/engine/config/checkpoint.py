@@ -32,6 +32,7 @@ def set_checkpoint(cfg: Config, checkpoint: str | None) -> None:
     of_c = takes_folder and inner['type'] is InternVL14B and model.get('image_mode') == 'InternVL-C'
     if checkpoint is not None and of_c and Path(checkpoint).suffix in SUFFIXES:
         set_option(cfg, 'model.model.pretrained', checkpoint)
+        cfg.load_from = None  # of the config, which would be loaded over it
         return
     if checkpoint is None or not (takes_folder and _is_published(Path(checkpoint))):
         set_option(cfg, 'load_from', checkpoint)

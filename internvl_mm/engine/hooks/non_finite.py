@@ -78,9 +78,8 @@ class NonFiniteHook(Hook):
     def before_train(self, runner: FlexibleRunner) -> None:
         """Listen to the task's forward and to the optimiser's step."""
         self._handles = [task_of(runner).register_forward_hook(partial(self._check_losses, runner))]
-        self._places = statistic_places(
-            task_of(runner)
-        )  # once: walking a small model takes a percent of its step
+        # Once: walking through a small model takes a percent of its step.
+        self._places = statistic_places(task_of(runner))
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if isinstance(optimizer, torch.optim.Optimizer):
             self._can_skip = True

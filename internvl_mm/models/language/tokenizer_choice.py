@@ -74,4 +74,6 @@ def _is_published(path: str | os.PathLike, lookup: dict[str, Any]) -> bool:
         settings = json.loads(file.read_text('utf-8'))
     except ValueError:
         return False  # told by whoever loads the model
-    return any(settings.get(name) == wanted if wanted else name in settings for name, wanted in _PUBLISHED)
+    return isinstance(settings, dict) and any(
+        settings.get(name) == wanted if wanted else name in settings for name, wanted in _PUBLISHED
+    )
