@@ -69,7 +69,22 @@ class ImageDecoder:
         """
         data, name = _bytes_of(source)
         header = self._open(data, path or name)
-        return _decode_cv2(data, path or name) if self.backend == 'cv2' else _decode_pil(header, path or name)
+        if self.backend == 'pil':
+            return _decode_pil(header, path or name)
+        return Image.fromarray(cv2.cvtColor(_decode_cv2(data, path or name), cv2.COLOR_BGR2RGB))
+
+    def bgr(self, source: bytes | str | Path) -> np.ndarray:
+        """The same pixels as OpenCV orders them, uint8 ``[H, W, 3]``; with its backend they never were anything else.
+
+        Args:
+            source: See :meth:`__call__`, as for errors.
+        """
+        if self.backend == 'pil':
+            # By OpenCV: a copy of a reversed view takes as long as decoding.
+            return cv2.cvtColor(np.asarray(self(source)), cv2.COLOR_RGB2BGR)
+        data, name = _bytes_of(source)
+        self._open(data, name)  # refuses what the header gives away
+        return _decode_cv2(data, name)
 
     def size(self, source: bytes | str | Path) -> tuple[int, int]:
         """(width, height) of what :meth:`__call__` gives, from the header alone; see there for arguments and errors."""
@@ -140,7 +155,7 @@ def _decode_pil(image: Image.Image, name: str) -> Image.Image:
         raise DataError(f'{name}: truncated or damaged ({error}); copy the file again') from error
 
 
-def _decode_cv2(data: bytes, name: str) -> Image.Image:
+def _decode_cv2(data: bytes, name: str) -> np.ndarray:
     try:
         # IMREAD_COLOR: three channels of 8 bits whatever the file holds, turned as EXIF says.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -148,4 +163,4 @@ def _decode_cv2(data: bytes, name: str) -> Image.Image:
         raise DataError(f'{name}: OpenCV cannot decode it ({error})') from error
     if pixels is None:
         raise DataError(f'{name}: truncated or damaged (OpenCV cannot decode it); copy the file again')
-    return Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+    return pixels

@@ -59,6 +59,17 @@ def test_pil_backend_is_pillow_and_cv2_backend_is_what_mmcv_reads():
     assert np.array_equal(np.asarray(ImageDecoder('cv2')(data)), mmcv.imfrombytes(data)[..., ::-1])
 
 
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_the_same_pixels_in_opencvs_order(backend: str, tmp_path: Path):
+    data = encoded(noise(64), 'JPEG', quality=70)
+    pixels = ImageDecoder(backend).bgr(data)
+    assert pixels.flags.c_contiguous and pixels.flags.writeable
+    assert np.array_equal(pixels[..., ::-1], np.asarray(ImageDecoder(backend)(data)))
+    (tmp_path / 'bomb.png').write_bytes(png_header(100_000, 100_000))
+    with pytest.raises(DataError, match=r'bomb\.png: .*refused before decoding'):
+        ImageDecoder(backend).bgr(tmp_path / 'bomb.png')
+
+
 def test_orientation_is_handled_as_each_published_reader_did():
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90° to display
