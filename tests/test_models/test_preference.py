@@ -162,3 +162,5 @@ def test_preferences_of_a_meta_file(tmp_path: Path) -> None:
     assert chosen.dataset == 'twice' and len(chosen.tiles) == 1 < len(mixture[0]['inputs'][0].tiles)
     assert torch.equal(chosen.tiles, rejected.tiles)
     assert mixture.path(10) == f'{tmp_path}/p.jsonl:1'
+    # Planned with the longer answer.
+    assert mixture.datasets[1].measure(0) == (len(rejected), 1) and len(rejected) > len(chosen)

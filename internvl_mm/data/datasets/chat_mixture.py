@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from internvl_mm.data.datasets.chat import ChatDataset
-from internvl_mm.data.datasets.meta_mixture import MetaEntry, MetaMixture
+from internvl_mm.data.datasets.meta_mixture import MetaMixture
 from internvl_mm.registry import DATASETS
 
 
@@ -23,22 +23,13 @@ class ChatMixture(MetaMixture):
         options: See :class:`MetaMixture`.
     """
 
+    part = ChatDataset
+
     def __init__(self, *args: Any, sizes_folder: str | None = None, sizes_workers: int = 0, **options: Any):
         super().__init__(*args, **options)
         for dataset in self.datasets:
             dataset.keep_sizes(sizes_folder, workers=sizes_workers)
         self._sizes: np.ndarray | None = None
-
-    def open_entry(self, entry: MetaEntry, encoder: Any) -> ChatDataset:
-        """See :meth:`MetaMixture.open_entry`."""
-        return ChatDataset(
-            entry.annotation,
-            encoder,
-            root=entry.root,
-            max_tiles=entry.max_dynamic_patch,
-            augment=entry.data_augment,
-            name=entry.name,
-        )
 
     def measure(self, index: int) -> tuple[int, int]:
         """See :meth:`ChatDataset.measure`."""

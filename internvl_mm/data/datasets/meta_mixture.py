@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +67,8 @@ def read_meta(file: str | Path) -> list[MetaEntry]:
 class MetaMixture(GuardedDataset):
     """All data sets of a meta file, one after the other; the sampler shuffles.
 
-    A subclass says what one entry becomes (:meth:`open_entry`).
+    A subclass says what an entry becomes: ``part`` takes an annotation and an encoder, and has ``load_row(row, index)``
+    beside what every data set has.
 
     Args:
         meta: The meta file.
@@ -89,6 +89,7 @@ class MetaMixture(GuardedDataset):
         ConfigError: A cap or weight names no data set, or is not possible.
     """
 
+    part: ClassVar[type]
     # What a repeat_time below 1 takes: the head of the file, or a random share.
     share_at_random: ClassVar[bool] = False
 
@@ -108,7 +109,17 @@ class MetaMixture(GuardedDataset):
         entries = read_meta(meta)
         caps, weights = dict(caps or {}), dict(weights or {})
         _check_names(entries, caps=caps, weights=weights)
-        self.datasets = [self.open_entry(entry, built) for entry in entries]
+        self.datasets = [
+            self.part(
+                entry.annotation,
+                built,
+                root=entry.root,
+                max_tiles=entry.max_dynamic_patch,
+                augment=entry.data_augment,
+                name=entry.name,
+            )
+            for entry in entries
+        ]
         rows = []
         for number, (entry, dataset) in enumerate(zip(entries, self.datasets)):
             # By data set, so that a cap on one leaves the choices of the others.
@@ -121,14 +132,6 @@ class MetaMixture(GuardedDataset):
         self._row = np.concatenate(rows)
         if not len(self):
             raise DataError(f"meta file '{meta}': repeat_time, caps and weights leave no sample")
-
-    @abstractmethod
-    def open_entry(self, entry: MetaEntry, encoder: Any) -> Any:
-        """The data set of one entry; it has ``load_row(row, index)`` beside what every data set has.
-
-        Raises:
-            DataError: The annotation cannot be read.
-        """
 
     def __len__(self) -> int:
         return len(self._row)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from internvl_mm.data.chat_records import parse_record
-from internvl_mm.data.datasets.chat_sources import open_source
-from internvl_mm.data.datasets.guarded import GuardedDataset, OnError
-from internvl_mm.data.datasets.meta_mixture import MetaEntry, MetaMixture
+from internvl_mm.data.datasets.chat import ChatDataset
+from internvl_mm.data.datasets.guarded import named
+from internvl_mm.data.datasets.meta_mixture import MetaMixture
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.data.seeding import seeded
-from internvl_mm.registry import DATASETS, TRANSFORMS
+from internvl_mm.registry import DATASETS
 from internvl_mm.structures import ChatRecord
 from internvl_mm.utils.errors import DataError
-from internvl_mm.utils.hashing import hash_settings
 
 
 def both_conversations(line: dict[str, Any]) -> list[dict[str, Any]]:
@@ -36,7 +34,7 @@ def both_conversations(line: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @DATASETS.register_module()
-class PreferenceDataset(GuardedDataset):
+class PreferenceDataset(ChatDataset):
     """One annotation of preferences: index to the samples of the chosen and of the rejected answer.
 
     A line has ``question``, ``chosen``, ``rejected`` (texts) and ``image`` or ``video`` in the published form.
@@ -57,55 +55,34 @@ class PreferenceDataset(GuardedDataset):
     Source: the MMPR data set of InternVL2-MPO.
     """
 
-    def __init__(
-        self,
-        annotation: str,
-        encoder: Callable[[ChatRecord], Any] | dict,
-        *,
-        root: str = '',
-        max_tiles: int | None = None,
-        augment: bool = False,
-        name: str | None = None,
-        on_error: OnError = 'fail',
-    ):
-        super().__init__(name=name, on_error=on_error)
-        built: Any = TRANSFORMS.build(encoder) if isinstance(encoder, dict) else encoder
-        self.encoder = built.variant(max_tiles=max_tiles, augment=augment)
-        self._settings = (max_tiles, augment)
-        self.annotation, self.root = annotation, root
-        self.source = open_source(annotation)
+    def record(self, row: int) -> ChatRecord:
+        """What the annotation says about one sample, with the chosen answer.
 
-    def __len__(self) -> int:
-        return len(self.source)
+        Raises:
+            DataError: The sample is not what the format allows.
+        """
+        return self._records(row)[0]
 
-    def load(self, index: SampleIndex) -> dict[str, Any]:
-        """See :meth:`GuardedDataset.load`."""
-        return self.load_row(int(index), index)
+    def _records(self, row: int) -> list[ChatRecord]:
+        return [parse_record(talk, self.root) for talk in both_conversations(self.source[row])]
 
     def load_row(self, row: int, index: SampleIndex) -> dict[str, Any]:
-        """Load a row with the random choices of another index: a mixture repeats rows, each time differently."""
+        """See :meth:`ChatDataset.load_row`."""
         samples = []
-        for talk in both_conversations(self.source[row]):
+        for record in self._records(row):
             # The same random choices for both: they share their tiles.
             with seeded(index.seed, index.epoch, index):
-                sample = self.encoder(parse_record(talk, self.root))
+                sample = self.encoder(record)
             samples.append(replace(sample, dataset=self.name, index=row, path=self.path(row)))
         return dict(inputs=samples)  # chosen, rejected
 
-    def path(self, index: int) -> str:
-        """File and line."""
-        return self.source.path(int(index))
-
-    @property
-    def metainfo(self) -> dict[str, Any]:
-        """See :class:`GuardedDataset`."""
-        return dict(name=self.name, encoder=getattr(self.encoder, 'facts', {}))
-
-    def fingerprint(self) -> str:
-        """See :class:`GuardedDataset`."""
-        return hash_settings(
-            dict(preferences=[self.annotation, self.root, len(self), *self._settings], name=self.name)
-        )
+    def measure(self, index: int) -> tuple[int, int]:
+        """Tokens and tiles with the longer answer; see :meth:`ChatDataset.measure`."""
+        try:
+            return max(map(self.encoder.measure, self._records(index)))  # the tiles are the same
+        except DataError as error:
+            named(error, self.path(index))
+            raise
 
 
 @DATASETS.register_module()
@@ -119,15 +96,5 @@ class PreferenceMixture(MetaMixture):
         options: See :class:`MetaMixture`.
     """
 
+    part = PreferenceDataset
     share_at_random = True
-
-    def open_entry(self, entry: MetaEntry, encoder: Any) -> PreferenceDataset:
-        """See :meth:`MetaMixture.open_entry`."""
-        return PreferenceDataset(
-            entry.annotation,
-            encoder,
-            root=entry.root,
-            max_tiles=entry.max_dynamic_patch,
-            augment=entry.data_augment,
-            name=entry.name,
-        )
