@@ -58,9 +58,14 @@ def _with_named_deaths(iterator: Iterator[Any]) -> Iterator[Any]:
     """The same batches; the death of a worker is told by torch, which names it, not by the pipe it held."""
     try:
         yield from iterator
-    except (ConnectionError, EOFError):
+    except (ConnectionError, EOFError) as error:
         # The pipe may break before the signal arrives whose handler raises torch's error, then from within this sleep.
         time.sleep(WORKER_GRACE)
+        # Or the handler raised where nobody listens, in a finaliser: then it is said here, as torch says it.
+        dead = [worker.pid for worker in getattr(iterator, '_workers', ()) if not worker.is_alive()]
+        if dead:
+            pids = ', '.join(map(str, dead))
+            raise RuntimeError(f'DataLoader worker (pid(s) {pids}) exited unexpectedly') from error
         raise
 
 

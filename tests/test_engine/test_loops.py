@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from internvl_mm.data.collate import collate_samples
 from internvl_mm.data.samplers import EpochSampler, EvalSampler, StreamSampler
+from internvl_mm.engine import loops
 from internvl_mm.engine.loops import EpochTrainLoop, IterTrainLoop, batches, write_results
 from internvl_mm.engine.runner import Runner
 from internvl_mm.evaluation.metrics import Accuracy
@@ -136,3 +138,23 @@ def test_results_keep_the_latest_of_each_number(tmp_path: Path) -> None:
     write_results(path, [dict(benchmark='a', metric='top1', value=3.0)])
     assert [row['value'] for row in json.loads(path.read_text())] == [3.0, 2.0]
     assert [file.name for file in tmp_path.iterdir()] == ['results.json']
+
+
+@pytest.mark.parametrize(('alive', 'kind'), [(False, RuntimeError), (True, ConnectionResetError)])
+def test_a_worker_whose_death_nobody_told_is_named(
+    alive: bool, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        _workers = (SimpleNamespace(pid=321, is_alive=lambda: alive),)
+
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> Any:
+            raise ConnectionResetError('reset by peer')
+
+    monkeypatch.setattr(loops, 'WORKER_GRACE', 0.0)
+    with pytest.raises(
+        kind, match='reset by peer' if alive else r'DataLoader worker \(pid\(s\) 321\) exited'
+    ):
+        next(loops._with_named_deaths(Broken()))
