@@ -118,7 +118,7 @@ class ChatChecker(Dataset):
         report = SampleReport(dataset.name, row, dataset.path(row))
         try:
             line = dataset.source[row]
-            preference = isinstance(line, dict) and 'chosen' in line
+            preference = isinstance(line, dict) and not {'chosen', 'rejected'}.isdisjoint(line)
             talks = both_conversations(line) if preference else [line]
             for talk in talks:
                 # Before parsing, which stops at the first mistake: the report lists all that can be seen.

@@ -42,15 +42,18 @@ class ThroughputHook(Hook):
         self._flops: float | None = None  # per image, forward and backward
         self._grid: tuple[int, int] | None = None  # of patches, for which these were counted
 
+    def before_train(self, runner: FlexibleRunner) -> None:
+        """Look up the peak."""
+        task = task_of(runner)
+        device = next(task.parameters()).device
+        self.peak = self.peak or peak_flops(device, getattr(task, 'autocast_dtype', None) or torch.float32)
+
     def before_train_iter(self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None) -> None:
-        """Look up the peak and count the operations of one image, anew when its size changes."""
+        """Count the operations of one image, anew when its size changes."""
         task = task_of(runner)
         backbone = getattr(task, 'backbone', None)
         if not isinstance(backbone, InternViT):  # tasks of several parts have none
             return
-        if self.peak is None:
-            device = next(task.parameters()).device
-            self.peak = peak_flops(device, getattr(task, 'autocast_dtype', None) or torch.float32)
         height, width = data_batch['inputs'][0].shape[-2:]
         patch = backbone.patch_size
         # A task that resizes its images or masks patches says what is left of them.
