@@ -63,16 +63,17 @@ def test_preferences_are_checked_with_both_answers(tmp_path: Path) -> None:
         dict(question='How many?', chosen='two of them', rejected='2'),
         dict(question='How many?', chosen='two <box>[[1, 2]]</box>', rejected=' '),
         dict(question='How many?', chosen='two'),
+        dict(question='How many?', rejected='two'),
         dict(question='<box>[[1, 2]]</box>?', chosen='two', rejected='2'),
     ]
-    good, odd, broken, asked = check_all(
+    good, odd, broken, other, asked = check_all(
         ChatChecker(meta_of(tmp_path, lines), encoder()), tmp_path / 'samples.jsonl'
     )
     longer = dict(conversations=talk('How many?', 'two of them'))
     (alone,) = check_all(ChatChecker(meta_of(tmp_path, [longer]), encoder()), tmp_path / 'samples.jsonl')
     assert not good.findings and (good.tokens, good.labels) == (alone.tokens, alone.labels)
     assert [finding[0] for finding in odd.findings] == ['box', 'empty answer']
-    assert 'needs question, chosen and rejected' in str(broken.findings)
+    assert all('needs question, chosen and rejected' in str(bad.findings) for bad in (broken, other))
     assert [finding[0] for finding in asked.findings] == ['box']
 
 
