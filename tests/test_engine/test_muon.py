@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import timm.optim
 import torch
 from mmengine.optim import OptimWrapper
-from timm.optim import Muon
+from timm.optim.muon import _COEFFICIENTS, resolve_ns_coefficients, zeropower_via_newtonschulz
 from torch import nn
 
-from internvl_mm.engine.muon import MuonLayerDecay, MuonPartRates
+from internvl_mm.engine.muon import Muon, MuonLayerDecay, MuonPartRates
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.utils.errors import ConfigError
 
@@ -60,6 +61,28 @@ def test_matrices_move_by_equal_singular_values_and_tables_do_not() -> None:
     assert moved['table.weight'][3:].abs().max() < 1e-2  # weight decay alone
     singular = torch.linalg.svdvals(moved['other.weight'] + 0.01 * 0.1 * before['other.weight'])
     assert singular[0] > 20 * singular[1]
+
+
+def test_on_cpus_iterations_are_computed_in_fp32() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(24, 16)
+    gradient = torch.randn(24, 16)
+    settings = dict(lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0, adjust_lr_fn='original')
+    moved = {}
+    for kind in (Muon, timm.optim.Muon):
+        parameter = nn.Parameter(weight.clone())
+        parameter.grad = gradient.clone()
+        optimizer = kind([parameter], **settings)
+        optimizer.step()
+        moved[kind] = (weight - parameter.detach()) / 0.1 / (24 / 16) ** 0.5
+    coefficients = resolve_ns_coefficients(optimizer.defaults['ns_coefficients'], _COEFFICIENTS)
+    expected = {
+        dtype: zeropower_via_newtonschulz(gradient, 5, coefficients, dtype=dtype).float()
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    torch.testing.assert_close(moved[Muon], expected[torch.float32], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(moved[timm.optim.Muon], expected[torch.bfloat16], atol=1e-5, rtol=1e-5)
+    assert (expected[torch.float32] - expected[torch.bfloat16]).abs().max() > 1e-3
 
 
 def test_settings_are_those_of_the_constructor_below() -> None:

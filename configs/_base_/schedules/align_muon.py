@@ -4,10 +4,9 @@ As scratch_muon.py, with a rate for each part: of a model with a QLLaMA (vision,
 """
 
 from mmengine.optim import OptimWrapper
-from timm.optim import Muon
 
 from internvl_mm.engine.loops import EpochTrainLoop
-from internvl_mm.engine.muon import MuonPartRates
+from internvl_mm.engine.muon import Muon, MuonPartRates
 from internvl_mm.engine.optim import CosineAbsolute
 
 optim_wrapper = dict(

@@ -5,10 +5,9 @@ another optimiser. On DigitScenes it takes a third of AdamW's steps (docs/log.md
 """
 
 from mmengine.optim import OptimWrapper
-from timm.optim import Muon
 
 from internvl_mm.engine.loops import EpochTrainLoop
-from internvl_mm.engine.muon import MuonLayerDecay
+from internvl_mm.engine.muon import Muon, MuonLayerDecay
 from internvl_mm.engine.optim import CosineAbsolute
 
 optim_wrapper = dict(
