@@ -48,7 +48,7 @@ def check_golden(arguments: argparse.Namespace) -> int:
     only = [kind for kind in arguments.only.split(',') if kind]
     for result in check_folder(arguments.folder, tolerance=arguments.tol, only=only):
         counts[result.verdict] += 1
-        console.print(str(result), soft_wrap=True, markup=False, highlight=False)
+        console.print(str(result), soft_wrap=True, highlight=False)
     failed = counts.total() - counts['PASS']
     if counts['UNKNOWN']:
         console.print(f'{counts["UNKNOWN"]} of a kind without a checker count as failed', highlight=False)

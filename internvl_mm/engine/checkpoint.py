@@ -302,10 +302,10 @@ def sound_state(path: str | Path) -> Path | None:
             check_files(state)
         except CheckpointError as error:
             problem = error
-            console.print(f'passed over: {error}', style='yellow', markup=False, highlight=False)
+            console.print(f'passed over: {error}', style='yellow', highlight=False)
             continue
         if problem is not None:
-            console.print(f'falling back to {state}', style='yellow', markup=False, highlight=False)
+            console.print(f'falling back to {state}', style='yellow', highlight=False)
         return state
     if problem is not None:
         raise CheckpointError(f'{path}: all {len(states)} training states are damaged, the oldest: {problem}')

@@ -96,5 +96,5 @@ class BackgroundSaver(Saver):
             write_state(folder, files, group=self._group, copied=self._copied.set, done=done)
         except CheckpointError as error:
             # At once, too: the training may end by another error before anybody asks.
-            console.print(str(error), style='red', markup=False, highlight=False)
+            console.print(str(error), style='red', highlight=False)
             raise

@@ -125,7 +125,7 @@ class ChatGeneration(ChatParts):
         [text] = self._answer(tokenizer, pixel_values, [prompt], generation_config, image_tokens)
         answer = answer_of(text, template)
         if verbose:
-            console.print(f'{template.render(turns, system_message)} {answer}', markup=False)
+            console.print(f'{template.render(turns, system_message)} {answer}')
         # With the <image> that was put in front: later turns count the images of the whole history.
         return (answer, [*turns[:-1], (question, answer)]) if return_history else answer
 
@@ -188,7 +188,7 @@ class ChatGeneration(ChatParts):
         answers = [answer_of(text, template) for text in texts]
         if verbose:
             for question, answer in zip(asked, answers, strict=True):
-                console.print(f'{question} {answer}', markup=False)
+                console.print(f'{question} {answer}')
         if not return_history:
             return answers
         together = zip(histories, asked, answers, strict=True)

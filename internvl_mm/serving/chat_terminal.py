@@ -52,7 +52,7 @@ class ChatTerminal:
                 elif line:
                     self.answer(line)
             except UserError as error:
-                console.print(str(error), style='red', markup=False)
+                console.print(str(error), style='red')
             except KeyboardInterrupt:  # during an answer; at the prompt it ends the program
                 console.print('ended; what was said is kept', style='dim')
 
@@ -68,14 +68,14 @@ class ChatTerminal:
             console.print('a new conversation', style='dim')
         elif name == '/history':
             for question, answer in self.session.history:
-                console.print(f'> {question}\n{answer}', markup=False)
+                console.print(f'> {question}\n{answer}')
         elif name in ('/image', '/video') and words:
             if missing := [word for word in words if not Path(word).exists()]:
                 raise DataError(f'{missing[0]} does not exist; nothing was added')
             (self.images if name == '/image' else self.videos).extend(words)
-            console.print(f'shown with the next question: {", ".join(words)}', style='dim', markup=False)
+            console.print(f'shown with the next question: {", ".join(words)}', style='dim')
         else:
-            console.print(HELP, markup=False)
+            console.print(HELP)
 
     def answer(self, question: str) -> None:
         """Stream the answer to a question about what was shown since the last one."""
@@ -86,7 +86,7 @@ class ChatTerminal:
         try:
             for piece in pieces:
                 # As it is: rich would read [bold] in an answer as markup, and break lines of its own.
-                console.print(piece, end='', markup=False, highlight=False, soft_wrap=True)
+                console.print(piece, end='', highlight=False, soft_wrap=True)
         finally:
             # Also when interrupted between two pieces; waits until nothing is generated any more.
             pieces.close()

@@ -86,7 +86,7 @@ class Inferencer:
         # Also when nothing could be read: the error below points at the reasons in it.
         (folder / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding='utf-8')
         for failure in results['failed']:
-            console.print(f'left out: {failure["reason"]}', style='yellow', markup=False, soft_wrap=True)
+            console.print(f'left out: {failure["reason"]}', style='yellow', soft_wrap=True)
         if not results['images']:
             raise DataError(
                 f'none of {len(files)} pictures could be read; the reasons are in {folder / RESULTS}'
@@ -181,7 +181,7 @@ def _classes_of(dataset: dict[str, Any]) -> tuple[str, ...]:
     try:
         return tuple(DATASETS.build(dataset).metainfo.get('classes') or ())
     except DataError as error:
-        console.print(f'classes have no names here, only numbers: {error}', style='yellow', markup=False)
+        console.print(f'classes have no names here, only numbers: {error}', style='yellow')
         return ()
 
 

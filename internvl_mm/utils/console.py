@@ -20,8 +20,9 @@ from rich.table import Table
 Item = TypeVar('Item')
 
 # Both look up sys.stdout and sys.stderr when they write, so that redirection works.
-console = Console()
-error_console = Console(stderr=True)
+# Verbatim: paths, answers of a model and errors may hold what rich would take for a style ([red]) or a picture (:cat:).
+console = Console(markup=False, emoji=False)
+error_console = Console(markup=False, emoji=False, stderr=True)
 
 
 def progress_bar(*, transient: bool = True) -> Progress:
@@ -32,7 +33,7 @@ def progress_bar(*, transient: bool = True) -> Progress:
     # Every launcher's rank ends up in RANK. rich would print an empty line per bar into a file.
     shown = console.is_interactive and os.environ.get('RANK', '0') == '0'
     return Progress(
-        TextColumn('{task.description}'),
+        TextColumn('{task.description}', markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

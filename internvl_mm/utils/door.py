@@ -37,7 +37,7 @@ def run_door(job: Callable[[], object]) -> int:
         # torch has no class of its own for it.
         if not str(error).startswith('DataLoader '):
             raise
-        error_console.print(_lost_worker(error), style='red', markup=False, highlight=False, soft_wrap=True)
+        error_console.print(_lost_worker(error), style='red', highlight=False, soft_wrap=True)
         return RESUMABLE
     except KeyboardInterrupt:
         error_console.print('interrupted', style='yellow')
@@ -46,7 +46,7 @@ def run_door(job: Callable[[], object]) -> int:
 
 
 def _mistake(text: str) -> int:
-    error_console.print(text, style='red', markup=False, highlight=False, soft_wrap=True)
+    error_console.print(text, style='red', highlight=False, soft_wrap=True)
     return MISTAKE
 
 

@@ -122,7 +122,7 @@ class PackedChatDataset(GuardedDataset):
         problem = f'{len(left_out)} of {len(self.dataset)} samples fit in no pack, for example: {reason}'
         if strict:
             raise DataError(f"{problem}. Repair them, or set on_error='skip' to record and leave them out")
-        console.print(f'{self.name}: {problem}', style='yellow', markup=False)
+        console.print(f'{self.name}: {problem}', style='yellow')
 
     def _error(self, member: int) -> DataError | None:
         try:

@@ -77,7 +77,7 @@ def write_digit_scenes(out: str | Path, *, settings: DigitSceneSettings | None =
             f'Choose a folder on a disk that you can write to, with about 100 MB free for the default sizes.'
         ) from error
     scenes = ' + '.join(f'{settings.size(split):,} {split}' for split in SPLITS)
-    console.print(f'DigitScenes: wrote {scenes} scenes with seed {settings.seed} to {out}.')
+    console.print(f'DigitScenes: wrote {scenes} scenes with seed {settings.seed} to {out}.', soft_wrap=True)
     return out
 
 

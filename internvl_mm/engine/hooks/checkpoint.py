@@ -190,7 +190,7 @@ class CheckpointHook(Hook):
                 prune_ancestors(work_dir, state.parent, self._ancestors, keep_last=self.keep_last, best=kept)
             except CheckpointError as error:
                 # Folders of others, perhaps: no reason to end a training whose own states are in order.
-                console.print(str(error), style='yellow', markup=False, highlight=False)
+                console.print(str(error), style='yellow', highlight=False)
 
         runner.save_checkpoint(
             str(runner.checkpoint_dir),

@@ -91,7 +91,6 @@ class HangWatchHook(Hook):
                     'wrote theirs beside it. Go on with --resume; raise default_hooks.hang.timeout if a step may take '
                     'so long',
                     style='red',
-                    markup=False,
                     highlight=False,
                     soft_wrap=True,
                 )

@@ -45,7 +45,7 @@ class ProgressHook(Hook):
         if not (is_main_process() and terminal.console.is_interactive):
             return
         self._progress = Progress(
-            TextColumn('{task.description}'),
+            TextColumn('{task.description}', markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn('{task.fields[numbers]}'),

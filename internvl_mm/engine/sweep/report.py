@@ -41,8 +41,7 @@ def report(root: Path, *, metric: str | None = None, less: bool = False) -> int:
     print_table(f'{chosen or "no results"}, mean over seeds', *content)
     failed = [row for row in rows if row.state.status != 'finished']
     for row in failed:
-        # markup=False: square brackets in an error are no styles of rich's.
-        console.print(f'{row.state.status}: {row.state.folder}: {row.state.error}', style='red', markup=False)
+        console.print(f'{row.state.status}: {row.state.folder}: {row.state.error}', style='red')
     comma, markdown = write_tables(rows, root, chosen)
     # Both to be put into pages elsewhere.
     write_markdown(root / 'best.md', *content)
