@@ -8,9 +8,9 @@ from typing import Any
 
 from internvl_mm.utils.console import console
 from internvl_mm.utils.errors import CheckpointError
-from internvl_mm.utils.states import find_state
+from internvl_mm.utils.states import find_state, sound_state
 
-from .checkpoint import read_meta, sound_state
+from .checkpoint import read_meta
 
 
 def choose_state(work_dir: str, resume: bool | str) -> str | None:

@@ -15,6 +15,7 @@ from internvl_mm.data.samplers import StreamSampler
 from internvl_mm.engine.loops import IterTrainLoop
 from internvl_mm.engine.runner import Runner
 from internvl_mm.engine.strategies import DDPStrategy, DeepSpeedStrategy
+from internvl_mm.engine.trees import load_tensors
 from internvl_mm.utils.errors import CheckpointError
 from internvl_mm.utils.states import find_states
 from tests.test_engine.tiny import (
@@ -250,6 +251,12 @@ def test_a_damaged_state_is_passed_over_aloud(work_dir: Path, capsys) -> None:
     # Lines break between words or within a path, wherever the width of the console falls.
     shown = ''.join(capsys.readouterr().out.split())
     assert 'passedover:' in shown and 'sha256differs' in shown and f'fallingbackto{older}' in shown
+    # Weights alone are taken from the older one, too, and said to be.
+    runner = Runner.from_cfg(tiny_config(work_dir / 'test', load_from=str(work_dir / 'split')))
+    runner.test()
+    for name, tensor in load_tensors(older / 'model.safetensors').items():
+        assert torch.equal(runner.model.state_dict()[name], tensor)
+    assert f'fallingbackto{older}' in ''.join(capsys.readouterr().out.split())
     with pytest.raises(CheckpointError, match='model.safetensors was changed after it was written'):
         run(tiny_config(work_dir / 'split', resume=str(newer)))
     (older / 'model.safetensors').unlink()
