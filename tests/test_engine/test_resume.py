@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import BatchSampler
 
 from internvl_mm.data.samplers import StreamSampler
 from internvl_mm.engine.loops import IterTrainLoop
@@ -182,6 +183,7 @@ def test_another_strategy_goes_on(work_dir: Path, strategy: dict[str, Any]) -> N
             dict(batch_size=2),
             'written with global_batch=4 and this run has 2.*set train_dataloader.batch_size',
         ),
+        (dict(batch_size=2, batch_sampler=BatchSampler), 'written with global_batch=4 and this run has 2'),
         (dict(length=21), 'written with samples=20 and this run has 21.*give it the same data'),
         (dict(length=20, drop=3), 'written with steps_per_epoch=5 and this run has 6.*drop_last=True'),
     ],
@@ -191,6 +193,9 @@ def test_another_order_of_samples_is_refused(work_dir: Path, changes: dict, mess
     if 'drop' in changes:
         config['train_dataloader']['dataset']['length'] = 22
         config['train_dataloader']['drop_last'] = True
+    if 'batch_sampler' in changes:
+        # It has the size then, and the loader none.
+        config['train_dataloader']['batch_sampler'] = dict(type=changes['batch_sampler'], drop_last=False)
     run(config, SaveAt(3))
     config['resume'] = True
     config['train_dataloader']['batch_size'] = changes.get('batch_size', 4)
