@@ -22,9 +22,10 @@ from mmengine.runner.checkpoint import _load_checkpoint, save_checkpoint
 from torch import Tensor
 
 from benchmarks.harness import ExtraMemory, Row, compare, in_new_process, interleave
-from internvl_mm.engine.checkpoint import MODEL, check_files, render_state, save_state
+from internvl_mm.engine.checkpoint import render_state, save_state
 from internvl_mm.engine.savers import BackgroundSaver
 from internvl_mm.engine.trees import load_tensors
+from internvl_mm.utils.states import MODEL, check_files
 
 TENSORS, SIDE = 12, 2048  # 12 × 2048² values × 3 × 4 bytes = 0.6 GB
 STALL_GOAL, MEMORY_GOAL, LOAD_GOAL = 4.0, 10.0, 2.0  # 0.25, a tenth of the state, half the time

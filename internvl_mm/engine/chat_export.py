@@ -16,9 +16,9 @@ from internvl_mm.models.language.internlm2 import InternLM2Config
 from internvl_mm.models.tasks.chat_tuning import ChatTuning
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
-from internvl_mm.utils.states import find_state
+from internvl_mm.utils.states import MODEL, check_files, find_state
 
-from .checkpoint import MODEL, check_files, read_meta
+from .checkpoint import read_meta
 from .trees import load_tensors
 
 _PARTS = ('vision_model', 'mlp1', 'language_model')

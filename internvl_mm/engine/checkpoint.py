@@ -19,7 +19,6 @@ import os
 import random
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -30,19 +29,14 @@ from mmengine.dist import all_gather_object, get_rank
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from internvl_mm.utils.console import console
 from internvl_mm.utils.disk import free_space, is_full
 from internvl_mm.utils.errors import CheckpointError
 from internvl_mm.utils.hashing import hash_file, hash_tensors
-from internvl_mm.utils.states import LATEST, MANIFEST, find_states, newest_states, state_position
+from internvl_mm.utils.states import LATEST, MANIFEST, MODEL, check_files, find_states, state_position
 
 from .trees import Files, load_tensors, load_tree, render_tree, write_files
 
-MODEL = 'model.safetensors'
 BEST = 'best'  # pointer file beside the states, and name in the message hub
-_CLOCK_STEP = 3.0  # seconds, above the coarsest times of change that file systems keep (2 s on FAT)
-# Path, inode, size, time of change and sha256 of files that were read.
-_seen_sound: set[tuple[Any, ...]] = set()
 _SHOWN = 6  # names listed in an error
 # Trees the runner itself writes; others come from hooks.
 _OWN_TREES = frozenset({'meta', 'optimizer', 'param_schedulers', 'message_hub'})
@@ -244,72 +238,6 @@ def _sync(path: Path) -> None:
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
-
-
-def check_files(state: Path) -> None:
-    """Compare a state's files with its manifest, content included; a file that did not change since is read once.
-
-    Raises:
-        CheckpointError: A file is missing, cut short or changed.
-    """
-    try:
-        manifest = json.loads((state / MANIFEST).read_text('utf-8'))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f'{state}: {MANIFEST} cannot be read ({error}); use an older checkpoint'
-        ) from error
-    for name, expected in manifest.items():
-        # Size before content: it costs nothing, and tells a file cut short from one that was changed.
-        path = state / name
-        found = path.stat() if path.is_file() else None
-        if found is None:
-            problem = 'is missing'
-        elif found.st_size != expected['size']:
-            problem = f'has {found.st_size} bytes instead of {expected["size"]}'
-        elif not _has_hash(path, found, expected['sha256']):
-            problem = 'was changed after it was written (sha256 differs)'
-        else:
-            continue
-        raise CheckpointError(f'{path} {problem}: the checkpoint is damaged, use an older one')
-
-
-def _has_hash(path: Path, found: os.stat_result, expected: str) -> bool:
-    """Whether a file has a sha256, read only when this process has not seen so already."""
-    # Whoever chooses a state to resume from reads it a moment later: of a terabyte, minutes each.
-    key = (str(path.absolute()), found.st_ino, found.st_size, found.st_mtime_ns, expected)
-    if key in _seen_sound:
-        return True
-    sound = hash_file(path) == expected
-    # Another change within the steps of the file system's clock would not show.
-    if sound and time.time() - found.st_mtime > _CLOCK_STEP:
-        _seen_sound.add(key)
-    return sound
-
-
-def sound_state(path: str | Path) -> Path | None:
-    """The newest undamaged training state below a folder, or at it; damaged ones are passed over, aloud.
-
-    Raises:
-        CheckpointError: The path is a damaged state itself, or every state below it is damaged.
-    """
-    path = Path(path)
-    if (path / MANIFEST).is_file():
-        check_files(path)
-        return path
-    states, problem = newest_states(path), None
-    for state in states:
-        try:
-            check_files(state)
-        except CheckpointError as error:
-            problem = error
-            console.print(f'passed over: {error}', style='yellow', highlight=False)
-            continue
-        if problem is not None:
-            console.print(f'falling back to {state}', style='yellow', highlight=False)
-        return state
-    if problem is not None:
-        raise CheckpointError(f'{path}: all {len(states)} training states are damaged, the oldest: {problem}')
-    return None
 
 
 def read_meta(state: Path) -> dict[str, Any]:

@@ -83,3 +83,6 @@ class MuonPartRates(_TablesApart, PartRates):
         optim_wrapper_cfg: See :class:`PartRates`.
         paramwise_cfg: See :class:`PartRates`.
     """
+
+    # A temperature, too: nothing published is reproduced with Muon, and AdamW's rate is large here.
+    undecayed = (0, 1)

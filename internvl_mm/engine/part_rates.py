@@ -19,14 +19,21 @@ _SETTINGS = ('lr_mult', 'decay_rate')
 class PartRates(LayerDecay):
     """Parameter groups by part and depth: ``lr * lr_mult[part] * decay_rate[part] ** (last - depth)``.
 
-    The task says what part and depth a parameter has (``layer_of``). Parameters of at most one dimension and biases
-    get no weight decay, frozen ones stay out.
+    The task says what part and depth a parameter has (``layer_of``). Parameters of one dimension and biases get no
+    weight decay; a temperature, which has none, does, as published. Frozen parameters stay out.
 
     Args:
         optim_wrapper_cfg: The optimiser wrapper's config; mmengine gives it.
         paramwise_cfg: ``dict(lr_mult=dict(part=...), decay_rate=dict(part=...))``, 1 where left out. The parts of a
             chat model are ``vision_model``, ``mlp1`` and ``language_model``.
+
+    Attributes:
+        undecayed: Numbers of dimensions that parameters without weight decay have.
+
+    Source: the groups of InternVL's retrieval fine-tuning.
     """
+
+    undecayed: tuple[int, ...] = (1,)
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
         for problem in self.check_config(optim_wrapper_cfg, paramwise_cfg):
@@ -79,7 +86,7 @@ class PartRates(LayerDecay):
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 # Norms, layer scales and biases: decaying them pulls features towards 0 without regularising anything.
-                decays = parameter.ndim > 1 and not name.endswith('.bias')
+                decays = parameter.ndim not in self.undecayed and not name.endswith('.bias')
                 found[(*places[name], decays)].append(parameter)
         return [
             dict(

@@ -142,8 +142,10 @@ class ProbeRunner(Runner):
         results = []
         for key, value in best.metrics.items():
             benchmark, _, metric = key.partition('/')
-            if metric.rpartition('/')[2] != 'n':
-                n = best.metrics.get(f'{benchmark}/n', len(self._test_loop.loaders[benchmark].dataset))
+            # A metric with a prefix counts its samples under it; the last part is the name of a number.
+            before, _, last = key.rpartition('/')
+            if last != 'n':
+                n = best.metrics.get(f'{before}/n', len(self._test_loop.loaders[benchmark].dataset))
                 row = dict(benchmark=benchmark, metric=metric, value=value, n=n)
                 results.append(dict(row, setting=best.setting, config_hash=self.config_hash))
         write_results(Path(self.log_dir, RESULTS), results)

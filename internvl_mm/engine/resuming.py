@@ -8,9 +8,9 @@ from typing import Any
 
 from internvl_mm.utils.console import console
 from internvl_mm.utils.errors import CheckpointError
-from internvl_mm.utils.states import find_state
+from internvl_mm.utils.states import find_state, sound_state
 
-from .checkpoint import read_meta, sound_state
+from .checkpoint import read_meta
 
 
 def choose_state(work_dir: str, resume: bool | str) -> str | None:
@@ -65,8 +65,10 @@ def order_facts(loader: Any, *, world_size: int, by_epoch: bool) -> dict[str, An
     """
     # Samplers deal a global order out in turns, so that the k-th step takes positions k·G to (k+1)·G of it.
     facts: dict[str, Any] = dict(samples=len(loader.dataset))
-    if loader.batch_size is not None:
-        facts['global_batch'] = loader.batch_size * world_size
+    # The loader's own is None beside a batch sampler, and data that come in batches have neither.
+    size = getattr(loader.batch_sampler, 'batch_size', None)
+    if size is not None:
+        facts['global_batch'] = size * world_size
     if by_epoch:
         facts['steps_per_epoch'] = len(loader)
     return facts

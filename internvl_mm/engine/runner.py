@@ -230,9 +230,11 @@ class Runner(FlexibleRunner):
         """Build the training loop; the task then looks at its data."""
         loop = super().build_train_loop(loop)
         if not len(loop.dataloader):
+            # The loader's own batch_size is None beside a batch sampler, which may know no size either.
+            size = getattr(loop.dataloader.batch_sampler, 'batch_size', 'its batch_sampler')
             raise ConfigError(
-                f'train_dataloader: {len(loop.dataloader.dataset)} samples make no batch of '
-                f'{loop.dataloader.batch_size} per process: lower batch_size or set drop_last=False'
+                f'train_dataloader: {len(loop.dataloader.dataset)} samples make no batch of {size} per process: '
+                'lower batch_size or set drop_last=False'
             )
         return loop
 

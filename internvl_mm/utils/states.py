@@ -1,14 +1,27 @@
-"""Where training states lie: ``<work_dir>/<time>/checkpoints/iter_000123/``, with a file ``latest`` beside them."""
+"""Where training states lie: ``<work_dir>/<time>/checkpoints/iter_000123/``, with a file ``latest`` beside them.
+
+Here too is how they are checked before they are read: whoever takes weights from one may not import the engine.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import time
 from pathlib import Path
+from typing import Any
 
+from internvl_mm.utils.console import console
 from internvl_mm.utils.errors import CheckpointError
+from internvl_mm.utils.hashing import hash_file
 
 LATEST = 'latest'  # names the newest state of its folder
 MANIFEST = 'manifest.json'  # written last: a state without it is not complete
+MODEL = 'model.safetensors'  # of a state: the whole model, or its trainable part
+_CLOCK_STEP = 3.0  # seconds, above the coarsest times of change that file systems keep (2 s on FAT)
+# Path, inode, size, time of change and sha256 of files that were read.
+_seen_sound: set[tuple[Any, ...]] = set()
 
 
 def find_states(parent: Path) -> list[Path]:
@@ -64,3 +77,95 @@ def find_state(path: str | Path) -> Path:
             'iter_000100; to start from weights only, set load_from instead'
         )
     return state
+
+
+# ---- damage ----------------------------------------------------------------------------------------------------------
+
+
+def read_manifest(state: Path) -> dict[str, tuple[int, str]]:
+    """Size and sha256 of every file of a training state, by name.
+
+    Raises:
+        CheckpointError: The manifest is damaged itself.
+    """
+    try:
+        manifest = json.loads((state / MANIFEST).read_text('utf-8'))
+        # A flipped bit may leave good JSON of another shape.
+        listed = {name: (entry['size'], entry['sha256']) for name, entry in manifest.items()}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f'{state}: {MANIFEST} cannot be read ({type(error).__name__}: {error}); use an older checkpoint'
+        ) from error
+    if not listed:
+        raise CheckpointError(f'{state}: {MANIFEST} lists no file; use an older checkpoint')
+    return listed
+
+
+def check_files(state: Path, *, only: str | None = None) -> None:
+    """Compare a state's files with its manifest, content included; a file that did not change since is read once.
+
+    Args:
+        state: Folder of the state.
+        only: The one file that is going to be read; all when left out.
+
+    Raises:
+        CheckpointError: A file is missing, cut short or changed.
+    """
+    for name, (size, sha256) in read_manifest(state).items():
+        if only not in (None, name):
+            continue
+        # Size before content: it costs nothing, and tells a file cut short from one that was changed.
+        path = state / name
+        found = path.stat() if path.is_file() else None
+        if found is None:
+            problem = 'is missing'
+        elif found.st_size != size:
+            problem = f'has {found.st_size} bytes instead of {size}'
+        elif not _has_hash(path, found, sha256):
+            problem = 'was changed after it was written (sha256 differs)'
+        else:
+            continue
+        raise CheckpointError(f'{path} {problem}: the checkpoint is damaged, use an older one')
+
+
+def _has_hash(path: Path, found: os.stat_result, expected: str) -> bool:
+    """Whether a file has a sha256, read only when this process has not seen so already."""
+    # Whoever chooses a state to resume from reads it a moment later: of a terabyte, minutes each.
+    key = (str(path.absolute()), found.st_ino, found.st_size, found.st_mtime_ns, expected)
+    if key in _seen_sound:
+        return True
+    sound = hash_file(path) == expected
+    # Another change within the steps of the file system's clock would not show.
+    if sound and time.time() - found.st_mtime > _CLOCK_STEP:
+        _seen_sound.add(key)
+    return sound
+
+
+def sound_state(path: str | Path, *, only: str | None = None) -> Path | None:
+    """The newest undamaged training state below a folder, or at it; damaged ones are passed over, aloud.
+
+    Args:
+        path: A state, a folder of states, a run folder or a folder of runs.
+        only: See :func:`check_files`.
+
+    Raises:
+        CheckpointError: The path is a damaged state itself, or every state below it is damaged.
+    """
+    path = Path(path)
+    if (path / MANIFEST).is_file():
+        check_files(path, only=only)
+        return path
+    states, problem = newest_states(path), None
+    for state in states:
+        try:
+            check_files(state, only=only)
+        except CheckpointError as error:
+            problem = error
+            console.print(f'passed over: {error}', style='yellow', highlight=False)
+            continue
+        if problem is not None:
+            console.print(f'falling back to {state}', style='yellow', highlight=False)
+        return state
+    if problem is not None:
+        raise CheckpointError(f'{path}: all {len(states)} training states are damaged, the oldest: {problem}')
+    return None

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 from internvl_mm.engine import checkpoint
 from internvl_mm.engine.checkpoint import (
-    check_files,
     check_fit,
     derive_rng,
     get_rng,
@@ -26,9 +25,10 @@ from internvl_mm.engine.checkpoint import (
     set_rng,
 )
 from internvl_mm.engine.trees import load_tree, save_tensors, save_tree
+from internvl_mm.utils import states
 from internvl_mm.utils.errors import CheckpointError
 from internvl_mm.utils.hashing import hash_file
-from internvl_mm.utils.states import MANIFEST, find_state, find_states, latest_state
+from internvl_mm.utils.states import MANIFEST, check_files, find_state, find_states, latest_state
 
 WEIGHTS = {'a.weight': torch.arange(6.0).view(2, 3), 'a.bias': torch.ones(2, dtype=torch.bfloat16)}
 
@@ -188,6 +188,22 @@ def test_damaged_states_are_refused(tmp_path: Path, damage: Any, message: str) -
         load_state(folder)
 
 
+def test_a_manifest_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    manifest = folder / MANIFEST
+    content = manifest.read_bytes()
+    # Broken JSON as well as good JSON of other keys, names and numbers; blanks are no content.
+    for place in range(len(content)):
+        if not content[place : place + 1].isspace():
+            manifest.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            with pytest.raises(CheckpointError):
+                check_files(folder)
+    for other in (b'{}', b'[]', b'null', b'{"model.safetensors": 3}'):
+        manifest.write_bytes(other)
+        with pytest.raises(CheckpointError, match=r'manifest.json (cannot be read|lists no file)'):
+            check_files(folder)
+
+
 def test_a_new_process_finds_no_random_state_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,7 +282,7 @@ def test_a_file_that_did_not_change_is_hashed_once(tmp_path: Path, monkeypatch: 
         hashed.append(path.name)
         return hash_file(path)
 
-    monkeypatch.setattr(checkpoint, 'hash_file', count)
+    monkeypatch.setattr(states, 'hash_file', count)
     files = sorted(path.name for path in state.iterdir() if path.name != MANIFEST)
     # Just written: another change might leave the same time.
     check_files(state)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.optim import AdamW
 
+from internvl_mm.engine.muon import MuonPartRates
 from internvl_mm.engine.part_rates import PartRates
 from internvl_mm.models.tuning import PartTuning
 from internvl_mm.utils.errors import ConfigError
@@ -37,6 +39,29 @@ def test_rates_fall_with_depth_in_each_part() -> None:
 def test_parts_without_decay_are_one_group_and_frozen_ones_none() -> None:
     names = {group['name'] for group in constructor().groups(tiny_task())}
     assert names == {'mlp1_0_decay', 'mlp1_0_no_decay', 'language_model_3_decay', 'language_model_3_no_decay'}
+
+
+class Contrast(nn.Module):
+    """A matrix and a temperature, which has no dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower, self.temperature = nn.Linear(2, 2), nn.Parameter(torch.tensor(0.5))
+
+    def layer_of(self, name: str) -> tuple[str, int, int]:
+        return 'all', 0, 0
+
+
+@pytest.mark.parametrize(
+    ('kind', 'undecayed'),
+    # The published rule names one dimension; Muon's groups leave the temperature alone, too.
+    [(PartRates, {'tower.bias'}), (MuonPartRates, {'tower.bias', 'temperature'})],
+)
+def test_a_temperature_decays_as_published(kind: type[PartRates], undecayed: set[str]) -> None:
+    model = Contrast()
+    groups = kind(dict(optimizer=dict(type=AdamW, lr=1e-3, weight_decay=0.05))).groups(model)
+    without = {id(weight) for group in groups if group['weight_decay'] == 0 for weight in group['params']}
+    assert {name for name, weight in model.named_parameters() if id(weight) in without} == undecayed
 
 
 def test_it_builds_an_optimiser() -> None:

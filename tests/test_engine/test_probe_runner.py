@@ -76,6 +76,25 @@ def test_sweep_leaves_every_row_and_the_best_result(tmp_path):
     assert (top1['value'], top1['n'], top1['setting']) == (best.metrics['digits/top1'], 20, best.setting)
 
 
+def test_the_samples_of_a_metric_with_a_prefix_are_its_own(tmp_path):
+    class Half(Accuracy):
+        """Scores every second sample alone, as a metric does that some images have no label for."""
+
+        def score(self, samples):
+            return [scores if sample['index'] % 2 else None
+                    for sample, scores in zip(samples, super().score(samples), strict=True)]  # fmt: skip
+
+    cfg = config(tmp_path, dict(type=KNNProbe, ks=[1]))
+    cfg.benchmarks.digits.metrics.append(dict(type=Half, prefix='half'))
+    runner = build_runner(cfg)
+    runner.train()
+    results = json.loads(Path(runner.log_dir, 'results.json').read_text())
+    assert {row['metric']: row['n'] for row in results if 'top1' in row['metric']} == {
+        'top1': 20,
+        'half/top1': 10,
+    }
+
+
 def test_k_nearest_neighbours_as_a_run(tmp_path):
     rows = build_runner(config(tmp_path, dict(type=KNNProbe, ks=[1, 5]))).train()
     assert [row.setting for row in rows] == [dict(k=1), dict(k=5)]

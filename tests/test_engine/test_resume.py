@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import BatchSampler
 
 from internvl_mm.data.samplers import StreamSampler
 from internvl_mm.engine.loops import IterTrainLoop
 from internvl_mm.engine.runner import Runner
 from internvl_mm.engine.strategies import DDPStrategy, DeepSpeedStrategy
+from internvl_mm.engine.trees import load_tensors
 from internvl_mm.utils.errors import CheckpointError
 from internvl_mm.utils.states import find_states
 from tests.test_engine.tiny import (
@@ -181,6 +183,7 @@ def test_another_strategy_goes_on(work_dir: Path, strategy: dict[str, Any]) -> N
             dict(batch_size=2),
             'written with global_batch=4 and this run has 2.*set train_dataloader.batch_size',
         ),
+        (dict(batch_size=2, batch_sampler=BatchSampler), 'written with global_batch=4 and this run has 2'),
         (dict(length=21), 'written with samples=20 and this run has 21.*give it the same data'),
         (dict(length=20, drop=3), 'written with steps_per_epoch=5 and this run has 6.*drop_last=True'),
     ],
@@ -190,6 +193,9 @@ def test_another_order_of_samples_is_refused(work_dir: Path, changes: dict, mess
     if 'drop' in changes:
         config['train_dataloader']['dataset']['length'] = 22
         config['train_dataloader']['drop_last'] = True
+    if 'batch_sampler' in changes:
+        # It has the size then, and the loader none.
+        config['train_dataloader']['batch_sampler'] = dict(type=changes['batch_sampler'], drop_last=False)
     run(config, SaveAt(3))
     config['resume'] = True
     config['train_dataloader']['batch_size'] = changes.get('batch_size', 4)
@@ -250,6 +256,12 @@ def test_a_damaged_state_is_passed_over_aloud(work_dir: Path, capsys) -> None:
     # Lines break between words or within a path, wherever the width of the console falls.
     shown = ''.join(capsys.readouterr().out.split())
     assert 'passedover:' in shown and 'sha256differs' in shown and f'fallingbackto{older}' in shown
+    # Weights alone are taken from the older one, too, and said to be.
+    runner = Runner.from_cfg(tiny_config(work_dir / 'test', load_from=str(work_dir / 'split')))
+    runner.test()
+    for name, tensor in load_tensors(older / 'model.safetensors').items():
+        assert torch.equal(runner.model.state_dict()[name], tensor)
+    assert f'fallingbackto{older}' in ''.join(capsys.readouterr().out.split())
     with pytest.raises(CheckpointError, match='model.safetensors was changed after it was written'):
         run(tiny_config(work_dir / 'split', resume=str(newer)))
     (older / 'model.safetensors').unlink()

@@ -10,6 +10,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from torch.optim.optimizer import _global_optimizer_pre_hooks
+from torch.utils.data import BatchSampler
 
 from internvl_mm.engine.hooks import (
     CheckpointHook,
@@ -158,6 +159,14 @@ def test_less_than_a_batch_of_data_is_refused(work_dir: Path) -> None:
     config = tiny_config(work_dir)
     config['train_dataloader'].update(batch_size=64, drop_last=True)
     with pytest.raises(ConfigError, match='20 samples make no batch of 64'):
+        Runner.from_cfg(config).train()
+
+
+def test_less_than_a_batch_of_a_batch_sampler_is_refused(work_dir: Path) -> None:
+    config = tiny_config(work_dir)
+    sampler = dict(type=BatchSampler, drop_last=True)
+    config['train_dataloader'].update(batch_size=64, batch_sampler=sampler)
+    with pytest.raises(ConfigError, match='20 samples make no batch of 64 per process'):
         Runner.from_cfg(config).train()
 
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from internvl_mm.engine import checkpoint, patience, savers
-from internvl_mm.engine.checkpoint import check_files, render_state, write_state
+from internvl_mm.engine.checkpoint import render_state, write_state
 from internvl_mm.engine.hooks import CheckpointHook, EMAHook
 from internvl_mm.engine.runner import Runner
 from internvl_mm.engine.savers import BackgroundSaver, Saver
 from internvl_mm.engine.trees import load_tree
 from internvl_mm.utils.errors import CheckpointError
+from internvl_mm.utils.states import check_files
 from tests.test_engine.tiny import tiny_config
 
 

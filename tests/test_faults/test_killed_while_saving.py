@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from internvl_mm.engine.checkpoint import check_files
 from internvl_mm.engine.doctor.faults import damaged_checkpoints, damaged_images, kill_while_saving, save
 from internvl_mm.utils.errors import CheckpointError
+from internvl_mm.utils.states import check_files
 
 KILLS = 200
 

@@ -14,12 +14,11 @@ import pytest
 import torch
 
 from internvl_mm.data.datasets import DigitSceneDataset
-from internvl_mm.engine.checkpoint import MODEL
 from internvl_mm.engine.doctor.trial import SIZE, run, trial
 from internvl_mm.engine.trees import load_tensors
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.door import RESUMABLE
-from internvl_mm.utils.states import latest_state
+from internvl_mm.utils.states import MODEL, latest_state
 from tests.test_engine.two_processes import free_port
 from tests.test_faults.two_ranks import NODE_STEPS
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 
+from internvl_mm.engine.checkpoint import save_state
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.convert import from_hf, load_vision_weights, open_weights, to_hf
 from internvl_mm.models.convert.files import find_weights
@@ -218,13 +219,27 @@ def test_a_malicious_pickle_is_refused_and_nothing_runs(tmp_path: Path, as_zip: 
 
 def test_a_work_dir_stands_for_its_newest_training_state(tmp_path: Path) -> None:
     state = tmp_path / '20260101_000000' / 'checkpoints' / 'iter_000010'
-    state.mkdir(parents=True)
-    (state / 'manifest.json').write_text('{}')
-    save_file({'x': torch.ones(1)}, state / 'model.safetensors')
+    save_state(state, dict(model={'x': torch.ones(1)}), {})
     assert find_weights(tmp_path) == find_weights(state.parents[1]) == state / 'model.safetensors'
     (state / 'manifest.json').unlink()
     with pytest.raises(CheckpointError, match='holds no weights: looked for .* and training states'):
         find_weights(tmp_path)
+
+
+def test_damaged_training_states_are_no_weights(tmp_path: Path, capsys) -> None:
+    older, newer = (
+        save_state(tmp_path / f'iter_00000{number}', dict(model={'x': torch.ones(1)}), {})
+        for number in (1, 2)
+    )
+    content = bytearray((newer / 'model.safetensors').read_bytes())
+    content[-1] ^= 1  # one bit of one weight
+    (newer / 'model.safetensors').write_bytes(content)
+    for path in (newer, newer / 'model.safetensors'):
+        with pytest.raises(CheckpointError, match='model.safetensors was changed after it was written'):
+            find_weights(path)
+    # A folder of states falls back, and says so; lines break wherever the console ends.
+    assert find_weights(tmp_path) == older / 'model.safetensors'
+    assert f'fallingbackto{older}' in ''.join(capsys.readouterr().out.split())
 
 
 def test_pickles_that_are_no_weights(tmp_path: Path) -> None:

@@ -175,10 +175,8 @@ def _override(cfg: Config, overrides: Sequence[str]) -> None:
         key, equals, value = pair.partition('=')
         if not (equals and key and all(key.split('.'))):
             raise ConfigError(f"option '{pair}' is not of the form key=value (train_dataloader.batch_size=8)")
-        options = Namespace()
         try:
-            # mmengine's grammar of values (lists, tuples, quotes), which its users know.
-            DictAction([], dest='options')(ArgumentParser(), options, [pair])
+            options = {key: _read_value(value)}
         except AssertionError as error:
             raise ConfigError(f"option '{pair}': the value cannot be read: {error}") from error
         except RecursionError as error:
@@ -188,10 +186,20 @@ def _override(cfg: Config, overrides: Sequence[str]) -> None:
                 'set what a dict holds key by key (default_hooks.ema.type=EMAHook)'
             ) from error
         try:
-            cfg.merge_from_dict(options.options)
+            cfg.merge_from_dict(options)
         # What mmengine raises where a key leads into a plain value, or to an index that a list has not.
         except (AttributeError, TypeError, LookupError) as error:
             raise ConfigError(f"option '{pair}' does not fit the config: {_misfit(cfg, key)}") from error
+
+
+def _read_value(text: str) -> Any:
+    """A value in mmengine's grammar (lists, tuples, quotes), which its users know; a single word keeps its blanks."""
+    # mmengine drops them, and names of files may have some.
+    if not set(text) & set(',()[]'):
+        return DictAction._parse_int_float_bool(text.strip('\'"'))
+    options = Namespace()
+    DictAction([], dest='options')(ArgumentParser(), options, [f'value={text}'])
+    return options.options['value']
 
 
 def _misfit(cfg: Any, key: str) -> str:

@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 
 from internvl_mm.data.decode import ImageDecoder
-from internvl_mm.engine.checkpoint import check_files, load_state, point_latest, prune, save_state
+from internvl_mm.engine.checkpoint import load_state, point_latest, prune, save_state
 from internvl_mm.utils.errors import CheckpointError, DataError
-from internvl_mm.utils.states import latest_state
+from internvl_mm.utils.states import check_files, latest_state
 
 KILLS = 20
 FLIPS = 20
@@ -100,7 +100,7 @@ def damaged_checkpoints(folder: Path) -> str:
     draw, refused = random.Random(0), 0
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         state = save(Path(scratch), 1)
-        files = sorted(path for path in state.iterdir() if path.name != 'manifest.json')
+        files = sorted(state.iterdir())
         for attempt in range(FLIPS):
             file = draw.choice(files)
             content = file.read_bytes()

@@ -18,9 +18,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 import internvl_mm
-from internvl_mm.engine.checkpoint import MODEL as MODEL_FILE
 from internvl_mm.engine.checkpoint import (
-    check_files,
     check_fit,
     frozen_names,
     get_rng,
@@ -38,7 +36,8 @@ from internvl_mm.models.convert import open_weights
 from internvl_mm.models.convert.tasks import to_task
 from internvl_mm.utils.errors import CheckpointError
 from internvl_mm.utils.parameters import local_part
-from internvl_mm.utils.states import MANIFEST, find_state, latest_state
+from internvl_mm.utils.states import MODEL as MODEL_FILE
+from internvl_mm.utils.states import find_state, sound_state
 
 
 class StateMixin(BaseStrategy):
@@ -164,7 +163,7 @@ class StateMixin(BaseStrategy):
         """Load model weights only, strictly.
 
         Args:
-            filename: A training state (or a folder that holds some: the latest counts), a ``.safetensors`` file
+            filename: A training state (or a folder that holds some: the latest undamaged one), a ``.safetensors`` file
                 with the names of the task, or published weights: of its backbone in any supported layout, or of a
                 whole model (segmentation, detection, a probe with its ViT, InternVL-C, InternVL-14B).
             map_location: Not used: tensors pass through the CPU.
@@ -178,9 +177,8 @@ class StateMixin(BaseStrategy):
         self.logger.info(f'loading weights from {filename}')
         # Three kinds of sources: a state of ours, weights with the task's names, weights of a backbone alone.
         path = Path(filename)
-        state = path if (path / MANIFEST).is_file() else path.is_dir() and latest_state(path)
-        if state:
-            check_files(state)
+        state = sound_state(path) if path.is_dir() else None
+        if state is not None:
             checkpoint = dict(
                 load_hook_states(state), state_dict=load_tensors(state / MODEL_FILE), meta=read_meta(state)
             )

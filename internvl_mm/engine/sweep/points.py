@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
 from internvl_mm.engine.config import check_config, load_config
@@ -95,7 +95,7 @@ def resolve(pair: str) -> list[str]:
     key, _, value = pair.partition('=')
     # A backbone is several sizes at once.
     if key != BACKBONE:
-        return [f'{SHORT.get(key, key)}={value}']
+        return [f'{SHORT.get(key, key)}={_option(pair)}']
     folder = config_root() / '_base_' / 'models'
     known = {file.stem.removeprefix('intern_vit_'): file for file in sorted(folder.glob('intern_vit_*.py'))}
     if value not in known:
@@ -106,6 +106,26 @@ def resolve(pair: str) -> list[str]:
     # Sizes alone: the leaf keeps its class, its weights and what it adds, such as tapped blocks.
     sizes = load_config(str(known[value])).backbone
     return [f'model.backbone.{name}={size}' for name, size in sizes.items() if name not in _KEPT]
+
+
+def _option(pair: str) -> str:
+    """The value of an override as ``--cfg-options`` reads it, which knows no null, no escapes and no inner quotes."""
+    try:
+        value = OverridesParser.create().parse_override(pair).value()
+    except HydraException as error:
+        raise ConfigError(f'a setting of the sweep cannot be read: {error}') from error
+    # Numbers stay as the user wrote them, for the command that is shown.
+    return (
+        _written(value)
+        if value is None or isinstance(value, (str, QuotedString, list))
+        else pair.partition('=')[2]
+    )
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list):
+        return f'[{",".join(map(_written, value))}]'
+    return value.text if isinstance(value, QuotedString) else str(value)
 
 
 def _ends(config: str, pair: str) -> list[str]:

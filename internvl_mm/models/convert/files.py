@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from internvl_mm.utils.errors import CheckpointError
-from internvl_mm.utils.states import latest_state
+from internvl_mm.utils.states import MANIFEST, MODEL, check_files, sound_state
 
 from .legacy import SUFFIXES, read_pickle
 
@@ -81,20 +81,25 @@ def read_json(path: Path) -> dict[str, Any]:
 def find_weights(path: str | Path) -> Path:
     """The file to start reading from: ``path`` itself, or the index or weights file inside a folder, run or work_dir.
 
+    Of a training state it is compared with the manifest; of a run or work_dir the newest undamaged one counts.
+
     Raises:
-        CheckpointError: The path does not exist, or the folder holds no weights.
+        CheckpointError: The path does not exist, the folder holds no weights, or those of a training state are damaged.
     """
     path = Path(path)
     if not path.exists():
         raise CheckpointError(f'{path} does not exist: give a folder or a file of weights')
-    if not path.is_dir():
-        return path
+    found = [path / name for name in _IN_FOLDER if (path / name).is_file()] if path.is_dir() else [path]
     # A run folder or a work_dir stands for its newest training state.
-    for folder in (path, latest_state(path)):
-        for name in _IN_FOLDER:
-            if folder is not None and (folder / name).is_file():
-                return folder / name
-    raise CheckpointError(f'{path} holds no weights: looked for {", ".join(_IN_FOLDER)} and training states')
+    if not found and (state := sound_state(path, only=MODEL)) is not None:
+        found = [state / MODEL]
+    if not found:
+        raise CheckpointError(
+            f'{path} holds no weights: looked for {", ".join(_IN_FOLDER)} and training states'
+        )
+    if (found[0].parent / MANIFEST).is_file():
+        check_files(found[0].parent, only=found[0].name)
+    return found[0]
 
 
 def open_weights(path: str | Path) -> Mapping[str, Tensor]:

@@ -181,5 +181,22 @@ def test_broken_overrides(option: str, message: str) -> None:
     assert f"'{option}'" in told
 
 
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('my folder/a.pth', 'my folder/a.pth'),
+        ('"my folder/a.pth"', 'my folder/a.pth'),
+        ('[1, 2]', [1, 2]),
+        ('a, b', ['a', 'b']),
+        (' 3 ', 3),
+        ('1e-4', 1e-4),
+        ('None', None),
+        ('false', False),
+    ],
+)
+def test_values_of_overrides(text: str, value: object) -> None:
+    assert load_config(CONFIG, [f'load_from={text}']).load_from == value
+
+
 def test_other_files_are_no_configs(tmp_path: Path) -> None:
     assert 'configs are Python files' in refused(write(tmp_path, 'a: 1', 'config.yaml'))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from internvl_mm.engine.config import load_config
 from internvl_mm.engine.sweep import Point, expand, resolve
 from internvl_mm.engine.sweep.points import appended, swept
 from internvl_mm.utils.errors import ConfigError
@@ -55,6 +56,25 @@ def test_short_names() -> None:
     ]
     with pytest.raises(ConfigError, match="backbone=smal: there is no such backbone.*Did you mean 'small'"):
         resolve('backbone=smal')
+
+
+@pytest.mark.parametrize(
+    ('word', 'value'),
+    [
+        ('load_from=null', None),
+        ('load_from=None', None),
+        ('load_from="my folder/a.pth"', 'my folder/a.pth'),
+        ("load_from='my folder/a.pth'", 'my folder/a.pth'),
+        (r'load_from=my\ folder/a.pth', 'my folder/a.pth'),
+        ('load_from=my folder/a.pth', 'my folder/a.pth'),
+        ('load_from=[null,"a b",1e-4,true]', [None, 'ab', 1e-4, True]),  # blanks within lists are nothing
+        ('load_from=false', False),
+    ],
+)
+def test_values_are_what_hydra_means_by_them(word: str, value: object) -> None:
+    (overrides,) = expand([f'config={LEAF}', word])
+    point = Point.parse(overrides)
+    assert load_config(point.config, point.options).load_from == value
 
 
 def test_a_length_moves_the_ends_of_schedules() -> None:
