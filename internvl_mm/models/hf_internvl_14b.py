@@ -332,7 +332,15 @@ class InternVL14BModel(PreTrainedModel):
 
         Returns:
             New token ids ``[B, n]``, without the prompt.
+
+        Raises:
+            DataError: There are more or fewer prompts than images.
         """
+        if len(input_ids) != len(pixel_values):
+            raise DataError(
+                f'input_ids has {len(input_ids)} prompts for {len(pixel_values)} images: give one per image, such as '
+                'input_ids.expand(len(pixel_values), -1) of one for all'
+            )
         vision = self.vision_states(pixel_values)
         queries = self.query_tokens.expand(len(vision), -1, -1)  # [B, Q, D]
         real = (input_ids > 0) if attention_mask is None else attention_mask.bool()

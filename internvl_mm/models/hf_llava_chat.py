@@ -20,7 +20,7 @@ from .by_content import ByContent
 from .chat_generation import ChatGeneration, Prompt
 from .chat_prompt import IMAGE_TOKENS, ImageTokens
 from .connectors import BaseConnector, LlavaMlp, QLlamaQueries, QueryGlue
-from .convert.files import open_weights
+from .convert.files import open_weights, stored_dtype
 from .convert.llava import GLUE, from_llava, projector_depth, to_llava, tower_settings
 from .hf_intern_vit import InternVisionConfig, InternVisionModel
 from .language.families import published_settings
@@ -199,6 +199,9 @@ class LlavaChatModel(ChatGeneration, PreTrainedModel):
         weights = open_weights(folder)
         state = {ours: weights[theirs] for theirs, ours in from_llava(weights).items()}
         _check(folder, cls, config, state)
+        if kwargs.get('dtype') == 'auto':
+            # As the files have it: their config.json may say another.
+            kwargs['dtype'] = stored_dtype(weights) or 'auto'
         return super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from internvl_mm.evaluation.imagenet_subsets import class_subset
 from internvl_mm.evaluation.prompts import LANGUAGES, DatasetPrompts, read_prompts
 from internvl_mm.utils.errors import ConfigError, DataError
 
+LEAVES = sorted((Path(__file__).parents[2] / 'configs' / 'zero_shot').glob('*.py'))
 NUMBERED = [str(number) for number in range(1000)]
 
 
@@ -51,6 +55,24 @@ def test_subsets_and_names_of_the_data() -> None:
     assert len(DatasetPrompts('objectnet').templates) == 80
     caltech = [DatasetPrompts('caltech101').prompts(NUMBERED[:count]).names for count in (102, 101)]
     assert caltech[0][0] == 'background' and caltech[1] == caltech[0][1:]
+
+
+def test_benchmarks_have_as_many_templates_as_their_configs_say() -> None:
+    counted = {}
+    for leaf in LEAVES:
+        text = leaf.read_text('utf-8')
+        said, prompts = (
+            re.search(r'(\d+) templates?\b', text),
+            re.search(r"DatasetPrompts, dataset='(\w+)'", text),
+        )
+        if said and prompts:
+            code = re.search(r"language='(\w+)'", text)
+            own = DatasetPrompts(prompts[1], language=code[1] if code else 'en', published=True)
+            counted[leaf.stem] = (len(own.templates), int(said[1]))
+    assert len(counted) >= 25
+    assert {name: counts for name, counts in counted.items() if counts[0] != counts[1]} == {}
+    # Without templates of its own it would take ImageNet's, unnoticed.
+    assert DatasetPrompts('birdsnap').templates == ['a photo of a {c}, a type of bird.']
 
 
 def test_mistakes_are_told() -> None:

@@ -73,6 +73,36 @@ def test_there_and_back_every_byte_is_the_same(architecture: str, tmp_path: Path
     assert (named.start_image_token, named.context_image_token) == ('<img>', '<IMG_CONTEXT>')
 
 
+@pytest.mark.parametrize('architecture', ['InternLM2ForCausalLM', 'Phi3ForCausalLM'])
+def test_there_and_back_in_a_dtype_the_config_does_not_say(architecture: str, tmp_path: Path) -> None:
+    folder, _ = write_folder(tmp_path / 'published', architecture)
+    cast = {name: tensor.bfloat16() for name, tensor in load_file(folder / 'model.safetensors').items()}
+    save_file(cast, folder / 'model.safetensors', metadata={'format': 'pt'})
+    edit_config(folder, torch_dtype='float32', dtype='float32')
+    assert internvl_mm.load_model(folder).dtype == torch.bfloat16
+    assert convert_chat(folder, tmp_path / 'native', 'chat-native').exact
+    edit_config(tmp_path / 'native', torch_dtype='float32', dtype='float32')
+    assert convert_chat(tmp_path / 'native', tmp_path / 'back', 'chat').exact
+    back = load_file(tmp_path / 'back' / 'model.safetensors')
+    assert {tensor.dtype for tensor in back.values()} == {torch.bfloat16}
+    assert all(torch.equal(tensor, cast[name]) for name, tensor in back.items())
+
+
+def test_of_several_dtypes_in_a_folder_no_value_is_rounded(tmp_path: Path) -> None:
+    folder, _ = write_folder(tmp_path / 'mixed', 'InternLM2ForCausalLM')
+    mixed = {
+        name: tensor if name.startswith('mlp1') else tensor.bfloat16()
+        for name, tensor in load_file(folder / 'model.safetensors').items()
+    }
+    save_file(mixed, folder / 'model.safetensors', metadata={'format': 'pt'})
+    edit_config(folder, torch_dtype='bfloat16', dtype='bfloat16')
+    model = internvl_mm.load_model(folder)
+    assert torch.equal(model.mlp1.state_dict()['1.weight'], mixed['mlp1.1.weight'])
+    assert convert_chat(folder, tmp_path / 'again', 'chat').exact
+    again = load_file(tmp_path / 'again' / 'model.safetensors')
+    assert all(torch.equal(tensor, mixed[name].float()) for name, tensor in again.items())
+
+
 def test_a_model_transformers_cannot_express_is_refused() -> None:
     with pytest.raises(CheckpointError, match="ps_version='v1': transformers' own class knows .* 'v2' alone"):
         to_native(tiny_model(ps_version='v1'), 3)

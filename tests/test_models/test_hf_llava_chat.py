@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,15 @@ def test_a_model_of_parts_takes_these_weights(folders) -> None:
     published = internvl_mm.load_model(folders['mlp2x_gelu'])
     tiles = pixels(2, 84)
     torch.testing.assert_close(model.eval().extract_feature(tiles), published.extract_feature(tiles))
+
+
+def test_the_dtype_is_that_of_the_files(folders, tmp_path: Path) -> None:
+    folder = tmp_path / 'half'
+    shutil.copytree(folders['mlp2x_gelu'], folder)
+    halves = {name: tensor.half() for name, tensor in load_file(folder / 'model.safetensors').items()}
+    save_file(halves, folder / 'model.safetensors', metadata={'format': 'pt'})
+    edit_config(folder, torch_dtype='float32', dtype='float32')
+    assert internvl_mm.load_model(folder).dtype == torch.float16
 
 
 def test_what_does_not_fit_is_told(folders, tmp_path: Path) -> None:

@@ -177,6 +177,14 @@ def test_g_is_the_sum_of_two_unit_vectors_and_sees_the_image() -> None:
         model.encode_image(pixels, 'InternVL-H')
 
 
+def test_one_prompt_for_several_images_is_told() -> None:
+    model, prompt = small(), torch.tensor([[1, 5, 6]])
+    with pytest.raises(
+        DataError, match=r'1 prompts for 2 images: give one per image, such as input_ids\.expand'
+    ):
+        model.generate(torch.randn(2, 3, 28, 28), prompt)
+
+
 @torch.no_grad()
 def test_captions_are_those_of_the_whole_sequence_at_every_step() -> None:
     """Greedy with the cache, against the plain implementation run on everything again for each token."""

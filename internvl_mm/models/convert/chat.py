@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from internvl_mm.models.hf_internvl_chat import InternVLChatConfig, InternVLChatModel
 from internvl_mm.utils.errors import CheckpointError
 
-from .files import find_weights, open_weights
+from .files import find_weights, open_weights, stored_dtype
 from .lora import merge_published_lora
 from .quantised import open_plain
 
@@ -29,18 +30,25 @@ def load_chat(folder: Path) -> InternVLChatModel:
     ranks = config.adapter_ranks
     # Adapters are merged below, so the model has no layers for them.
     config.use_backbone_lora = config.use_llm_lora = 0
-    settings = dict(config=config, dtype='auto', output_loading_info=True)
+    settings: dict[str, Any] = dict(config=config, output_loading_info=True)
     if getattr(config, 'quantization_config', None):
         found_weights = open_plain(folder, config)
-        model, found = InternVLChatModel.from_pretrained(None, state_dict=dict(found_weights), **settings)
+        # Packed weights became plain ones of the dtype the config says.
+        model, found = InternVLChatModel.from_pretrained(
+            None, state_dict=dict(found_weights), dtype='auto', **settings
+        )
     elif (
         any(ranks.values()) or find_weights(folder).suffix == '.bin' or 'bin' in find_weights(folder).suffixes
     ):
         # Pickles are read by our own reader, which runs none of them.
         weights: Mapping[str, Tensor] = merge_published_lora(open_weights(folder), ranks)
-        model, found = InternVLChatModel.from_pretrained(None, state_dict=dict(weights), **settings)
+        model, found = InternVLChatModel.from_pretrained(
+            None, state_dict=dict(weights), dtype=_dtype(weights), **settings
+        )
     else:
-        model, found = InternVLChatModel.from_pretrained(folder, use_safetensors=True, **settings)
+        model, found = InternVLChatModel.from_pretrained(
+            folder, use_safetensors=True, dtype=_dtype(open_weights(folder)), **settings
+        )
     unexpected = [name for name in found['unexpected_keys'] if not name.endswith(_COMPUTED)]
     for problem, names in (('missing', found['missing_keys']), ('unknown', unexpected)):
         if names:
@@ -55,6 +63,11 @@ def load_chat(folder: Path) -> InternVLChatModel:
             f'{name}: {tuple(stored)} in the file, {tuple(wanted)} by the config'
         )
     return model
+
+
+def _dtype(weights: Mapping[str, Tensor]) -> Any:
+    # Not what config.json says: the folder may have been cast without it, and values would be rounded in silence.
+    return stored_dtype(weights) or 'auto'
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ from internvl_mm.utils.errors import CheckpointError
 
 from .chat import load_chat
 from .chat_native import native_names, to_native, to_published
-from .files import open_weights, read_json
+from .files import open_weights, read_json, stored_dtype
 from .native_processor import VIDEO, native_processor
 
 ChatLayout = Literal['chat', 'chat-native', 'projector', 'language']
@@ -92,7 +92,7 @@ def load_either(source: Path) -> InternVLChatModel:
     if read_json(source / 'config.json')['model_type'] != _NATIVE:
         return load_chat(source).eval()
     model, found = InternVLForConditionalGeneration.from_pretrained(
-        source, dtype='auto', output_loading_info=True
+        source, dtype=stored_dtype(open_weights(source)) or 'auto', output_loading_info=True
     )
     if problems := [name for kind in ('missing_keys', 'unexpected_keys') for name in found[kind]]:
         raise CheckpointError(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -22,6 +24,8 @@ _IN_FOLDER = (
     'pytorch_model.bin.index.json',
     'pytorch_model.bin',
 )
+# As safetensors calls the dtypes weights are computed with; whole numbers and 8 bits say nothing about a model.
+_FLOATS = dict(F64=torch.float64, F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16)
 
 
 class SafetensorsFiles(Mapping[str, Tensor]):
@@ -54,6 +58,11 @@ class SafetensorsFiles(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._file_of)
+
+    def dtypes(self) -> set[torch.dtype]:
+        """Floating dtypes of the tensors, from the headers alone."""
+        names = {handle.get_slice(name).get_dtype() for name, handle in self._file_of.items()}
+        return {_FLOATS[name] for name in names if name in _FLOATS}
 
 
 def _open_safetensors(path: Path) -> Any:
@@ -144,3 +153,18 @@ def _open_files(files: list[Path]) -> Mapping[str, Tensor]:
     if missing := [path for path in files if not path.is_file()]:
         raise CheckpointError(f'{missing[0]} is missing: the checkpoint is incomplete, get this file too')
     return {name: tensor for path in files for name, tensor in read_pickle(path).items()}
+
+
+def stored_dtype(weights: Mapping[str, Tensor]) -> torch.dtype | None:
+    """The dtype that holds every value of a checkpoint, whatever its config.json says; ``None`` without floats.
+
+    Where the tensors differ it is the smallest that loses nothing: fp32 for fp16 beside bf16.
+
+    Args:
+        weights: Of :func:`open_weights`, or tensors by name.
+    """
+    if isinstance(weights, SafetensorsFiles):
+        found = weights.dtypes()
+    else:
+        found = {tensor.dtype for tensor in weights.values()} & set(_FLOATS.values())
+    return reduce(torch.promote_types, found) if found else None
