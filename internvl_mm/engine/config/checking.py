@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -24,6 +25,15 @@ _UNUSED: dict[Purpose, tuple[str, ...]] = {
     'train': (),
     'test': ('train_dataloader',),
     'read': ('',),  # begins every setting: reading opens no file
+}
+
+# Setting to its least and largest value.
+_RANGES: dict[tuple[str, ...], tuple[float, float]] = {
+    ('randomness', 'seed'): (0, 2**32 - 1),  # NumPy's
+    ('auto_scale_lr', 'base_batch_size'): (1, math.inf),
+    ('optim_wrapper', 'accumulative_counts'): (1, math.inf),
+    ('optim_wrapper', 'optimizer', 'lr'): (0, math.inf),
+    ('optim_wrapper', 'optimizer', 'weight_decay'): (0, math.inf),
 }
 
 
@@ -55,6 +65,7 @@ def check_config(cfg: Config, *, purpose: Purpose = 'train') -> None:
         *_call_problems(runner, {key: settings[key] for key in settings if key != 'runner_type'}, ()),
         *_benchmark_problems(settings),
         *_worker_problems(settings),
+        *_range_problems(settings),
         *_class_count_problems(settings),
         *_purpose_problems(settings, purpose, runner.training_keys),
     ]
@@ -239,6 +250,15 @@ def _worker_problems(settings: dict[str, Any]) -> Iterator[Problem]:
                     f'{loader[key]} is for worker processes, and num_workers is 0: leave it out or have some'
                 )
                 yield Problem(_dotted((*place, key)), text)
+
+
+def _range_problems(settings: dict[str, Any]) -> Iterator[Problem]:
+    """Numbers that torch, NumPy and mmengine refuse when the run is built, in words of their own."""
+    for place, (least, most) in _RANGES.items():
+        value = _look_up(settings, *place)
+        if isinstance(value, (int, float)) and not least <= value <= most:
+            edge = f'the least is {least}' if value < least else f'the most is {most}'
+            yield Problem(_dotted(place), f'{value}, and {edge}')
 
 
 def _class_count_problems(settings: dict[str, Any]) -> Iterator[Problem]:
