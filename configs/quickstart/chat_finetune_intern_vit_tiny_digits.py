@@ -22,5 +22,5 @@ default_hooks['pictures'] = dict(type=AnswerPicturesHook)
 optim_wrapper['optimizer'].update(lr=0.01)
 # Gently: at the rate of the other parts it forgets what segmentation taught it.
 optim_wrapper['paramwise_cfg']['lr_mult'].update(vision_model=0.2)
-param_scheduler[0].update(end=6)
-train_cfg.update(max_epochs=6, val_interval=6)
+param_scheduler[0].update(end=5)
+train_cfg.update(max_epochs=5, val_interval=5)

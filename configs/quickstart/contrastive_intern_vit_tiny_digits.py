@@ -30,8 +30,8 @@ model.update(
     ),
 )
 # Pictures learn as fast as from labels when the vectors of the sentences hardly move meanwhile (docs/log.md).
-param_scheduler[0].update(end=26)
-train_cfg.update(max_epochs=26, val_interval=26)
+param_scheduler[0].update(end=36)
+train_cfg.update(max_epochs=36, val_interval=36)
 optim_wrapper['constructor'] = MuonPartRates
 optim_wrapper['paramwise_cfg'] = dict(lr_mult=dict(text_encoder=0.05))
 # Zero-shot sentences are the captions of retrieval: one figure shows both.

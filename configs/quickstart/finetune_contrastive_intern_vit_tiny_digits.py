@@ -14,5 +14,5 @@ with read_base():
 
 model['backbone'].update(pretrained='work_dirs/contrastive_intern_vit_tiny_digits')
 optim_wrapper = _muon
-param_scheduler[0].update(warmup=1, end=16)
-train_cfg.update(max_epochs=16, val_interval=16)
+param_scheduler[0].update(warmup=1, end=20)
+train_cfg.update(max_epochs=20, val_interval=20)

@@ -1,4 +1,4 @@
-"""Linear probes of the frozen tiny InternViT on cached features of four views, twelve settings in one pass.
+"""Linear probes of the frozen tiny InternViT on cached features of sixteen views, twelve settings in one pass.
 
 Command: python tools/train.py configs/quickstart/linear_sweep_intern_vit_tiny_digits.py
 Hardware: 2 CPU cores, seconds.
@@ -20,4 +20,4 @@ model.update(backbone=dict(_backbone, frozen='all', pretrained='work_dirs/finetu
 model['head'].update(num_classes=10)
 model['data_preprocessor'].update(batch_augment=None)
 probe.update(batch_size=64, label_smoothing=0.0)
-features = dict(views=4)
+features = dict(views=16)

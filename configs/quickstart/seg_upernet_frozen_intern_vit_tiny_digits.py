@@ -26,5 +26,5 @@ model.update(
     auxiliary_head=None,  # it is there for the backbone
 )
 default_hooks['checkpoint'].update(trainable_only=True)
-param_scheduler[0].update(end=5)
-train_cfg.update(max_epochs=5, val_interval=5)
+param_scheduler[0].update(end=3)
+train_cfg.update(max_epochs=3, val_interval=3)

@@ -19,5 +19,5 @@ with read_base():
 model.update(
     backbone=dict(_backbone, out_indices=(0, 1, 2, 3), pretrained='work_dirs/finetune_intern_vit_tiny_digits')
 )
-param_scheduler[0].update(end=6)
-train_cfg.update(max_epochs=6, val_interval=6)
+param_scheduler[0].update(end=4)
+train_cfg.update(max_epochs=4, val_interval=4)
