@@ -197,14 +197,14 @@ def test_collective_batch_norm_equals_torchs_in_one_process() -> None:
 
 def test_the_group_is_left_before_the_interpreter_ends(repo: Path) -> None:
     # Registered earlier, told later.
-    code = '''
+    code = """
 import atexit
 from torch import distributed
 from internvl_mm.engine.strategies.launch import join_group
 atexit.register(lambda: print('in a group at the end:', distributed.is_initialized()))
 join_group('none', backend='gloo')
 print('in a group:', distributed.is_initialized())
-'''
+"""
     done = subprocess.run([sys.executable, '-c', code], cwd=repo, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ['in a group: True', 'in a group at the end: False']
 
