@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 from mmcv.transforms import LoadAnnotations
 from mmengine.dataset import Compose
+from mmengine.utils import get_object_from_string
 from torch import Tensor
 
 from internvl_mm.data.decode import ImageDecoder, decoder_of
@@ -118,8 +119,14 @@ def _pipeline_reader(steps: Sequence[Any]) -> Reader:
 
 def _reads_labels(step: Any) -> bool:
     # A pipeline may hold configs and built transforms side by side.
-    kind = step.get('type') if isinstance(step, dict) else type(step)
+    kind = class_of(step) if isinstance(step, dict) else type(step)
     return isinstance(kind, type) and issubclass(kind, LABEL_STEPS)
+
+
+def class_of(part: dict) -> Any:
+    """The class a part names: configs that come from files hold dotted names in place of classes."""
+    kind = part.get('type')
+    return get_object_from_string(kind) if isinstance(kind, str) and '.' in kind else kind
 
 
 def _pipeline_of(dataset: dict) -> list | None:

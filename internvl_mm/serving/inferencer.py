@@ -19,7 +19,7 @@ from internvl_mm.utils.console import console, progress_bar
 from internvl_mm.utils.disk import check_writable
 from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
 
-from .images import Item, build_reader, find_images
+from .images import Item, build_reader, class_of, find_images
 from .outcomes import Outcome, named, outcome_of
 
 RESULTS = 'results.json'
@@ -172,7 +172,7 @@ def _classes_of(dataset: dict[str, Any]) -> tuple[str, ...]:
     """Names of the classes: from the settings, from the data set's class, or from its files where they are at hand."""
     settings: Any = dataset
     while isinstance(settings, dict):
-        known = getattr(settings.get('type'), 'METAINFO', None) or {}
+        known = getattr(class_of(settings), 'METAINFO', None) or {}
         found = settings.get('classes') or (settings.get('metainfo') or known).get('classes')
         if found:
             return tuple(found)

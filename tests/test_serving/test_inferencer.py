@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from internvl_mm.data.datasets import DigitSceneDataset, OpenMMLabDataset
 from internvl_mm.data.datasets.coco import CocoDetection
 from internvl_mm.data.loading import LoadImage, LoadSegMap
+from internvl_mm.engine.config import load_config
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.heads import LinearClsHead
 from internvl_mm.models.necks import ClsPatchConcat, SimpleFeaturePyramid
@@ -181,6 +182,15 @@ def test_segmentation(pictures: Path, tmp_path: Path) -> None:
         assert most['share'] == pytest.approx((labels == most['label']).mean())
         # the data set is not here, but its class knows the names
         assert most['name'] == ADE20KDataset.METAINFO['classes'][most['label']]
+
+
+def test_segmentation_by_a_config_from_a_file(tmp_path: Path) -> None:
+    # Read from a file, classes are dotted names.
+    cfg = load_config('quickstart/seg_linear_intern_vit_tiny_digits')
+    cfg.load_from = cfg.model.backbone.pretrained = None
+    Image.new('RGB', (28, 42), 'red').save(tmp_path / 'scene.png')  # its scenes are multiples of the patch
+    results = Inferencer(cfg).run([tmp_path / 'scene.png'], tmp_path / 'out')
+    assert not results['failed'] and results['images'][0]['mask'] == 'masks/scene.png'
 
 
 def test_detection(pictures: Path, tmp_path: Path) -> None:
