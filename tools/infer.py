@@ -38,14 +38,15 @@ def infer(args: argparse.Namespace) -> None:
     Raises:
         UserError: A mistake in the config, the options, the checkpoint or the images.
     """
-    from internvl_mm.engine.config import check_config, load_config
+    from internvl_mm.engine.config import check_config, load_config, set_checkpoint
     from internvl_mm.serving import Inferencer, find_images
     from internvl_mm.utils.console import console
 
     find_images(args.images)  # a wrong path is told before the model is built
     cfg = load_config(args.config, args.cfg_options)
+    set_checkpoint(cfg, args.checkpoint)
     check_config(cfg, purpose='read')
-    inferencer = Inferencer(cfg, args.checkpoint, benchmark=args.benchmark)
+    inferencer = Inferencer(cfg, benchmark=args.benchmark)
     results = inferencer.run(args.images, args.out, batch_size=args.batch_size, min_score=args.min_score)
     console.print(f'{len(results["images"])} images to {args.out}, {len(results["failed"])} left out')
 

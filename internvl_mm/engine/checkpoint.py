@@ -36,6 +36,7 @@ from internvl_mm.utils.states import LATEST, MANIFEST, MODEL, check_files, find_
 
 from .trees import Files, load_tensors, load_tree, render_tree, write_files
 
+FROZEN = 'frozen_sha256'  # of a state's meta: hash of the weights that were left out, where some were
 BEST = 'best'  # pointer file beside the states, and name in the message hub
 _SHOWN = 6  # names listed in an error
 # Trees the runner itself writes; others come from hooks.

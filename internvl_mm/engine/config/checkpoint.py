@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
+from internvl_mm.engine.checkpoint import FROZEN, read_meta
 from internvl_mm.models.convert.files import read_json
 from internvl_mm.models.convert.legacy import SUFFIXES
 from internvl_mm.models.internvl_14b import InternVL14B, PublishedInternVL14B
 from internvl_mm.preprocess.caption_tokens import CaptionTokenizer
+from internvl_mm.utils.states import sound_state
 
 from .loading import set_option
 
@@ -36,6 +39,8 @@ def set_checkpoint(cfg: Config, checkpoint: str | None) -> None:
         return
     if checkpoint is None or not (takes_folder and _is_published(Path(checkpoint))):
         set_option(cfg, 'load_from', checkpoint)
+        if checkpoint is not None and _holds_all(Path(checkpoint)):
+            _forget_starts(model)
         return
     # _delete_ is mmengine's word for: in place of what stands there.
     parts = dict(
@@ -43,6 +48,28 @@ def set_checkpoint(cfg: Config, checkpoint: str | None) -> None:
         tokenizer=dict(type=CaptionTokenizer, path=checkpoint, _delete_=True),
     )
     set_option(cfg, 'model', parts)
+
+
+def _holds_all(path: Path) -> bool:
+    """Whether a path is a training state, or a folder of some, whose frozen weights were saved as well."""
+    state = sound_state(path) if path.is_dir() else None
+    return state is not None and FROZEN not in read_meta(state)
+
+
+def _forget_starts(part: Any) -> None:
+    """Take paths to weights that do not exist out of a model's settings: a run may have moved to another machine."""
+    if isinstance(part, list | tuple):
+        for inner in part:
+            _forget_starts(inner)
+    if not isinstance(part, dict):
+        return
+    start = part.get('pretrained')
+    if isinstance(start, str) and not Path(start).exists():
+        part['pretrained'] = None
+    for name, inner in part.items():
+        # A language model takes settings of its own from the folder, too.
+        if name != 'language_model':
+            _forget_starts(inner)
 
 
 def _is_published(folder: Path) -> bool:

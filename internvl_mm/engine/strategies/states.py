@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import internvl_mm
 from internvl_mm.engine.checkpoint import (
+    FROZEN,
     check_fit,
     frozen_names,
     get_rng,
@@ -148,7 +149,7 @@ class StateMixin(BaseStrategy):
         tensors = checkpoint['state_dict']
         # Frozen weights do not change, so that hashing them once per run is enough.
         self._frozen_hash = self._frozen_hash or hash_named(tensors, names)
-        checkpoint['meta']['frozen_sha256'] = self._frozen_hash
+        checkpoint['meta'][FROZEN] = self._frozen_hash
         checkpoint['state_dict'] = {name: tensors[name] for name in tensors if name not in set(names)}
 
     def load_checkpoint(
@@ -219,7 +220,7 @@ class StateMixin(BaseStrategy):
 
     def _load_weights(self, tensors: dict[str, Tensor], meta: dict[str, Any], *, source: object) -> None:
         shapes = self._shapes()
-        if 'frozen_sha256' in meta:
+        if FROZEN in meta:
             names = frozen_names(self.task)
             self._check_frozen(names, meta, source=source)
             shapes = {name: shape for name, shape in shapes.items() if name not in set(names)}
@@ -244,14 +245,14 @@ class StateMixin(BaseStrategy):
             origin = ', '.join(f'{name}={path}' for name, path in meta.get('frozen_from', {}).items())
             raise CheckpointError(
                 f'{source} holds trainable parameters only, and the frozen ones of this model are not those it was '
-                f'trained with (sha256 {meta["frozen_sha256"][:12]}…, from {origin or "the random initialisation"}): '
+                f'trained with (sha256 {meta[FROZEN][:12]}…, from {origin or "the random initialisation"}): '
                 'give the model the same pretrained weights'
             )
 
     def _has_frozen(self, names: list[str], meta: dict[str, Any]) -> bool:
         # By every process, though the first alone has whole parameters and compares.
         own = self.model_state_dict()
-        same = [self.rank != 0 or hash_named(own, names) == meta['frozen_sha256']]
+        same = [self.rank != 0 or hash_named(own, names) == meta[FROZEN]]
         broadcast_object_list(same)
         return same[0]
 
