@@ -15,6 +15,7 @@ os.environ.update(
 )
 
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,10 @@ import pytest
 import torch
 
 import internvl_mm  # noqa: F401 (lets test files import mmdet and mmseg first)
+
+# Behind nohup or a script's & it is ignored, by the processes tests start as well: tests of Ctrl-C would wait forever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
