@@ -18,7 +18,8 @@ from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 from internvl_mm.utils.states import MODEL, check_files, find_state
 
-from .checkpoint import read_meta
+from .checkpoint import FROZEN, read_meta
+from .config.checkpoint import forget_starts
 from .trees import load_tensors
 
 _PARTS = ('vision_model', 'mlp1', 'language_model')
@@ -86,9 +87,9 @@ def load_task(state: Path, config: Config, meta: Mapping[str, Any]) -> ChatTunin
         CheckpointError: The state is damaged, or of another task.
     """
     settings = config.model.to_dict()
-    if 'frozen_sha256' not in meta:
+    if FROZEN not in meta:
         # Everything is in the state: what training began with would be read for nothing, and may be gone.
-        _forget_pretrained(settings)
+        forget_starts(settings)
     task = MODELS.build(settings)
     if not isinstance(task, ChatTuning):
         raise CheckpointError(f'{state} is of {type(task).__name__}: only chat models are written as such')
@@ -96,19 +97,10 @@ def load_task(state: Path, config: Config, meta: Mapping[str, Any]) -> ChatTunin
     task.init_weights()
     check_files(state)
     # A state of trainable parameters alone lacks the frozen ones, which init_weights has just read.
-    found = task.load_state_dict(load_tensors(state / MODEL), strict='frozen_sha256' not in meta)
+    found = task.load_state_dict(load_tensors(state / MODEL), strict=FROZEN not in meta)
     if found.unexpected_keys:
         raise CheckpointError(f'{state}: {found.unexpected_keys[0]} has no place in the model of its config')
     return task.eval()
-
-
-def _forget_pretrained(settings: Any) -> None:
-    if isinstance(settings, dict):
-        for name, value in settings.items():
-            if name.startswith('pretrained') and (isinstance(value, str) or value is None):
-                settings[name] = None
-            else:
-                _forget_pretrained(value)
 
 
 def take_adapters_out(model: nn.Module, *, merge: bool = True) -> None:

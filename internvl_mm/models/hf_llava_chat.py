@@ -200,8 +200,8 @@ class LlavaChatModel(ChatGeneration, PreTrainedModel):
         state = {ours: weights[theirs] for theirs, ours in from_llava(weights).items()}
         _check(folder, cls, config, state)
         if kwargs.get('dtype') == 'auto':
-            # As the files have it: their config.json may say another.
-            kwargs['dtype'] = stored_dtype(weights) or 'auto'
+            # As the files have what the model takes: their config.json may say another.
+            kwargs['dtype'] = stored_dtype(state) or 'auto'
         return super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:

@@ -18,6 +18,7 @@ from internvl_mm.utils.hashing import hash_file
 
 LATEST = 'latest'  # names the newest state of its folder
 MANIFEST = 'manifest.json'  # written last: a state without it is not complete
+META = 'meta.json'  # of every state: position, seed, versions
 MODEL = 'model.safetensors'  # of a state: the whole model, or its trainable part
 _CLOCK_STEP = 3.0  # seconds, above the coarsest times of change that file systems keep (2 s on FAT)
 # Path, inode, size, time of change and sha256 of files that were read.
@@ -82,6 +83,12 @@ def find_state(path: str | Path) -> Path:
 # ---- damage ----------------------------------------------------------------------------------------------------------
 
 
+def is_state(folder: Path) -> bool:
+    """Whether a folder is a training state, or a renamed one: other tools, too, write files called manifest.json."""
+    ours = state_position(folder) >= 0 or (folder / META).is_file()
+    return ours and (folder / MANIFEST).is_file()
+
+
 def read_manifest(state: Path) -> dict[str, tuple[int, str]]:
     """Size and sha256 of every file of a training state, by name.
 
@@ -111,7 +118,10 @@ def check_files(state: Path, *, only: str | None = None) -> None:
     Raises:
         CheckpointError: A file is missing, cut short or changed.
     """
-    for name, (size, sha256) in read_manifest(state).items():
+    listed = read_manifest(state)
+    if only not in (None, *listed):
+        raise CheckpointError(f'{state}: {MANIFEST} does not list {only}; use an older checkpoint')
+    for name, (size, sha256) in listed.items():
         if only not in (None, name):
             continue
         # Size before content: it costs nothing, and tells a file cut short from one that was changed.

@@ -88,6 +88,14 @@ def test_there_and_back_in_a_dtype_the_config_does_not_say(architecture: str, tm
     assert all(torch.equal(tensor, cast[name]) for name, tensor in back.items())
 
 
+def test_tables_that_no_model_reads_have_no_say_in_its_dtype(tmp_path: Path) -> None:
+    folder, _ = write_folder(tmp_path / 'published', 'LlamaForCausalLM')
+    weights = {name: tensor.bfloat16() for name, tensor in load_file(folder / 'model.safetensors').items()}
+    weights['language_model.model.layers.0.self_attn.rotary_emb.inv_freq'] = torch.ones(4)
+    save_file(weights, folder / 'model.safetensors', metadata={'format': 'pt'})
+    assert internvl_mm.load_model(folder).dtype == torch.bfloat16
+
+
 def test_of_several_dtypes_in_a_folder_no_value_is_rounded(tmp_path: Path) -> None:
     folder, _ = write_folder(tmp_path / 'mixed', 'InternLM2ForCausalLM')
     mixed = {

@@ -226,6 +226,20 @@ def test_a_work_dir_stands_for_its_newest_training_state(tmp_path: Path) -> None
         find_weights(tmp_path)
 
 
+def test_a_manifest_of_others_says_nothing_of_weights(tmp_path: Path) -> None:
+    save_file({'x': torch.ones(1)}, tmp_path / 'model.safetensors')
+    (tmp_path / 'manifest.json').write_text('["model.safetensors"]')
+    assert find_weights(tmp_path) == tmp_path / 'model.safetensors'
+
+
+def test_weights_that_a_manifest_does_not_list_are_refused(tmp_path: Path) -> None:
+    state = save_state(tmp_path / 'iter_000001', dict(model={'x': torch.ones(1)}), {})
+    manifest = state / 'manifest.json'
+    manifest.write_text(manifest.read_text().replace('model.safetensors', 'mndel.safetensors'))
+    with pytest.raises(CheckpointError, match='manifest.json does not list model.safetensors'):
+        find_weights(state)
+
+
 def test_damaged_training_states_are_no_weights(tmp_path: Path, capsys) -> None:
     older, newer = (
         save_state(tmp_path / f'iter_00000{number}', dict(model={'x': torch.ones(1)}), {})

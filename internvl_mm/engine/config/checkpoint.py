@@ -40,7 +40,8 @@ def set_checkpoint(cfg: Config, checkpoint: str | None) -> None:
     if checkpoint is None or not (takes_folder and _is_published(Path(checkpoint))):
         set_option(cfg, 'load_from', checkpoint)
         if checkpoint is not None and _holds_all(Path(checkpoint)):
-            _forget_starts(model)
+            # A run may have moved to another machine.
+            forget_starts(model, missing_only=True)
         return
     # _delete_ is mmengine's word for: in place of what stands there.
     parts = dict(
@@ -56,20 +57,22 @@ def _holds_all(path: Path) -> bool:
     return state is not None and FROZEN not in read_meta(state)
 
 
-def _forget_starts(part: Any) -> None:
-    """Take paths to weights that do not exist out of a model's settings: a run may have moved to another machine."""
-    if isinstance(part, list | tuple):
-        for inner in part:
-            _forget_starts(inner)
-    if not isinstance(part, dict):
-        return
-    start = part.get('pretrained')
-    if isinstance(start, str) and not Path(start).exists():
-        part['pretrained'] = None
-    for name, inner in part.items():
-        # A language model takes settings of its own from the folder, too.
-        if name != 'language_model':
-            _forget_starts(inner)
+def forget_starts(settings: Any, *, missing_only: bool = False) -> None:
+    """Take the weights that a model starts from (``pretrained…``) out of its settings, which are changed.
+
+    Args:
+        settings: Of a model or a part of it.
+        missing_only: Paths that exist stay, and so does a language model's, which takes settings from its folder, too.
+    """
+    if isinstance(settings, list | tuple):
+        for inner in settings:
+            forget_starts(inner, missing_only=missing_only)
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        if not (isinstance(value, str) and name.startswith('pretrained')):
+            if not (missing_only and name == 'language_model'):
+                forget_starts(value, missing_only=missing_only)
+        elif not (missing_only and Path(value).exists()):
+            settings[name] = None
 
 
 def _is_published(folder: Path) -> bool:

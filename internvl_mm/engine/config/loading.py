@@ -193,10 +193,10 @@ def _override(cfg: Config, overrides: Sequence[str]) -> None:
 
 
 def _read_value(text: str) -> Any:
-    """A value in mmengine's grammar (lists, tuples, quotes), which its users know; a single word keeps its blanks."""
+    """A value in mmengine's grammar (lists, tuples, quotes), which its users know; blanks inside a word stay."""
     # mmengine drops them, and names of files may have some.
     if not set(text) & set(',()[]'):
-        return DictAction._parse_int_float_bool(text.strip('\'"'))
+        return DictAction._parse_int_float_bool(text.strip().strip('\'"'))
     options = Namespace()
     DictAction([], dest='options')(ArgumentParser(), options, [f'value={text}'])
     return options.options['value']

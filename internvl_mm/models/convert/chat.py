@@ -67,7 +67,7 @@ def load_chat(folder: Path) -> InternVLChatModel:
 
 def _dtype(weights: Mapping[str, Tensor]) -> Any:
     # Not what config.json says: the folder may have been cast without it, and values would be rounded in silence.
-    return stored_dtype(weights) or 'auto'
+    return stored_dtype(weights, but=_COMPUTED) or 'auto'
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from internvl_mm.utils.errors import CheckpointError
-from internvl_mm.utils.states import MANIFEST, MODEL, check_files, sound_state
+from internvl_mm.utils.states import MODEL, check_files, is_state, sound_state
 
 from .legacy import SUFFIXES, read_pickle
 
@@ -59,10 +59,10 @@ class SafetensorsFiles(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._file_of)
 
-    def dtypes(self) -> set[torch.dtype]:
-        """Floating dtypes of the tensors, from the headers alone."""
-        names = {handle.get_slice(name).get_dtype() for name, handle in self._file_of.items()}
-        return {_FLOATS[name] for name in names if name in _FLOATS}
+    def dtypes(self, names: Iterable[str]) -> set[torch.dtype]:
+        """Floating dtypes of tensors, from the headers alone."""
+        found = {self._file_of[name].get_slice(name).get_dtype() for name in names}
+        return {_FLOATS[name] for name in found if name in _FLOATS}
 
 
 def _open_safetensors(path: Path) -> Any:
@@ -106,7 +106,7 @@ def find_weights(path: str | Path) -> Path:
         raise CheckpointError(
             f'{path} holds no weights: looked for {", ".join(_IN_FOLDER)} and training states'
         )
-    if (found[0].parent / MANIFEST).is_file():
+    if is_state(found[0].parent):
         check_files(found[0].parent, only=found[0].name)
     return found[0]
 
@@ -155,16 +155,18 @@ def _open_files(files: list[Path]) -> Mapping[str, Tensor]:
     return {name: tensor for path in files for name, tensor in read_pickle(path).items()}
 
 
-def stored_dtype(weights: Mapping[str, Tensor]) -> torch.dtype | None:
+def stored_dtype(weights: Mapping[str, Tensor], *, but: str | None = None) -> torch.dtype | None:
     """The dtype that holds every value of a checkpoint, whatever its config.json says; ``None`` without floats.
 
     Where the tensors differ it is the smallest that loses nothing: fp32 for fp16 beside bf16.
 
     Args:
         weights: Of :func:`open_weights`, or tensors by name.
+        but: End of the names that do not count: tables that no model reads.
     """
+    names = [name for name in weights if but is None or not name.endswith(but)]
     if isinstance(weights, SafetensorsFiles):
-        found = weights.dtypes()
+        found = weights.dtypes(names)
     else:
-        found = {tensor.dtype for tensor in weights.values()} & set(_FLOATS.values())
+        found = {weights[name].dtype for name in names} & set(_FLOATS.values())
     return reduce(torch.promote_types, found) if found else None

@@ -23,6 +23,7 @@ def starts(cfg: Config) -> list[str | None]:
     return [
         model.backbone.pretrained,
         model.necks[0].pretrained,
+        model.chat.pretrained_connector,
         model.chat.language_model.pretrained,
         model.here.pretrained,
     ]
@@ -35,7 +36,7 @@ def config(here: Path) -> Config:
             model=dict(
                 backbone=dict(gone),
                 necks=[dict(gone)],
-                chat=dict(language_model=dict(gone)),
+                chat=dict(language_model=dict(gone), pretrained_connector='gone/mlp1', pretrained_depth=2),
                 here=dict(pretrained=str(here)),
             )
         )
@@ -46,7 +47,7 @@ def config(here: Path) -> Config:
 def test_where_a_training_started_from_may_be_gone(tmp_path: Path, at: str) -> None:
     saved, cfg = state(tmp_path), config(tmp_path)
     set_checkpoint(cfg, str(saved if at == 'state' else tmp_path))
-    assert starts(cfg) == [None, None, 'gone/backbone', str(tmp_path)]
+    assert starts(cfg) == [None, None, None, 'gone/backbone', str(tmp_path)]
     assert cfg.load_from == str(saved if at == 'state' else tmp_path)
 
 
@@ -58,7 +59,7 @@ def test_where_it_is_needed_it_stays(tmp_path: Path, what: str) -> None:
         checkpoint = 'model.safetensors' if what == 'a file' else None
     cfg = config(tmp_path)
     set_checkpoint(cfg, checkpoint)
-    assert starts(cfg) == ['gone/backbone', 'gone/backbone', 'gone/backbone', str(tmp_path)]
+    assert starts(cfg) == ['gone/backbone', 'gone/backbone', 'gone/mlp1', 'gone/backbone', str(tmp_path)]
 
 
 def test_a_damaged_state_is_told(tmp_path: Path) -> None:
