@@ -17,6 +17,7 @@ from internvl_mm.engine.chat_export import adapter_ranks, export_chat, published
 from internvl_mm.engine.chat_export_native import native_adapters
 from internvl_mm.engine.runner import Runner
 from internvl_mm.models.convert.chat_native import to_native
+from internvl_mm.models.language.part import LanguageModel
 from internvl_mm.models.tuning import Lora, PartTuning
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 from tests.test_models.tiny_tuning import tiny_task
@@ -174,6 +175,16 @@ def test_a_state_of_trainable_parameters_takes_the_others_from_where_training_di
     settings = chat_config(tmp_path / 'run').model.chat
     chat = dict(settings, pretrained=str(folder))
     task, state = run(tmp_path / 'run', trainable_only=True, chat=chat, language=ADAPTED)
+    out = export_chat(state, tmp_path / 'out')
+    torch.testing.assert_close(logits_of_folder(out, task), logits_of(task), atol=1e-5, rtol=1e-4)
+
+
+def test_angles_of_the_language_models_folder_are_kept(tmp_path: Path) -> None:
+    chat = chat_config(tmp_path / 'run').model.chat.to_dict()
+    model = LanguageModel(dict(chat['language_model']['llm_config'], rope_theta=77.0))
+    model.save_pretrained(tmp_path / 'language')
+    chat['language_model']['pretrained'] = str(tmp_path / 'language')
+    task, state = run(tmp_path / 'run', chat=chat)
     out = export_chat(state, tmp_path / 'out')
     torch.testing.assert_close(logits_of_folder(out, task), logits_of(task), atol=1e-5, rtol=1e-4)
 

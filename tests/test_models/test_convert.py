@@ -226,6 +226,14 @@ def test_a_work_dir_stands_for_its_newest_training_state(tmp_path: Path) -> None
         find_weights(tmp_path)
 
 
+def test_a_renamed_training_state_is_compared_with_its_manifest_too(tmp_path: Path) -> None:
+    state = save_state(tmp_path / 'iter_000001', dict(model={'x': torch.ones(1)}, meta=dict(iter=1)), {})
+    renamed = state.rename(tmp_path / 'mine')
+    (renamed / 'model.safetensors').write_bytes(b'')
+    with pytest.raises(CheckpointError, match='has 0 bytes instead of'):
+        find_weights(renamed)
+
+
 def test_a_manifest_of_others_says_nothing_of_weights(tmp_path: Path) -> None:
     save_file({'x': torch.ones(1)}, tmp_path / 'model.safetensors')
     (tmp_path / 'manifest.json').write_text('["model.safetensors"]')

@@ -257,7 +257,7 @@ def _range_problems(settings: dict[str, Any]) -> Iterator[Problem]:
     for place, (least, most) in _RANGES.items():
         value = _look_up(settings, *place)
         if isinstance(value, (int, float)) and not least <= value <= most:
-            edge = f'the least is {least}' if value < least else f'the most is {most}'
+            edge = f'the most is {most}' if value > most else f'the least is {least}'
             yield Problem(_dotted(place), f'{value}, and {edge}')
 
 

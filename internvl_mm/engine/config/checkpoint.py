@@ -62,15 +62,16 @@ def forget_starts(settings: Any, *, missing_only: bool = False) -> None:
 
     Args:
         settings: Of a model or a part of it.
-        missing_only: Paths that exist stay, and so does a language model's, which takes settings from its folder, too.
+        missing_only: Paths that exist stay, and so does a language model's, whose folder is needed.
     """
     if isinstance(settings, list | tuple):
         for inner in settings:
             forget_starts(inner, missing_only=missing_only)
     for name, value in settings.items() if isinstance(settings, dict) else ():
+        if name == 'language_model' and (missing_only or Path(str(value.get('pretrained'))).exists()):
+            continue  # its angles come from there, too
         if not (isinstance(value, str) and name.startswith('pretrained')):
-            if not (missing_only and name == 'language_model'):
-                forget_starts(value, missing_only=missing_only)
+            forget_starts(value, missing_only=missing_only)
         elif not (missing_only and Path(value).exists()):
             settings[name] = None
 

@@ -78,6 +78,7 @@ def test_good_configs_pass() -> None:
         ('optim_wrapper.accumulative_counts=0', 'accumulative_counts: 0, and the least is 1'),
         ('auto_scale_lr.base_batch_size=0', 'auto_scale_lr.base_batch_size: 0, and the least is 1'),
         ('optim_wrapper.optimizer.lr=-1', 'optim_wrapper.optimizer.lr: -1, and the least is 0'),
+        ('optim_wrapper.optimizer.lr=nan', 'optim_wrapper.optimizer.lr: nan, and the least is 0'),
         ('train_dataloader.dataset.split=tran', "Did you mean 'train'?"),
         ('train_dataloader.dataset.nam=x', "Did you mean 'name'?"),  # an argument of the parent class
         ('train_dataloader.dataset.on_error=skp', "allowed: 'fail', 'skip', 'replace'. Did you mean 'skip'?"),
