@@ -136,14 +136,20 @@ class CosineAbsolute(_ParamScheduler):
         by_epoch: bool = True,
         last_step: int = -1,
     ):
-        # 0 epochs of warm-up are no warm-up; one beyond the end would never reach the base rate.
-        if not 0 <= warmup <= end:
-            raise ConfigError(
-                f'CosineAbsolute: warmup={warmup} must lie between 0 and end={end}, the length of training'
-            )
+        for problem in CosineAbsolute.check_config(warmup=warmup, end=end):
+            raise ConfigError(f'{type(self).__name__}: {problem}')
         self.warmup, self.total, self.eta_min = warmup, end, eta_min
         # One step beyond the last, so that the final value is set, too.
         super().__init__(optimizer, 'lr', begin=0, end=end + 1, last_step=last_step, by_epoch=by_epoch)
+
+    @classmethod
+    def check_config(cls, *, warmup: float, end: float = math.inf, **options: Any) -> list[str]:
+        """What is wrong with the lengths, both in epochs or both in steps."""
+        del options
+        # 0 epochs of warm-up are no warm-up; one beyond the end would never reach the base rate.
+        if 0 <= warmup <= end:
+            return []
+        return [f'warmup={warmup} must lie between 0 and end={end}, the length of training: set both']
 
     @classmethod
     def build_iter_from_epoch(
@@ -202,6 +208,12 @@ class CosineAfterSteps(CosineAfterWarmup):
         optimizer: See :class:`CosineAbsolute`.
         options: See :class:`CosineAbsolute`; ``end`` alone is written in epochs.
     """
+
+    @classmethod
+    def check_config(cls, **options: Any) -> list[str]:
+        """Nothing: a warm-up longer than the training is cut, see below."""
+        del options
+        return []
 
     @classmethod
     def build_iter_from_epoch(

@@ -210,7 +210,7 @@ def test_cosine_lengths_in_epochs() -> None:
     assert (scheduler.warmup, scheduler.total, scheduler.by_epoch) == (1251, 12510, False)
     with pytest.raises(ConfigError, match='needs by_epoch=True'):
         CosineAbsolute.build_iter_from_epoch(sgd(0.2), warmup=1, end=10, by_epoch=False, epoch_length=10)
-    with pytest.raises(ConfigError, match='warmup=11 must lie between 0 and end=10'):
+    with pytest.raises(ConfigError, match='CosineAbsolute: warmup=11 must lie between 0 and end=10'):
         CosineAbsolute(sgd(0.2), warmup=11, end=10)
 
 

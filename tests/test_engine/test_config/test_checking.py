@@ -12,7 +12,7 @@ from mmengine.config import Config
 from internvl_mm.data.datasets import ImageFolderDataset
 from internvl_mm.engine.config import check_config, load_config
 from internvl_mm.engine.config.checking import Purpose, find_part, resolve
-from internvl_mm.engine.optim import LayerDecay
+from internvl_mm.engine.optim import CosineAfterSteps, LayerDecay
 from internvl_mm.models.necks import ClsToken
 from internvl_mm.utils.errors import ConfigError
 from tests.mutations import assert_told, mutations
@@ -245,3 +245,11 @@ def test_mistakes_inside_parts_of_mmseg(change: dict[str, Any], message: str) ->
     with pytest.raises(ConfigError) as told:
         check_config(Config(settings), purpose='read')
     assert message in str(told.value)
+
+
+def test_a_warm_up_longer_than_the_training_is_told_before_it_starts() -> None:
+    cfg = load_config('quickstart/finetune_intern_vit_tiny_digits', ['param_scheduler.0.end=1'])
+    with pytest.raises(ConfigError, match='param_scheduler.0: warmup=3 must lie between 0 and end=1'):
+        check_config(cfg)
+    # In steps, however many an epoch has.
+    assert CosineAfterSteps.check_config(warmup=100, end=1) == []
