@@ -17,7 +17,7 @@ from benchmarks.harness import Row, compare, interleave
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.inference import SlideInference
 from internvl_mm.models.necks import MultiScaleNeck
-from internvl_mm.models.tasks import Segmenter
+from internvl_mm.models.tasks.segment import Segmenter
 
 GOAL = 1.3
 CROP, STRIDE = 56, 28

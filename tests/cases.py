@@ -61,11 +61,11 @@ from internvl_mm.models.tasks import (
     GenerativePretraining,
     ImageClassifier,
     RetrievalFinetuning,
-    Segmenter,
 )
 from internvl_mm.models.tasks.chat_tuning import ChatTuning
 from internvl_mm.models.tasks.detect import Detector
 from internvl_mm.models.tasks.preference import PreferenceTuning
+from internvl_mm.models.tasks.segment import Segmenter
 from internvl_mm.models.text_encoders import LlamaTextEncoder
 from internvl_mm.preprocess.caption_tokens import DigitSceneTokenizer
 from internvl_mm.preprocess.class_prompts import ClassPrompts

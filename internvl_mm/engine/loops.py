@@ -13,6 +13,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import BaseLoop
 from mmengine.runner import EpochBasedTrainLoop as MMEpochLoop
 from mmengine.runner import IterBasedTrainLoop as MMIterLoop
+from pydantic import PositiveInt
 from torch.utils.data import BatchSampler, DataLoader
 
 from internvl_mm.data.samplers import EpochSampler, StreamSampler
@@ -86,9 +87,9 @@ class EpochTrainLoop(MMEpochLoop):
         self,
         runner: Any,
         dataloader: Any,
-        max_epochs: int,
+        max_epochs: PositiveInt,
         val_begin: int = 1,
-        val_interval: int = 1,
+        val_interval: PositiveInt = 1,
         step: PlainStep | dict | None = None,
     ):
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval)
@@ -134,9 +135,9 @@ class IterTrainLoop(MMIterLoop):
         self,
         runner: Any,
         dataloader: Any,
-        max_iters: int,
+        max_iters: PositiveInt,
         val_begin: int = 1,
-        val_interval: int = 1000,
+        val_interval: PositiveInt = 1000,
         step: PlainStep | dict | None = None,
     ):
         super().__init__(runner, dataloader, max_iters, val_begin, val_interval)

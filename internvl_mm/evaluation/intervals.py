@@ -7,7 +7,7 @@ from math import sqrt
 from statistics import NormalDist, fmean, stdev
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 
 def wilson_interval(correct: float, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -51,7 +51,7 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple
         raise ValueError(f'{len(values)} value: an interval of a mean needs at least two')
     centre = fmean(values)
     # stdev divides by n - 1, the degrees of freedom of t.
-    half = float(student.ppf((1 + confidence) / 2, len(values) - 1)) * stdev(values) / sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * stdev(values) / sqrt(len(values))
     return centre - half, centre + half
 
 

@@ -21,7 +21,7 @@ from internvl_mm.models.convert.tasks import to_task
 from internvl_mm.models.heads.linear_seg import LinearSegHead
 from internvl_mm.models.necks import MultiScaleNeck
 from internvl_mm.models.published_dense import build_published_adapter
-from internvl_mm.models.tasks import Segmenter
+from internvl_mm.models.tasks.segment import Segmenter
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden' / 'vit_adapter_tiny'

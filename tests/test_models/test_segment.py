@@ -24,7 +24,7 @@ from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.heads.linear_seg import LinearSegHead
 from internvl_mm.models.inference import SlideInference
 from internvl_mm.models.necks import MultiScaleNeck
-from internvl_mm.models.tasks import Segmenter
+from internvl_mm.models.tasks.segment import Segmenter
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import ConfigError, DataError
 from tests.cases import BACKBONE_CASES, CLASSES, DENSE_HEAD_CASES, WIDTH

@@ -15,7 +15,7 @@ from torch import nn
 from internvl_mm.engine.config import check_config, load_config
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.necks import MultiScaleNeck
-from internvl_mm.models.tasks import Segmenter
+from internvl_mm.models.tasks.segment import Segmenter
 from internvl_mm.registry import MODELS
 from projects.example.sum_head import SumHead
 

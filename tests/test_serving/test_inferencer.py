@@ -26,8 +26,9 @@ from internvl_mm.engine.config import load_config
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.heads import LinearClsHead
 from internvl_mm.models.necks import ClsPatchConcat, SimpleFeaturePyramid
-from internvl_mm.models.tasks import ImageClassifier, Segmenter
+from internvl_mm.models.tasks import ImageClassifier
 from internvl_mm.models.tasks.detect import Detector
+from internvl_mm.models.tasks.segment import Segmenter
 from internvl_mm.preprocess.batch import ImageDataPreprocessor
 from internvl_mm.serving import Inferencer, find_images
 from internvl_mm.serving.inferencer import _file_names

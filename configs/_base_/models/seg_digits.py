@@ -14,6 +14,7 @@ data_preprocessor = dict(
     pad_val=0,
     seg_pad_val=255,
     size=(112, 112),
+    test_cfg=dict(size_divisor=14),  # pictures of any size: padded to whole patches, and cut again
 )
 _loss = dict(
     type=CrossEntropyLoss,

@@ -3,7 +3,7 @@
 from mmengine.config import read_base
 
 from internvl_mm.models.heads.linear_seg import LinearSegHead
-from internvl_mm.models.tasks import Segmenter
+from internvl_mm.models.tasks.segment import Segmenter
 
 with read_base():
     from .seg_digits import _loss

@@ -8,7 +8,7 @@ from mmengine.config import read_base
 from internvl_mm.models.heads.mask2former_seg import Mask2FormerSegHead
 from internvl_mm.models.inference import SlideInference
 from internvl_mm.models.necks import MultiScaleNeck
-from internvl_mm.models.tasks import Segmenter
+from internvl_mm.models.tasks.segment import Segmenter
 
 with read_base():
     from .seg_preprocessor import data_preprocessor as _data_preprocessor

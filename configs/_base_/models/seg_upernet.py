@@ -10,7 +10,7 @@ from torch.nn import BatchNorm2d
 
 from internvl_mm.models.inference import SlideInference
 from internvl_mm.models.necks import MultiScaleNeck
-from internvl_mm.models.tasks import Segmenter
+from internvl_mm.models.tasks.segment import Segmenter
 
 with read_base():
     from .seg_preprocessor import data_preprocessor as _data_preprocessor

@@ -12,7 +12,7 @@ from torch.nn import GroupNorm
 
 from internvl_mm.models.heads.linear_seg import LinearSegHead
 from internvl_mm.models.necks import MultiScaleNeck
-from internvl_mm.models.tasks import Segmenter
+from internvl_mm.models.tasks.segment import Segmenter
 
 with read_base():
     from .seg_digits import _loss

@@ -1,4 +1,7 @@
-"""Tasks wire parts and own loss and predict."""
+"""Tasks wire parts and own loss and predict.
+
+Those on mmseg and mmdet (:mod:`.segment`, :mod:`.detect`) are imported by themselves: what they bring takes seconds.
+"""
 
 from .base import BaseTask, Part, build_part
 from .classify import ImageClassifier
@@ -6,7 +9,6 @@ from .contrastive import ContrastivePretraining
 from .image_text import ImageTextTask
 from .published_probe import build_published_probe
 from .qllama import GenerativePretraining, RetrievalFinetuning
-from .segment import Segmenter
 
 __all__ = [
     'BaseTask',
@@ -16,7 +18,6 @@ __all__ = [
     'ImageTextTask',
     'Part',
     'RetrievalFinetuning',
-    'Segmenter',
     'build_part',
     'build_published_probe',
 ]

@@ -95,7 +95,10 @@ def test_good_configs_pass() -> None:
         ('default_hooks.logger=3', 'default_hooks.logger: 3 (int) is not allowed'),
         ('randomness.sed=3', "Did you mean 'seed'?"),
         ('env_cfg.cudnn_benchmar=True', "Did you mean 'cudnn_benchmark'?"),
-        ('log_level=3', 'log_level: 3 (int) is not allowed; allowed: str.'),
+        ('log_level=LOUD', "log_level: 'LOUD' (str) is not allowed; allowed: 'DEBUG', 'INFO', 'WARNING'"),
+        ('data_preprocessor=3', 'data_preprocessor: 3 (int) is not allowed; allowed: dict(type=<a Module>, ...)'),
+        ('train_cfg.max_epochs=0', 'train_cfg.max_epochs: 0 is out of bounds'),
+        ('train_cfg.val_interval=0', 'train_cfg.val_interval: 0 is out of bounds'),
         ('model.data_preprocessor.mean=[a,b,c]', 'model.data_preprocessor.mean'),
     ],
 )
