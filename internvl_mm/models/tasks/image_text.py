@@ -90,8 +90,10 @@ class ImageTextTask(BaseTask):
         return frames.unflatten(0, inputs.shape[:2]).mean(dim=1)
 
     def encode_texts(self, texts: Sequence[str], device: torch.device) -> Tensor:
-        """Embeddings ``[T, E]`` of sentences."""
-        return self.encode_ids(self.tokenizer.summaries(texts).to(device))
+        """Embeddings ``[T, E]`` of sentences; equal ones are computed once."""
+        # [T, L] to [U, L]: a few captions describe all pictures of a small data set.
+        ids, rows = torch.unique(self.tokenizer.summaries(texts), dim=0, return_inverse=True)
+        return self.encode_ids(ids.to(device))[rows.to(device)]
 
     @property
     def image_kind(self) -> str:
