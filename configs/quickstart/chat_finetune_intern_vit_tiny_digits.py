@@ -19,8 +19,8 @@ with read_base():
 
 model['vision'] = dict(type=PartTuning)
 default_hooks['pictures'] = dict(type=AnswerPicturesHook)
-optim_wrapper['optimizer'].update(lr=0.01)
-# Gently: at the rate of the other parts it forgets what segmentation taught it.
-optim_wrapper['paramwise_cfg']['lr_mult'].update(vision_model=0.2)
-param_scheduler[0].update(end=5)
-train_cfg.update(max_epochs=5, val_interval=5)
+optim_wrapper['optimizer'].update(lr=0.003)
+# Gently: at a rate of 0.01 it forgets what segmentation taught it.
+optim_wrapper['paramwise_cfg']['lr_mult'].update(vision_model=0.67)
+param_scheduler[0].update(end=4)
+train_cfg.update(max_epochs=4, val_interval=4)

@@ -1,4 +1,4 @@
-"""chat_finetune_intern_vit_tiny_digits.py at full length: 90 epochs.
+"""chat_finetune_intern_vit_tiny_digits.py at full length: 60 epochs.
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/chat_finetune_intern_vit_tiny_digits_full.py
     --cfg-options load_from=work_dirs/chat_pretrain_intern_vit_tiny_digits_full
@@ -12,5 +12,5 @@ from mmengine.config import read_base
 with read_base():
     from .chat_finetune_intern_vit_tiny_digits import *
 
-param_scheduler[0].update(end=90)
-train_cfg.update(max_epochs=90, val_interval=30)
+param_scheduler[0].update(end=60)
+train_cfg.update(max_epochs=60, val_interval=20)
