@@ -233,8 +233,11 @@ def model_card(
     # <run folder>/checkpoints/<state>; a state that was copied elsewhere has no results beside it.
     file = state.parent.parent / 'results.json'
     results = json.loads(file.read_text('utf-8')) if file.is_file() else []
+    # The file is that of the last evaluation, which may have come after this state.
     scores = ''.join(
-        f'| {row["benchmark"]} | {row["metric"]} | {row["value"]:.2f} | {row["n"]} |\n' for row in results
+        f'| {row["benchmark"]} | {row["metric"]} | {row["value"]:.2f} | {row["n"]} |\n'
+        for row in results
+        if row['iter'] == meta.get('iter')
     )
     table = (
         f'## Results\n\n| benchmark | metric | value | n |\n|---|---|---|---|\n{scores}\n' if scores else ''

@@ -22,14 +22,14 @@ def answer_file(session: ChatSession, inputs: ChatInputs, source: Path, target: 
     """Answer every line of ``source`` that ``target`` has no answer to yet.
 
     A line is ``{"question": …, "image": path or paths, "video": path or paths, "id": …}``; paths are relative to the
-    file. What cannot be read is written as ``{"error": …}`` and tried again by the next run, as is a line whose
-    question has changed since.
+    file. What cannot be read is written as ``{"error": …}`` and tried again by the next run, as is a line that has
+    changed since. Lines may have moved.
 
     Args:
         session: Used for every line anew.
         inputs: Reads pictures and videos.
         source: Questions.
-        target: Answers, each with the number of its line from 0; added as they are made, at the end in order.
+        target: Answers, each with its line and the number of that from 0; added as they are made, at the end in order.
 
     Returns:
         Lines answered and lines with an error, in this run.
@@ -47,7 +47,7 @@ def answer_file(session: ChatSession, inputs: ChatInputs, source: Path, target: 
     good = 0
     with target.open('a', encoding='utf-8') as file:
         for number, line in track(todo, 'answering', total=len(todo)):
-            result: dict[str, Any] = dict(line=number, **({'id': line['id']} if 'id' in line else {}))
+            result: dict[str, Any] = dict(line=number, **line)
             # No line sees the pictures or answers of another.
             session.reset()
             try:
@@ -55,11 +55,11 @@ def answer_file(session: ChatSession, inputs: ChatInputs, source: Path, target: 
                     [source.parent / path for path in _paths(line.get(kind))] for kind in ('image', 'video')
                 )
                 question, tiles = inputs.gather(line['question'], images, videos)
-                result |= dict(question=line['question'], answer=session.ask(question, tiles))
+                result |= dict(answer=session.ask(question, tiles))
                 good += 1
             # Written down, not raised: one bad line leaves the others their answers.
             except UserError as error:
-                result |= dict(question=line['question'], error=str(error))
+                result |= dict(error=str(error))
             results[number] = json.dumps(result, ensure_ascii=False)
             file.write(results[number] + '\n')
             file.flush()  # what was answered survives an interruption
@@ -96,25 +96,33 @@ def _paths(value: Any) -> Iterable[Any]:
 
 
 def _answered(target: Path, lines: list[dict[str, Any]]) -> dict[int, str]:
-    """Answers of an earlier run to questions that are still the same, as JSON by number of the line."""
+    """Answers of an earlier run to lines that are still there, as JSON by number of the line."""
     if not target.exists():
         return {}
     raws = [raw for raw in target.read_text('utf-8').split('\n') if raw.strip()]
-    kept = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for place, raw in enumerate(raws, 1):
         try:
             result = json.loads(raw)
         except ValueError:
             result = None
-        number = result.get('line') if isinstance(result, dict) else None
-        if not isinstance(number, int):
+        if not isinstance(result, dict) or not isinstance(result.get('line'), int):
             if place == len(raws) and result is None:
                 break  # cut off by an interruption
             # It would be lost: this file is written anew.
             raise DataError(f'{target} exists, and its line {place} is no answer: name another file')
-        if 'answer' in result and number < len(lines) and lines[number]['question'] == result.get('question'):
-            kept[number] = raw
+        if 'answer' in result:
+            found.setdefault(_content(result), []).append(result)
+    kept = {}
+    for number, line in enumerate(lines):
+        if answers := found.get(_content(line)):
+            kept[number] = json.dumps(answers.pop(0) | dict(line=number), ensure_ascii=False)
     return kept
+
+
+def _content(line: dict[str, Any]) -> str:
+    """All that an answer depends on and is known by: of a question, or of its answer."""
+    return json.dumps([line.get(key) for key in _KEYS])
 
 
 def _write(target: Path, results: dict[int, str]) -> None:

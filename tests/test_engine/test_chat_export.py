@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor, AutoTokenizer, InternVLForConditionalGeneration
 
 import internvl_mm
-from internvl_mm.engine.chat_export import adapter_ranks, export_chat, published_tiling, take_adapters_out
+from internvl_mm.engine.chat_export import (
+    adapter_ranks,
+    export_chat,
+    model_card,
+    published_tiling,
+    take_adapters_out,
+)
 from internvl_mm.engine.chat_export_native import native_adapters
 from internvl_mm.engine.runner import Runner
 from internvl_mm.models.convert.chat_native import to_native
@@ -101,6 +108,15 @@ def test_a_finetuned_model_loads_and_answers_the_same(plain: tuple[Any, Path], t
     card = (folder / 'README.md').read_text('utf-8')
     assert '| iterations | 3 |' in card and '| training data | digit_chat_train |' in card
     assert 'pipeline_tag: image-text-to-text' in card and "path = 'out'" in card
+
+
+def test_a_card_has_the_results_of_its_state_alone(tmp_path: Path) -> None:
+    rows = [
+        dict(benchmark='b', metric='m', value=value, n=9, iter=number) for value, number in ((71, 3), (92, 6))
+    ]
+    (tmp_path / 'results.json').write_text(json.dumps(rows))
+    card = model_card(tmp_path / 'checkpoints/iter_3', {}, dict(iter=3), name='x')
+    assert '| b | m | 71.00 | 9 |' in card and '92.00' not in card
 
 
 @pytest.mark.parametrize('merge', [True, False])

@@ -146,6 +146,27 @@ def test_who_stops_reading_ends_the_answer_and_the_conversation_goes_on() -> Non
         list(session.stream('Q', logits_processor=[broken]))
 
 
+def test_an_interruption_leaves_the_conversation_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny_model(), tokenizer_of()
+    session = ChatSession(model, tokenizer, settings=GREEDY)
+    session.ask(QUESTIONS[0], [pixels(2)])
+    expected = fresh(model, tokenizer, ChatSession(model, tokenizer), [], 'Hello')
+    with monkeypatch.context() as patch:
+        # The first layer has written its keys, the second has not.
+        patch.setattr(model.language_model.model.layers[1], 'forward', _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            session.ask(QUESTIONS[1])
+    assert len(session.history) == 1
+    answer = session.ask(QUESTIONS[2])
+    assert answer == fresh(model, tokenizer, session, [pixels(2)], session.history[-1][0])
+    session.reset()
+    assert session.ask('Hello') == expected
+
+
+def _interrupted(*args: object, **options: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_ctrl_c_ends_an_answer_and_not_the_program(folder: Path, capsys) -> None:
     model, tokenizer, inputs = open_chat(str(folder / 'model'))
     session = ChatSession(model, tokenizer, settings=dict(GREEDY, max_new_tokens=400, min_new_tokens=400))
@@ -266,6 +287,17 @@ def test_a_file_of_questions_is_answered_and_gone_on_with(folder: Path, tmp_path
     third = [json.loads(line) for line in target.read_text('utf-8').rstrip('\n').split('\n')]
     assert [line['line'] for line in third] == [0, 1, 2, 3, 4], 'in order, whichever was made last'
     assert third[2]['question'] == 'Other\u2028text?' and third[0] == second[0]
+    # A line put before the others moves their answers; the same question about another picture is another.
+    questions = [
+        dict(question='What?', image='1.png'),
+        questions[0],
+        dict(questions[1], image=['1.png', '0.png']),
+    ]
+    source.write_text('\n'.join(map(json.dumps, questions)))
+    assert main(arguments) == 0
+    assert '2 answered, 0 failed' in capsys.readouterr().out
+    fourth = [json.loads(line) for line in target.read_text('utf-8').splitlines()]
+    assert fourth[1] == third[0] | dict(line=1) and fourth[0]['image'] == '1.png'
     # The wrong file is not written over.
     before = source.read_bytes()
     assert main([*arguments[:4], str(source), *arguments[5:]]) == 2

@@ -96,7 +96,10 @@ def test_good_configs_pass() -> None:
         ('randomness.sed=3', "Did you mean 'seed'?"),
         ('env_cfg.cudnn_benchmar=True', "Did you mean 'cudnn_benchmark'?"),
         ('log_level=LOUD', "log_level: 'LOUD' (str) is not allowed; allowed: 'DEBUG', 'INFO', 'WARNING'"),
-        ('data_preprocessor=3', 'data_preprocessor: 3 (int) is not allowed; allowed: dict(type=<a Module>, ...)'),
+        (
+            'data_preprocessor=3',
+            'data_preprocessor: 3 (int) is not allowed; allowed: dict(type=<a Module>, ...)',
+        ),
         ('train_cfg.max_epochs=0', 'train_cfg.max_epochs: 0 is out of bounds'),
         ('train_cfg.val_interval=0', 'train_cfg.val_interval: 0 is out of bounds'),
         ('model.data_preprocessor.mean=[a,b,c]', 'model.data_preprocessor.mean'),
