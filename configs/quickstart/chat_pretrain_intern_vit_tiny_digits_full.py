@@ -2,7 +2,7 @@
 
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/chat_pretrain_intern_vit_tiny_digits_full.py
 Hardware: 2 CPU cores, fp32.
-Expected: exact match 69.5 on 600 questions (how many 95.0, where 44.5, which 69.0; measured, seed 0, with the
+Expected: exact match 78.3 on 600 questions (how many 99.5, where 63.0, which 72.5; measured, seed 0, with the
     backbone of seg_upernet_full_intern_vit_tiny_digits_full.py).
 """
 
