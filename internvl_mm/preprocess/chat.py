@@ -97,8 +97,13 @@ class ChatEncoder:
     @property
     def facts(self) -> dict[str, Any]:
         """What a model has to agree with."""
-        template, size = self.text.template.name, len(self.tokenizer)
-        return dict(template=template, tokens_per_tile=self.tokens_per_tile, vocabulary=size)
+        template = self.text.template
+        return dict(
+            template=template.name,
+            system_message=template.system_message,
+            tokens_per_tile=self.tokens_per_tile,
+            vocabulary=len(self.tokenizer),
+        )
 
     def variant(self, *, max_tiles: int | None = None, augment: bool = False) -> ChatEncoder:
         """The same with what a data set of a meta file says for itself.
