@@ -21,7 +21,10 @@ model.update(
     chat=dict(_chat, pretrained='pretrained/InternVL-Chat-V1-2'), tokenizer='pretrained/InternVL-Chat-V1-2'
 )
 train_dataloader['dataset']['encoder'].update(
-    tokenizer='pretrained/InternVL-Chat-V1-2', template='Hermes-2', max_length=2048
+    tokenizer='pretrained/InternVL-Chat-V1-2',
+    template='Hermes-2',
+    system_message=_chat['system_message'],
+    max_length=2048,
 )
 train_dataloader['dataset']['encoder']['tiling'] = dict(type=SquashTiling)
 optim_wrapper['optimizer'].update(lr=1e-5)

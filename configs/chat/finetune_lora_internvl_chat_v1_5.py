@@ -19,7 +19,9 @@ model.update(
     chat=dict(_chat, pretrained='pretrained/InternVL-Chat-V1-5'), tokenizer='pretrained/InternVL-Chat-V1-5'
 )
 train_dataloader['dataset']['encoder'].update(
-    tokenizer='pretrained/InternVL-Chat-V1-5', template='internlm2-chat'
+    tokenizer='pretrained/InternVL-Chat-V1-5',
+    template='internlm2-chat',
+    system_message=_chat['system_message'],
 )
 train_dataloader['dataset']['encoder']['tiling'].update(max_num=12)
 train_dataloader['batch_size'] = train_dataloader['sampler']['batch_size'] = 2

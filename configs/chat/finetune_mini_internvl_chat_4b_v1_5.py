@@ -20,7 +20,9 @@ model.update(
     tokenizer='pretrained/Mini-InternVL-Chat-4B-V1-5',
 )
 train_dataloader['dataset']['encoder'].update(
-    tokenizer='pretrained/Mini-InternVL-Chat-4B-V1-5', template='phi3-chat'
+    tokenizer='pretrained/Mini-InternVL-Chat-4B-V1-5',
+    template='phi3-chat',
+    system_message=_chat['system_message'],
 )
 train_dataloader['dataset']['encoder']['tiling'].update(max_num=12)
 model['chat']['vision'] = dict(model['chat']['vision'], drop_path_rate=0.1)

@@ -19,7 +19,10 @@ with read_base():
 
 model.update(chat=_chat, tokenizer='pretrained/internlm2-chat-1_8b', add_tokens=True)
 train_dataloader['dataset']['encoder'].update(
-    tokenizer='pretrained/internlm2-chat-1_8b', template='internlm2-chat', add_tokens=True
+    tokenizer='pretrained/internlm2-chat-1_8b',
+    template='internlm2-chat',
+    system_message=_chat['system_message'],
+    add_tokens=True,
 )
 train_dataloader['dataset']['encoder']['tiling'].update(max_num=12)
 train_dataloader['batch_size'] = 8

@@ -19,7 +19,11 @@ with read_base():
 
 model.update(chat=_chat, tokenizer='pretrained/Nous-Hermes-2-Yi-34B', add_tokens=True)
 train_dataloader['dataset']['encoder'].update(
-    tokenizer='pretrained/Nous-Hermes-2-Yi-34B', template='Hermes-2', max_length=2048, add_tokens=True
+    tokenizer='pretrained/Nous-Hermes-2-Yi-34B',
+    template='Hermes-2',
+    system_message=_chat['system_message'],
+    max_length=2048,
+    add_tokens=True,
 )
 train_dataloader['dataset']['encoder']['tiling'] = dict(type=SquashTiling)
 train_dataloader['batch_size'] = train_dataloader['sampler']['batch_size'] = 8

@@ -20,7 +20,9 @@ model.update(
     tokenizer='work_dirs/pretrain_internvl_chat_v1_5/export',
 )
 train_dataloader['dataset']['encoder'].update(
-    tokenizer='work_dirs/pretrain_internvl_chat_v1_5/export', template='internlm2-chat'
+    tokenizer='work_dirs/pretrain_internvl_chat_v1_5/export',
+    template='internlm2-chat',
+    system_message=_chat['system_message'],
 )
 train_dataloader['dataset']['encoder']['tiling'].update(max_num=12)
 model['vision']['train'] = 'all'

@@ -22,6 +22,7 @@ model.update(
 train_dataloader['dataset']['encoder'].update(
     tokenizer='work_dirs/pretrain_mini_internvl_chat_2b_v1_5/export',
     template='internlm2-chat',
+    system_message=_chat['system_message'],
     max_length=8192,
 )
 train_dataloader['dataset']['encoder']['tiling'].update(max_num=12)

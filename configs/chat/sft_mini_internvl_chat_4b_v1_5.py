@@ -20,7 +20,10 @@ model.update(
     tokenizer='work_dirs/pretrain_mini_internvl_chat_4b_v1_5/export',
 )
 train_dataloader['dataset']['encoder'].update(
-    tokenizer='work_dirs/pretrain_mini_internvl_chat_4b_v1_5/export', template='phi3-chat', max_length=8192
+    tokenizer='work_dirs/pretrain_mini_internvl_chat_4b_v1_5/export',
+    template='phi3-chat',
+    system_message=_chat['system_message'],
+    max_length=8192,
 )
 train_dataloader['dataset']['encoder']['tiling'].update(max_num=12)
 model['vision']['train'] = 'all'

@@ -97,8 +97,13 @@ class ChatEncoder:
     @property
     def facts(self) -> dict[str, Any]:
         """What a model has to agree with."""
-        template, size = self.text.template.name, len(self.tokenizer)
-        return dict(template=template, tokens_per_tile=self.tokens_per_tile, vocabulary=size)
+        template = self.text.template
+        return dict(
+            template=template.name,
+            system_message=template.system_message,
+            tokens_per_tile=self.tokens_per_tile,
+            vocabulary=len(self.tokenizer),
+        )
 
     def variant(self, *, max_tiles: int | None = None, augment: bool = False) -> ChatEncoder:
         """The same with what a data set of a meta file says for itself.
@@ -124,13 +129,17 @@ class ChatEncoder:
             )
         return other
 
-    def __call__(self, record: ChatRecord) -> ChatSample:
+    def __call__(self, record: ChatRecord, beside: Sequence[ChatRecord] = ()) -> ChatSample:
         """Read and encode one sample; random choices come from the global generators.
+
+        Args:
+            record: The sample.
+            beside: Others about the same video, whose frames it shares: with as many frames they have to fit too.
 
         Raises:
             DataError: A file is missing or damaged, or the text cannot be encoded.
         """
-        turns, tiles = self._tiles(record)
+        turns, tiles = self._tiles(record, beside)
         counts = tuple(len(part) for part in tiles)  # tiles of each picture or frame
         # Context tokens of each image: its tiles times the tokens of a tile.
         encoded = self.text.encode(
@@ -192,19 +201,37 @@ class ChatEncoder:
     def _expect(self, record: ChatRecord) -> tuple[Sequence[tuple[str, str]], list[int]]:
         """Turns and tiles of each image, from headers; the most frames of a video."""
         if record.video:
-            return self._with_frames(record, self.frames.max_frames), [1] * self.frames.max_frames
+            most = self._frames_of([record]).max_frames
+            return self._with_frames(record, most), [1] * most
         sizes = record.sizes or [self.decoder.size(image) for image in record.images]
         # As in training, where several pictures of a sample share its tiles.
         return record.turns, [self.tiling.count(*size, num_images=len(sizes)) for size in sizes]
 
-    def _tiles(self, record: ChatRecord) -> tuple[Sequence[tuple[str, str]], list[Tensor]]:
+    def _tiles(
+        self, record: ChatRecord, beside: Sequence[ChatRecord] = ()
+    ) -> tuple[Sequence[tuple[str, str]], list[Tensor]]:
         """Turns with the frames of a video written out, and the tiles of each image."""
         if not record.video:
             pictures = [self._read(image) for image in record.images]
             return record.turns, [self.tiling(picture, num_images=len(pictures)) for picture in pictures]
         video = open_video(record.video, decoder=self.decoder)
-        pictures = video.read(self.frames(video, record.clip))
+        pictures = video.read(self._frames_of([record, *beside])(video, record.clip))
         return self._with_frames(record, len(pictures)), [self.frame_tiling(picture) for picture in pictures]
+
+    def _frames_of(self, records: Sequence[ChatRecord]) -> FrameChoice:
+        """The choice of frames, held to as many as fit ``max_length`` together with the text."""
+        if self.text.published:
+            return self.frames  # which draws without a look at the length, and rejects what is too long
+        # The most frames of the default choice take more than the default length: 32 x 258 of 8,192 tokens.
+        return self.frames.within(
+            lambda count: all(
+                self.text.full_length(
+                    self._with_frames(record, count), [self.tokens_per_tile] * count, system=record.system
+                )
+                <= self.text.max_length
+                for record in records
+            )
+        )
 
     def _with_frames(self, record: ChatRecord, count: int) -> list[tuple[str, str]]:
         prompt = frame_prompt(count, self.frame_prefix)

@@ -144,10 +144,19 @@ class ChatTextEncoder:
         Raises:
             DataError: Another number of ``<image>`` than images.
         """
+        return self.check_length(self.full_length(turns, image_tokens, system=system))
+
+    def full_length(
+        self, turns: Sequence[Turn], image_tokens: Sequence[int] = (), *, system: str | None = None
+    ) -> int:
+        """Tokens of the whole sample, however long.
+
+        Raises:
+            DataError: Another number of ``<image>`` than images.
+        """
         # Blocks without their context tokens, which need no tokenising to be counted.
         encoded = self._assemble(self._with(system), turns, [0] * len(image_tokens))
-        length = len(encoded.input_ids) + sum(image_tokens)
-        return self.check_length(length)
+        return len(encoded.input_ids) + sum(image_tokens)
 
     def check_length(self, length: int) -> int:
         """Return the length a sample keeps.

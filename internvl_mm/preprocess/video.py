@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Callable
 
 import numpy as np
 
@@ -79,6 +81,10 @@ class FrameChoice(ABC):
             DataError: The bound lies outside the video.
         """
 
+    def within(self, fits: Callable[[int], bool]) -> FrameChoice:
+        """The same held to numbers of frames that fit, where it has a choice: a fixed number stays."""
+        return self
+
 
 @TRANSFORMS.register_module()
 class SegmentFrames(FrameChoice):
@@ -152,6 +158,16 @@ class RandomFrames(FrameChoice):
         if min_frames > max_frames:
             raise ConfigError(f'min_frames={min_frames} is more than max_frames={max_frames}')
         self.min_frames, self.max_frames = min_frames, max_frames
+
+    def within(self, fits: Callable[[int], bool]) -> FrameChoice:
+        """See :meth:`FrameChoice.within`; never fewer than ``min_frames``."""
+        if fits(self.max_frames):
+            return self
+        # More frames are longer, so the first number that does not fit ends those that do.
+        more = range(self.min_frames + 1, self.max_frames)
+        return RandomFrames(
+            self.min_frames, self.min_frames + bisect_left(more, True, key=lambda n: not fits(n))
+        )
 
     def __call__(self, video: Video, bound: Bound | None = None) -> list[int]:
         """See :meth:`FrameChoice.__call__`."""

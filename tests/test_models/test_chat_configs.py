@@ -105,6 +105,14 @@ def test_sizes_are_the_published_ones(name: str) -> None:
     model.conv_template.render([('Q', None)], model.system_message)
 
 
+@pytest.mark.parametrize('file', sorted((config_root() / 'chat').glob('*.py')), ids=lambda file: file.stem)
+def test_recipes_train_with_the_system_message_that_they_export(file: Path) -> None:
+    config = Config.fromfile(file)
+    data = config.train_dataloader.dataset
+    encoder = data.get('dataset', data)['encoder']
+    assert encoder.get('system_message') == config.model.chat.get('system_message')
+
+
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_names_are_the_published_ones(name: str) -> None:
     model = build(name)

@@ -226,12 +226,17 @@ def test_vocabulary_and_template_have_to_fit() -> None:
 
 def test_data_has_to_be_encoded_as_the_model_reads_it(task: ChatTuning) -> None:
     task.check_data(dict(name='train'))
-    facts = dict(template='internvl2_5', tokens_per_tile=task.chat.num_image_token)
+    message = task.chat.system_message
+    facts = dict(template='internvl2_5', tokens_per_tile=task.chat.num_image_token, system_message=message)
     task.check_data(dict(name='train', encoder=facts))
     with pytest.raises(DataError, match=r'train is encoded with tokens_per_tile=256, the model has 1'):
         task.check_data(dict(name='train', encoder=dict(facts, tokens_per_tile=256)))
     with pytest.raises(DataError, match=r"template='phi3-chat', the model has 'internvl2_5'"):
         task.check_data(dict(name='train', encoder=dict(facts, template='phi3-chat')))
+    with pytest.raises(
+        DataError, match=rf"system_message='', the model has '{message}': .* the same system_message"
+    ):
+        task.check_data(dict(name='train', encoder=dict(facts, system_message='')))
 
 
 # ---- answers

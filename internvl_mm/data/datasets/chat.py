@@ -123,7 +123,7 @@ class ChatDataset(GuardedDataset):
         encoder = self.encoder
         # Whatever changes tokens or tiles of a sample, so that kept sizes and packs of other settings are not used.
         parts = [encoder.tiling, encoder.text.template, encoder.tokens_per_tile, *encoder.text.settings]
-        parts += [encoder.frames.max_frames, encoder.frame_prefix, encoder.video_slot]
+        parts += [sorted(vars(encoder.frames).items()), encoder.frame_prefix, encoder.video_slot]
         return hash_settings(
             dict(
                 dataset=[

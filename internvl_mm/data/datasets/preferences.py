@@ -69,10 +69,11 @@ class PreferenceDataset(ChatDataset):
     def load_row(self, row: int, index: SampleIndex) -> dict[str, Any]:
         """See :meth:`ChatDataset.load_row`."""
         samples = []
-        for record in self._records(row):
+        records = self._records(row)
+        for record in records:
             # The same random choices for both: they share their tiles.
             with seeded(index.seed, index.epoch, index):
-                sample = self.encoder(record)
+                sample = self.encoder(record, records)
             samples.append(replace(sample, dataset=self.name, index=row, path=self.path(row)))
         return dict(inputs=samples)  # chosen, rejected
 

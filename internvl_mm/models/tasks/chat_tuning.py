@@ -193,15 +193,17 @@ class ChatTuning(BaseTask):
         return part, 0, 0  # the projector counts as one layer
 
     def check_data(self, metainfo: dict) -> None:
-        """See :class:`BaseTask`: template, tokens per tile and vocabulary have to be those of the model."""
+        """See :class:`BaseTask`: template, system message, tokens per tile and vocabulary have to be the model's."""
         own = dict(template=self.chat.conv_template.name, tokens_per_tile=self.chat.num_image_token)
+        # Exported with the model, so that serving would say another text than training did.
+        own['system_message'] = self.chat.system_message
         own['vocabulary'] = len(self.tokenizer)
         for setting, value in own.items():
             theirs = metainfo.get('encoder', {}).get(setting, value)
             if theirs != value:
                 raise DataError(
                     f'{metainfo.get("name", "the training data")} is encoded with {setting}={theirs!r}, the model has '
-                    f'{value!r}: give the encoder of train_dataloader.dataset and model.chat the same'
+                    f'{value!r}: give the encoder of train_dataloader.dataset and model.chat the same {setting}'
                 )
 
     def autocast(self, inputs: ChatBatch) -> AbstractContextManager:

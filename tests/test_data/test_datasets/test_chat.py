@@ -82,6 +82,30 @@ def test_frames_of_preferences_end_without_a_line_break(tmp_path: Path, style: s
     assert len(dataset[0]['inputs']) <= dataset.measure(0)[0]
 
 
+@pytest.mark.parametrize('overlong', ['refuse', 'drop', 'truncate'])
+def test_videos_take_as_many_frames_as_fit(tmp_path: Path, overlong: str) -> None:
+    (tmp_path / 'v').mkdir()
+    for number in range(40):
+        write_image(tmp_path / 'v' / f'{number}.png')
+    line = dict(video='v/', conversations=talk('What moves?', 'it'))
+    file = write_jsonl(tmp_path / 'a.jsonl', [line])
+    options = dict(frames=RandomFrames(2, 32), max_length=200, overlong=overlong)
+    dataset = ChatDataset(file, encoder(**options), root=str(tmp_path))
+    tokens, most = dataset.measure(0)
+    assert 2 < most < 32 and 185 < tokens <= 200
+    samples = [dataset[SampleIndex(0, epoch, 3)]['inputs'] for epoch in range(20)]
+    assert all(len(sample) <= tokens for sample in samples)
+    assert len({len(sample.tiles) for sample in samples}) > 2
+    # Both answers of a preference have the same frames, as many as fit the longer one too.
+    line = dict(video='v/', question='What moves?', chosen='it', rejected='it ' * 60)
+    pairs = PreferenceDataset(
+        write_jsonl(tmp_path / 'p.jsonl', [line]), encoder(**options), root=str(tmp_path)
+    )
+    for epoch in range(5):
+        chosen, rejected = pairs[SampleIndex(0, epoch, 3)]['inputs']
+        assert torch.equal(chosen.tiles, rejected.tiles) and len(rejected) <= pairs.measure(0)[0]
+
+
 def test_random_choices_follow_seed_epoch_and_index(meta: Path) -> None:
     mixture = ChatMixture(str(meta), encoder(frames=RandomFrames(1, 4)))
     video = next(index for index in range(len(mixture)) if 'video' in mixture.path(index))
