@@ -103,7 +103,8 @@ def _message(message: Any, number: int) -> tuple[str, str]:
             f'message {number} is {type(message).__name__} instead of an object with from and value'
         )
     role, text = message.get('from', message.get('role')), message.get('value', message.get('content'))
-    if role not in ROLES:
+    # What is no text, as the list of a role, cannot be looked up.
+    if not isinstance(role, str) or role not in ROLES:
         raise DataError(f'message {number} has the unknown role {role!r}; roles are {", ".join(ROLES)}')
     if not isinstance(text, str):
         raise DataError(f'message {number} holds {type(text).__name__} instead of text')

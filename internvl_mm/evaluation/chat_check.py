@@ -139,7 +139,8 @@ class ChatChecker(Dataset):
     def _check_text(self, line: Any, report: SampleReport) -> None:
         """Look at messages that may not form a conversation."""
         messages = line.get('conversations') if isinstance(line, dict) else None
-        messages = [message for message in messages or () if isinstance(message, dict)]
+        messages = messages if isinstance(messages, list) else ()
+        messages = [message for message in messages if isinstance(message, dict)]
         texts = [message.get('value', message.get('content')) for message in messages]
         for number, text in enumerate(texts, 1):
             if not isinstance(text, str):
@@ -148,7 +149,8 @@ class ChatChecker(Dataset):
                 report.add('special token', f'message {number} writes {found[0]}, which stays text')
             for problem in check_boxes(text):
                 report.add('box', f'message {number}: {problem}')
-        roles = [ROLES.get(message.get('from', message.get('role'))) for message in messages]
+        # As text: what a role should not be, a list, cannot be looked up.
+        roles = [ROLES.get(str(message.get('from', message.get('role')))) for message in messages]
         if roles[:1] == ['assistant'] or roles[:2] == ['system', 'assistant']:
             report.add('first answer dropped', 'the conversation begins with an answer, which is left out')
 

@@ -21,6 +21,8 @@ KINDS = {
     'empty conversation': 'format',
     'no conversation': 'format',
     'unknown role': 'format',
+    'role is no text': 'format',
+    'conversation is a number': 'format',
     'not alternating': 'format',
     'open end': 'format',
     'empty answer': 'empty answer',
