@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from internvl_mm.data.chat_records import ROLES, ImageCountError, parse_record
+from internvl_mm.data.chat_records import ROLES, ImageCountError, check_text, parse_record
 from internvl_mm.data.datasets.chat import ChatDataset
 from internvl_mm.data.datasets.meta_mixture import read_meta
 from internvl_mm.data.datasets.preferences import both_conversations
@@ -145,6 +145,7 @@ class ChatChecker(Dataset):
         for number, text in enumerate(texts, 1):
             if not isinstance(text, str):
                 continue
+            check_text(text, f'message {number}')  # findings quote it, and are written
             if found := self._special.search(text):
                 report.add('special token', f'message {number} writes {found[0]}, which stays text')
             for problem in check_boxes(text):
