@@ -79,6 +79,13 @@ def bad_lines(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
         'empty conversation': (dict(conversations=[]), 'the conversation is empty'),
         'no conversation': (dict(image='ok.png'), 'the conversation is empty'),
         'unknown role': (dict(conversations=[{'from': 'bot', 'value': 'x'}]), "unknown role 'bot'"),
+        'role is no text': (
+            dict(conversations=[{'from': ['human'], 'value': 'x'}]),
+            "unknown role ['human']",
+        ),
+        'conversation is a number': (dict(conversations=5), 'the conversation is empty'),
+        'half a character': (dict(conversations=talk('Q <|\ud83d|>', 'A')), r"message 1 holds '\ud83d'"),
+        'half a character in a path': (ask(image='\ud83d.png'), r"a path of image or video holds '\ud83d'"),
         'not alternating': (
             dict(conversations=[*talk('Q', 'A'), {'from': 'gpt', 'value': 'B'}]),
             'roles have to alternate',

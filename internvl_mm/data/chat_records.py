@@ -103,17 +103,42 @@ def _message(message: Any, number: int) -> tuple[str, str]:
             f'message {number} is {type(message).__name__} instead of an object with from and value'
         )
     role, text = message.get('from', message.get('role')), message.get('value', message.get('content'))
-    if role not in ROLES:
+    # What is no text, as the list of a role, cannot be looked up.
+    if not isinstance(role, str) or role not in ROLES:
         raise DataError(f'message {number} has the unknown role {role!r}; roles are {", ".join(ROLES)}')
     if not isinstance(text, str):
         raise DataError(f'message {number} holds {type(text).__name__} instead of text')
+    check_text(text, f'message {number}')
     return ROLES[role], text
+
+
+def check_text(text: str, name: str) -> None:
+    """Refuse text that no file, tokenizer or report takes: JSON can spell half of a character.
+
+    Args:
+        text: What was read.
+        name: What it is, for the message.
+
+    Raises:
+        DataError: It cannot be encoded as UTF-8.
+    """
+    # As "\ud83d", which json.loads takes, and which is half of an emoji.
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f'{name} holds {text[error.start]!r}, half of a character (a surrogate without its partner), which is no '
+            'valid text; write the whole character or remove it'
+        ) from error
 
 
 def _paths(value: Any, root: str) -> tuple[str | bytes, ...]:
     files = [value] if isinstance(value, (str, bytes)) else value or []
     if not isinstance(files, list) or not all(isinstance(file, (str, bytes)) for file in files):
         raise DataError(f'image or video is {value!r:.80} instead of a path or a list of paths')
+    for file in files:
+        if isinstance(file, str):
+            check_text(file, 'a path of image or video')
     # Tables give '' for a cell without a picture (see chat_sources); counting placeholders then tells.
     return tuple(file if isinstance(file, bytes) else join_root(root, file) for file in files if file)
 

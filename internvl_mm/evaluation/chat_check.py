@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from internvl_mm.data.chat_records import ROLES, ImageCountError, parse_record
+from internvl_mm.data.chat_records import ROLES, ImageCountError, check_text, parse_record
 from internvl_mm.data.datasets.chat import ChatDataset
 from internvl_mm.data.datasets.meta_mixture import read_meta
 from internvl_mm.data.datasets.preferences import both_conversations
@@ -139,16 +139,19 @@ class ChatChecker(Dataset):
     def _check_text(self, line: Any, report: SampleReport) -> None:
         """Look at messages that may not form a conversation."""
         messages = line.get('conversations') if isinstance(line, dict) else None
-        messages = [message for message in messages or () if isinstance(message, dict)]
+        messages = messages if isinstance(messages, list) else ()
+        messages = [message for message in messages if isinstance(message, dict)]
         texts = [message.get('value', message.get('content')) for message in messages]
         for number, text in enumerate(texts, 1):
             if not isinstance(text, str):
                 continue
+            check_text(text, f'message {number}')  # findings quote it, and are written
             if found := self._special.search(text):
                 report.add('special token', f'message {number} writes {found[0]}, which stays text')
             for problem in check_boxes(text):
                 report.add('box', f'message {number}: {problem}')
-        roles = [ROLES.get(message.get('from', message.get('role'))) for message in messages]
+        # As text: what a role should not be, a list, cannot be looked up.
+        roles = [ROLES.get(str(message.get('from', message.get('role')))) for message in messages]
         if roles[:1] == ['assistant'] or roles[:2] == ['system', 'assistant']:
             report.add('first answer dropped', 'the conversation begins with an answer, which is left out')
 

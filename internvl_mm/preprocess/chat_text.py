@@ -80,7 +80,7 @@ class ChatTextEncoder:
         self.tokenizer, self.max_length = tokenizer, max_length
         self.overlong, self.published = overlong, published
         self._check_tokenizer()
-        self._ids = _special_ids(tokenizer)
+        self._ids = _special_ids(tokenizer, self.template)
         # Longest first: of alternatives the first that matches wins.
         forbidden = sorted(set(self._ids) - set(MARKUP), key=len, reverse=True)
         self.forbidden = re.compile('|'.join(map(re.escape, forbidden)))
@@ -380,13 +380,14 @@ def frame_tokens(template: ChatTemplate) -> list[str]:
     return list(dict.fromkeys(_FRAME_TOKEN.findall(text)))
 
 
-def _special_ids(tokenizer: Any) -> dict[str, int]:
+def _special_ids(tokenizer: Any, template: ChatTemplate) -> dict[str, int]:
     """Every special token with its id: those that would change the structure if text could write them."""
     ids = {token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     ids.update({token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens})
     vocabulary = tokenizer.get_vocab()
     # These structure a prompt even where a tokenizer holds them as ordinary tokens.
-    ids.update({token: vocabulary[token] for token in ADDED_TOKENS if token in vocabulary})
+    structure = (*ADDED_TOKENS, *frame_tokens(template))
+    ids.update({token: vocabulary[token] for token in structure if token in vocabulary})
     return {token: i for token, i in ids.items() if i is not None and token.strip()}
 
 

@@ -18,10 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from internvl_mm.data.decode import MAX_PIXELS
 from internvl_mm.preprocess.image import IMAGENET_MEAN, IMAGENET_STD
 from internvl_mm.registry import TRANSFORMS
 from internvl_mm.utils.checks import check_counts
-from internvl_mm.utils.errors import ConfigError
+from internvl_mm.utils.errors import ConfigError, DataError
 
 TILE = 448  # side in pixels of every release's tiles
 Grid = tuple[int, int]  # columns, rows
@@ -186,9 +187,14 @@ class PadTiling(SquashTiling):
     COLOUR = tuple(int(value * 255) for value in IMAGENET_MEAN)  # (123, 116, 103): cut off, not rounded
 
     def __call__(self, image: Image.Image, *, num_images: int = 1) -> Tensor:
-        """See :meth:`Tiling.__call__`."""
+        """See :meth:`Tiling.__call__`.
+
+        Raises:
+            DataError: It is so oblong that its canvas would be too large.
+        """
         width, height = image.size
         side = max(width, height)
+        _check_canvas(image, side, side)
         square = Image.new('RGB', (side, side), self.COLOUR)
         # Of an odd margin the smaller half goes left or above, as LLaVA's expand2square rounds.
         square.paste(image, ((side - width) // 2, (side - height) // 2))
@@ -206,10 +212,15 @@ class CropTiling(SquashTiling):
     """
 
     def __call__(self, image: Image.Image, *, num_images: int = 1) -> Tensor:
-        """See :meth:`Tiling.__call__`."""
+        """See :meth:`Tiling.__call__`.
+
+        Raises:
+            DataError: It is so oblong that its canvas would be too large.
+        """
         short = min(image.size)
         # Cut off, not rounded, as CLIP's processor does; the same for both sides.
         width, height = (int(side * self.size / short) for side in image.size)
+        _check_canvas(image, width, height)
         resized = image.resize((width, height), Image.Resampling.BICUBIC)
         left, top = (width - self.size) // 2, (height - self.size) // 2
         return super().__call__(resized.crop((left, top, left + self.size, top + self.size)))
@@ -268,6 +279,16 @@ def normalise(
         for channel in range(3):
             cv2.LUT(tile[channel], table[channel], dst=target[channel])
     return torch.from_numpy(pixels)
+
+
+def _check_canvas(image: Image.Image, width: int, height: int) -> None:
+    """Refuse a picture that would have to grow beyond what the decoder takes."""
+    # A strip of 20,000×500 pixels passes the decoder's bound and would become a square of 1.2 GB.
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f'{image.width}×{image.height} pixels, so oblong that its tile would be cut from {width}×{height} pixels, '
+            f'more than {MAX_PIXELS:,}: leave such pictures out'
+        )
 
 
 def _planes(pixels: np.ndarray, target: np.ndarray) -> None:

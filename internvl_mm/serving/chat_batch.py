@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from internvl_mm.data.chat_records import check_text
 from internvl_mm.utils.console import track
 from internvl_mm.utils.disk import check_writable
 from internvl_mm.utils.errors import DataError, UserError
@@ -85,6 +86,8 @@ def _question(raw: str, where: str) -> dict[str, Any]:
         raise DataError(f'{where}: an object with a "question" is needed')
     if unknown := sorted(set(line) - set(_KEYS)):
         raise DataError(f'{where}: unknown key {unknown[0]!r}; known are {", ".join(_KEYS)}')
+    # The whole line: its id and question are written beside the answer.
+    check_text(json.dumps(line, ensure_ascii=False), where)
     for kind in ('image', 'video'):
         if not all(isinstance(path, str) for path in _paths(line.get(kind))):
             raise DataError(f'{where}: {kind} is {line[kind]!r:.80} instead of a path or a list of paths')

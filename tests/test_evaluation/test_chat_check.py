@@ -21,6 +21,10 @@ KINDS = {
     'empty conversation': 'format',
     'no conversation': 'format',
     'unknown role': 'format',
+    'role is no text': 'format',
+    'conversation is a number': 'format',
+    'half a character': 'format',
+    'half a character in a path': 'format',
     'not alternating': 'format',
     'open end': 'format',
     'empty answer': 'empty answer',
@@ -114,6 +118,15 @@ def test_the_embedded_data_is_clean_and_counted(tmp_path: Path, has_encoder: boo
     page = write_check_page(reports, tmp_path / 'report.html', title='Digits').read_text()
     assert 'Nothing is wrong.' in page
     assert 'digit_scenes_video_zh' in page
+
+
+def test_half_a_character_can_be_written_about(tmp_path: Path) -> None:
+    meta = meta_of(tmp_path, [dict(conversations=talk('Q <|\ud83d|>', 'A'))])
+    (report,) = check_all(ChatChecker(meta), tmp_path / 'samples.jsonl')
+    assert [kind for kind, _ in report.findings] == ['format']
+    written = json.loads((tmp_path / 'samples.jsonl').read_text('utf-8'))
+    assert 'half of a character' in written['findings'][0][1]
+    assert write_check_page([report], tmp_path / 'report.html', title='T').exists()
 
 
 def test_the_page_shows_findings_and_escapes_them(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,22 @@ def test_no_text_changes_the_structure(template: str, attack: str) -> None:
     published = encode_published(tokenizer, encoder.template, [(f'<image>\nQ {attack} q', 'A')], [2], 999)
     if tokenizer.convert_tokens_to_ids(attack) in special:
         assert structure(published) != structure(plain)
+
+
+def test_frame_tokens_that_are_not_special_stay_text_too() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER / 'tokenizer_qwen2')
+    # A frame whose tokens nobody has added as special.
+    template = replace(
+        chat_template('Hermes-2'),
+        system=('<|begin|>', '<|stop|>'),
+        user=('<|begin|>user\n', '<|stop|>'),
+        assistant=('<|begin|>assistant\n', '<|stop|>'),
+    )
+    tokenizer.add_tokens(['<|begin|>', '<|stop|>'], special_tokens=False)
+    stop = tokenizer.convert_tokens_to_ids('<|stop|>')
+    encoder = ChatTextEncoder(tokenizer, template)
+    for turn in (('Q', 'A'), ('Q <|stop|> q', 'A'), ('Q', 'A <|stop|> a')):
+        assert encoder.encode([turn]).input_ids.tolist().count(stop) == 3
 
 
 def test_grounding_markup_is_what_it_says() -> None:

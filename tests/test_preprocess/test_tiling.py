@@ -12,6 +12,7 @@ from torchvision import transforms
 
 from internvl_mm.preprocess.image import IMAGENET_MEAN, IMAGENET_STD
 from internvl_mm.preprocess.tiling import (
+    CropTiling,
     DynamicTiling,
     JpegNoise,
     PadTiling,
@@ -20,7 +21,7 @@ from internvl_mm.preprocess.tiling import (
     choose_grid,
     normalise,
 )
-from internvl_mm.utils.errors import ConfigError
+from internvl_mm.utils.errors import ConfigError, DataError
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -102,6 +103,14 @@ def test_squashed_and_padded() -> None:
     padded = PadTiling(14)(image)[0].permute(1, 2, 0).numpy()
     assert np.array_equal(padded, np.asarray(square.resize((14, 14))))
     assert PadTiling(14).count(60, 20) == 1
+
+
+@pytest.mark.parametrize(('tiling', 'size'), [(PadTiling(28), (20_000, 500)), (CropTiling(28), (90_000, 1))])
+def test_strips_that_would_grow_beyond_bounds_are_refused(
+    tiling: SquashTiling, size: tuple[int, int]
+) -> None:
+    with pytest.raises(DataError, match='so oblong that its tile would be cut from'):
+        tiling(Image.new('RGB', size))
 
 
 def test_jpeg_noise_differs_by_tile_and_follows_the_seed() -> None:

@@ -314,6 +314,7 @@ def test_a_file_of_questions_is_answered_and_gone_on_with(folder: Path, tmp_path
             '{"question": "a", "images": "b"}',
             "line 1: unknown key 'images'; known are id, question, image, video",
         ),
+        (r'{"question": "a \ud83d"}', r"line 1 holds '\ud83d', half of a character"),
         ('{"question": "a", "image": 7}', 'line 1: image is 7 instead of a path or a list of paths'),
     ],
 )

@@ -235,6 +235,12 @@ def _samples_of(shard: Path) -> list[tuple[str, list[tarfile.TarInfo]]]:
         by_kind = {member.name.rpartition('.')[2].lower(): member for member in group}
         if 'json' not in by_kind:
             raise DataError(f'{shard}/{key}: has {sorted(by_kind)} but no .json with its conversations')
+        texts = [member.name for member in group if member.name.lower().endswith('.json')]
+        if len(texts) > 1:
+            raise DataError(
+                f'{shard}/{key}: has {len(texts)} .json, {texts[0]} and {texts[1]} among them; a key ends at the first '
+                'dot of a name (the rule of webdataset), so it may not hold a dot: rename the members'
+            )
         pictures = [member for member in group if member.name.rpartition('.')[2].lower() in IMAGE_SUFFIXES]
         found.append((key, [by_kind['json'], *sorted(pictures, key=lambda member: _place(member.name))]))
     return found

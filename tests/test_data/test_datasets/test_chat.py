@@ -184,7 +184,8 @@ def test_other_mistakes_of_mixtures(tmp_path: Path, meta: Path) -> None:
 
 CASES = [
     'fewer placeholders', 'more placeholders', 'placeholder without image', 'empty conversation', 'no conversation',
-    'unknown role', 'not alternating', 'open end', 'empty answer', 'missing image', 'broken image', 'bomb',
+    'unknown role', 'role is no text', 'conversation is a number', 'half a character', 'half a character in a path',
+    'not alternating', 'open end', 'empty answer', 'missing image', 'broken image', 'bomb',
     'missing video', 'video without frames', 'clip outside', 'clip reversed', 'image and video', 'too long',
     'text is no text',
 ]  # fmt: skip

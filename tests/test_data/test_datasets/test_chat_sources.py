@@ -92,6 +92,11 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         add(archive, 'x.json', b'{')
     with pytest.raises(DataError, match=r'b\.tar/x: not JSON'):
         open_source(str(tmp_path / 'b.tar'))[0]
+    with tarfile.open(tmp_path / 'c.tar', 'w') as archive:
+        for name in ('v1.5_0001.json', 'v1.5_0002.json'):
+            add(archive, name, json.dumps(dict(conversations=talk('Q', 'A'))).encode())
+    with pytest.raises(DataError, match=r'c\.tar/v1: has 2 \.json, .*it may not hold a dot'):
+        open_source(str(tmp_path / 'c.tar'))
     hf.Dataset.from_dict(dict(text=['x'])).to_parquet(tmp_path / 'b.parquet')
     with pytest.raises(DataError, match="has no column 'conversations'"):
         open_source(str(tmp_path / 'b.parquet'))
