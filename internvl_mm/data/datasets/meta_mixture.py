@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from internvl_mm.data.datasets.guarded import GuardedDataset, OnError
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.registry import TRANSFORMS
 from internvl_mm.structures import ChatRecord
+from internvl_mm.utils.console import console
 from internvl_mm.utils.errors import ConfigError, DataError, did_you_mean
 from internvl_mm.utils.hashing import hash_settings
 from internvl_mm.utils.paths import ExistingFile
@@ -56,7 +58,7 @@ def read_meta(file: str | Path) -> list[MetaEntry]:
     """
     path = Path(file)
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = json.loads(path.read_text(encoding='utf-8'), object_pairs_hook=_once)
     except (OSError, ValueError) as error:
         raise DataError(f"meta file '{file}' cannot be read as JSON ({error})") from error
     if not isinstance(content, dict) or not content:
@@ -169,6 +171,7 @@ def _entry(name: str, fields: Any, file: Path) -> MetaEntry:
     where = f"meta file '{file}', data set '{name}'"
     if not isinstance(fields, dict) or not isinstance(fields.get('annotation'), str):
         raise DataError(f"{where}: needs 'annotation', the path of its samples")
+    _check_keys(fields, where)
     repeat, tiles = fields.get('repeat_time', 1), fields.get('max_dynamic_patch')
     # JSON's true is an int to Python, and would count as 1.
     if isinstance(repeat, bool) or not isinstance(repeat, (int, float)) or repeat <= 0:
@@ -178,8 +181,12 @@ def _entry(name: str, fields: Any, file: Path) -> MetaEntry:
         raise DataError(
             f'{where}: repeat_time={repeat!r} above 1 has to be whole; a weight may be a fraction'
         )
-    if tiles is not None and (not isinstance(tiles, int) or tiles < 1):
+    if tiles is not None and (isinstance(tiles, bool) or not isinstance(tiles, int) or tiles < 1):
         raise DataError(f'{where}: max_dynamic_patch={tiles!r} has to be a whole number from 1')
+    augment = fields.get('data_augment', False)
+    # The text "false" would count as true.
+    if not isinstance(augment, bool):
+        raise DataError(f'{where}: data_augment={augment!r} has to be true or false, without quotes')
     annotation = _resolve(fields['annotation'], file.parent)
     if not annotation.endswith(KINDS) and not Path(annotation).is_dir():
         raise DataError(
@@ -191,9 +198,28 @@ def _entry(name: str, fields: Any, file: Path) -> MetaEntry:
         # null is as good as no root: paths stand for themselves.
         root=_resolve(str(fields.get('root') or ''), file.parent),
         repeat_time=repeat,
-        data_augment=bool(fields.get('data_augment', False)),
+        data_augment=augment,
         max_dynamic_patch=tiles,
     )
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are all different; Python's reader keeps the last of equal ones."""
+    names = [name for name, _ in pairs]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ValueError(f"'{twice[0]}' is given {names.count(twice[0])} times; give each a name of its own")
+    return dict(pairs)
+
+
+def _check_keys(fields: dict[str, Any], where: str) -> None:
+    """Refuse slips of the pen, and tell what else is not read: other trainers' settings do no harm."""
+    known = {field.name for field in fields_of(MetaEntry)} - {'name'}
+    # The first is for readers; the second is a setting of other trainers, however like ours it looks.
+    for key in sorted(fields.keys() - known - {'length'}):
+        hint = did_you_mean(key, known) if key != 'min_dynamic_patch' else ''
+        if hint:
+            raise DataError(f"{where}: '{key}' is no setting; there are {', '.join(sorted(known))}.{hint}")
+        console.print(f"{where}: '{key}' is not read", style='yellow', highlight=False)
 
 
 def _resolve(path: str, folder: Path) -> str:

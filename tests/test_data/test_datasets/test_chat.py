@@ -148,6 +148,10 @@ def test_repeats_caps_and_weights(meta: Path, tmp_path: Path) -> None:
         (dict(repeat_time=0), 'repeat_time=0 has to be a number above 0'),
         (dict(repeat_time=1.5), 'repeat_time=1.5 above 1 has to be whole'),
         (dict(max_dynamic_patch=0), 'max_dynamic_patch=0 has to be'),
+        (dict(max_dynamic_patch=True), 'max_dynamic_patch=True has to be a whole number'),
+        (dict(data_augment='false'), "data_augment='false' has to be true or false"),
+        (dict(repeat_times=2), r"'repeat_times' is no setting; .* Did you mean 'repeat_time'"),
+        (dict(max_dynamic_patches=2), "'max_dynamic_patches' is no setting"),
         (dict(annotation='x.csv'), r"annotation 'x.csv' has to end in \.jsonl"),
     ],
 )
@@ -156,6 +160,25 @@ def test_mistakes_in_the_meta_file_are_told(tmp_path: Path, change: dict, messag
     (tmp_path / 'meta.json').write_text(json.dumps(dict(toy={**entry, **change})))
     with pytest.raises(DataError, match=f"data set 'toy': {message}"):
         ChatMixture(str(tmp_path / 'meta.json'), encoder())
+
+
+def test_a_name_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    entry = '{"annotation": "a.jsonl"}'
+    (tmp_path / 'meta.json').write_text(f'{{"toy": {entry}, "toy": {entry}}}')
+    with pytest.raises(DataError, match=r"'toy' is given 2 times; give each a name of its own"):
+        read_meta(tmp_path / 'meta.json')
+
+
+def test_settings_of_other_trainers_are_told_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    entry = dict(root='', annotation='a.jsonl', data_augment=True, repeat_time=1, length=3)
+    entry.update(max_dynamic_patch=6, min_dynamic_patch=1, conv_style='internlm2-chat')
+    (tmp_path / 'meta.json').write_text(json.dumps(dict(toy=entry)))
+    assert read_meta(tmp_path / 'meta.json')[0].data_augment
+    told = ''.join(capsys.readouterr())
+    assert "'conv_style' is not read" in told and "'min_dynamic_patch' is not read" in told
+    assert "'length'" not in told
 
 
 def test_paths_of_shards_are_looked_for_beside_the_meta_file_too(tmp_path: Path) -> None:
