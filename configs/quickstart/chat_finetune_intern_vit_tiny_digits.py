@@ -3,7 +3,7 @@
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/chat_finetune_intern_vit_tiny_digits.py
     --cfg-options load_from=work_dirs/chat_pretrain_intern_vit_tiny_digits
 Hardware: 1 CPU core, fp32.
-Expected: exact match 65.5 on 600 questions (how many 95.5, where 53.5, which 47.5; measured, seed 0).
+Expected: exact match 68.8 on 600 questions (how many 98.0, where 56.5, which 52.0; measured, seed 0).
 """
 
 from mmengine.config import read_base
@@ -19,8 +19,8 @@ with read_base():
 
 model['vision'] = dict(type=PartTuning)
 default_hooks['pictures'] = dict(type=AnswerPicturesHook)
-optim_wrapper['optimizer'].update(lr=0.003)
+optim_wrapper['optimizer'].update(lr=0.006)
 # Gently: at a rate of 0.01 it forgets what segmentation taught it.
-optim_wrapper['paramwise_cfg']['lr_mult'].update(vision_model=0.67)
+optim_wrapper['paramwise_cfg']['lr_mult'].update(vision_model=0.33)
 param_scheduler[0].update(end=4)
 train_cfg.update(max_epochs=4, val_interval=4)

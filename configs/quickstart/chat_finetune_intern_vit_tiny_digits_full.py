@@ -12,5 +12,7 @@ from mmengine.config import read_base
 with read_base():
     from .chat_finetune_intern_vit_tiny_digits import *
 
+optim_wrapper['optimizer'].update(lr=0.003)
+optim_wrapper['paramwise_cfg']['lr_mult'].update(vision_model=0.67)  # the rate of the short run
 param_scheduler[0].update(end=60)
 train_cfg.update(max_epochs=60, val_interval=20)

@@ -3,7 +3,7 @@
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/chat_pretrain_intern_vit_tiny_digits.py
     --cfg-options model.chat.vision.pretrained=work_dirs/finetune_intern_vit_tiny_digits
 Hardware: 1 CPU core, fp32.
-Expected: exact match 54.8 on 600 questions (how many 94.5, where 31.5, which 38.5; measured, seed 0, with the
+Expected: exact match 61.5 on 600 questions (how many 94.5, where 45.5, which 44.5; measured, seed 0, with the
     backbone of seg_upernet_full_intern_vit_tiny_digits.py).
 """
 
@@ -18,6 +18,6 @@ with read_base():
     from .._base_.schedules.align_muon import *
 
 default_hooks['pictures'] = dict(type=AnswerPicturesHook)
-optim_wrapper['optimizer'].update(lr=0.003)  # at 0.015 it never learns to look for the digit a question names
+optim_wrapper['optimizer'].update(lr=0.008)
 param_scheduler[0].update(end=7)
 train_cfg.update(max_epochs=7, val_interval=7)
