@@ -140,6 +140,14 @@ def test_fp16_scales_losses(work_dir: Path, kind: object, monkeypatch: pytest.Mo
     assert built['dtype'] == 'float16'
 
 
+@pytest.mark.parametrize('kind', [SingleDeviceStrategy, DeepSpeedStrategy])
+def test_what_an_optimiser_refuses_is_told(work_dir: Path, kind: type) -> None:
+    strategy = kind(work_dir=str(work_dir), log_kwargs=dict(log_level='ERROR'))
+    settings = dict(optimizer=dict(type=torch.optim.SGD, lr=0.1, nesterov=True))
+    with pytest.raises(ConfigError, match="optimizer: Nesterov momentum requires .*'nesterov': True"):
+        strategy.build_optim_wrapper(settings, torch.nn.Linear(1, 1))
+
+
 def test_deepspeed_knows_its_batch_size_also_by_a_dotted_name(work_dir: Path) -> None:
     strategy = dict(type='internvl_mm.engine.strategies.DeepSpeedStrategy', zero_stage=2)
     runner = Runner.from_cfg(tiny_config(work_dir, strategy=strategy))

@@ -34,6 +34,8 @@ _RANGES: dict[tuple[str, ...], tuple[float, float]] = {
     ('optim_wrapper', 'accumulative_counts'): (1, math.inf),
     ('optim_wrapper', 'optimizer', 'lr'): (0, math.inf),
     ('optim_wrapper', 'optimizer', 'weight_decay'): (0, math.inf),
+    ('optim_wrapper', 'optimizer', 'momentum'): (0, math.inf),
+    ('optim_wrapper', 'optimizer', 'eps'): (0, math.inf),
 }
 
 

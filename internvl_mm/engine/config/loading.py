@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,9 @@ _FAULTS = (
     TypeError,
     ValueError,
 )
+
+# Stands for a blank while mmengine reads a value and drops all others; no argument of a command can hold it.
+_BLANK = '\0'
 
 
 def config_root() -> Path:
@@ -194,12 +198,18 @@ def _override(cfg: Config, overrides: Sequence[str]) -> None:
 
 def _read_value(text: str) -> Any:
     """A value in mmengine's grammar (lists, tuples, quotes), which its users know; blanks inside a word stay."""
-    # mmengine drops them, and names of files may have some.
-    if not set(text) & set(',()[]'):
-        return DictAction._parse_int_float_bool(text.strip().strip('\'"'))
+    # Blanks at the ends of items say nothing, and would hide their quotes and brackets from mmengine.
+    text = re.sub(r'(^|[,(\[])\s+', r'\1', re.sub(r'\s+($|[,)\]])', r'\1', text))
     options = Namespace()
-    DictAction([], dest='options')(ArgumentParser(), options, [f'value={text}'])
-    return options.options['value']
+    DictAction([], dest='options')(ArgumentParser(), options, [f'value={text.replace(" ", _BLANK)}'])
+    return _with_blanks(options.options['value'])
+
+
+def _with_blanks(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_with_blanks, value))
+    # Again, for numbers with blanks inside their quotes.
+    return DictAction._parse_int_float_bool(value.replace(_BLANK, ' ')) if isinstance(value, str) else value
 
 
 def _misfit(cfg: Any, key: str) -> str:

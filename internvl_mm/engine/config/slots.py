@@ -6,7 +6,7 @@ Most of a config explains itself: ``type`` names a class and the other keys are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from mmengine._strategy import BaseStrategy
@@ -17,6 +17,7 @@ from mmengine.optim import BaseOptimWrapper, OptimWrapper, _ParamScheduler
 from mmengine.runner import BaseLoop, LogProcessor, set_random_seed
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
+from pydantic import Field
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
@@ -117,6 +118,8 @@ WANTED: dict[Keys, Any] = {
     ('train_dataloader', 'collate_fn'): Callable,
     ('train_cfg',): BaseLoop,
     ('optim_wrapper', 'optimizer'): Optimizer,
+    # Not every optimiser asks: timm's Muon and LAMB train with any.
+    ('optim_wrapper', 'optimizer', 'betas', '*'): Annotated[float, Field(ge=0, lt=1)],
     ('param_scheduler', '*'): _ParamScheduler,
     ('benchmarks', '*', 'dataloader', 'dataset'): Dataset,
     ('benchmarks', '*', 'dataloader', 'sampler'): Sampler,

@@ -14,7 +14,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from internvl_mm.engine.memory import Sharing
-from internvl_mm.utils.errors import ConfigError
+from internvl_mm.utils.errors import ConfigError, UserError
 from internvl_mm.utils.precision import Choice, Precision, resolve_precision
 
 from .launch import join_group
@@ -85,14 +85,26 @@ class StrategyMixin(StateMixin):
         return model
 
     def build_optim_wrapper(self, optim_wrapper: Any, model: nn.Module | None = None) -> BaseOptimWrapper:
-        """Build the optimiser; fp16 adds loss scaling."""
+        """Build the optimiser; fp16 adds loss scaling.
+
+        Raises:
+            ConfigError: The optimiser refuses its settings.
+        """
         if isinstance(optim_wrapper, dict) and self.precision is not None:
             kind = optim_wrapper.get('type', OptimWrapper)
             kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
             # fp16 gradients underflow without loss scaling; a wrapper of the user's own is left alone.
             if self.precision.dtype == torch.float16 and kind is OptimWrapper:
                 optim_wrapper = dict(optim_wrapper, type=AmpOptimWrapper, dtype='float16')
-        return super().build_optim_wrapper(optim_wrapper, model)
+        try:
+            return super().build_optim_wrapper(optim_wrapper, model)
+        except UserError:
+            raise
+        except ValueError as error:
+            # What optimisers of torch and timm raise: each knows its ranges, and which settings go together.
+            raise ConfigError(
+                f'optim_wrapper.optimizer: {error}; given is {optim_wrapper.get("optimizer")}'
+            ) from error
 
     def _scale_lr(self) -> None:
         """Multiply learning rates by global batch / ``auto_scale_lr.base_batch_size``, accumulation included."""

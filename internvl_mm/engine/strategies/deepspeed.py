@@ -170,7 +170,7 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         self._accumulative_counts = settings.pop('accumulative_counts', 1)
         # AmpOptimWrapper would scale losses a second time.
         settings['type'] = ZeroOptimWrapper
-        built = BaseStrategy.build_optim_wrapper(self, settings, model)
+        built = super().build_optim_wrapper(settings, model)
         if isinstance(built.optimizer, _NEED_MATRICES):
             # It would take every flat share for a vector, and train with its AdamW without a word.
             raise ConfigError(

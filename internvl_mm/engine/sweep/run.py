@@ -117,8 +117,13 @@ def run_point(
         if status in (0, MISTAKE):
             break
     word = f'{state.status} in {state.seconds:.0f} s'
+    # The reason at once: the points after this one may take days, and fail for the same.
+    reason = f': {state.error}' if state.error else ''
     console.print(
-        f'{word}: {_label(point)}', style='red' if state.status == 'failed' else None, highlight=False
+        f'{word}: {_label(point)}{reason}',
+        style='red' if state.status == 'failed' else None,
+        highlight=False,
+        soft_wrap=True,
     )
     return state
 

@@ -79,6 +79,16 @@ def test_good_configs_pass() -> None:
         ('auto_scale_lr.base_batch_size=0', 'auto_scale_lr.base_batch_size: 0, and the least is 1'),
         ('optim_wrapper.optimizer.lr=-1', 'optim_wrapper.optimizer.lr: -1, and the least is 0'),
         ('optim_wrapper.optimizer.lr=nan', 'optim_wrapper.optimizer.lr: nan, and the least is 0'),
+        ('optim_wrapper.optimizer.weight_decay=-1', 'optimizer.weight_decay: -1, and the least is 0'),
+        ('optim_wrapper.optimizer.eps=-1', 'optimizer.eps: -1, and the least is 0'),
+        (
+            'optim_wrapper.optimizer.betas=(0.9,2)',
+            'optim_wrapper.optimizer.betas.1: 2 is out of bounds: Input should be less than 1',
+        ),
+        (
+            'optim_wrapper.optimizer.betas=(-1,0.9)',
+            'optim_wrapper.optimizer.betas.0: -1 is out of bounds: Input should be greater than or equal to 0',
+        ),
         ('train_dataloader.dataset.split=tran', "Did you mean 'train'?"),
         ('train_dataloader.dataset.nam=x', "Did you mean 'name'?"),  # an argument of the parent class
         ('train_dataloader.dataset.on_error=skp', "allowed: 'fail', 'skip', 'replace'. Did you mean 'skip'?"),
@@ -110,6 +120,17 @@ def test_one_mistake(option: str, message: str) -> None:
     assert len(found) >= 1
     assert any(message in line for line in found), found
     assert all(option.partition('=')[0].split('.')[0] in line for line in found)
+
+
+@pytest.mark.parametrize('kind', ['Muon', 'SGD'])
+def test_ranges_of_other_optimisers(kind: str) -> None:
+    given = (f'optim_wrapper.optimizer.type={kind}', 'optim_wrapper.optimizer.momentum=-1')
+    assert 'optim_wrapper.optimizer.momentum: -1, and the least is 0' in problems(*given)[-1]
+
+
+def test_muon_has_the_betas_of_adamw() -> None:
+    (told,) = problems('optim_wrapper.optimizer.type=Muon', 'optim_wrapper.optimizer.betas=(0.9,2)')
+    assert 'betas.1: 2 is out of bounds' in told
 
 
 def test_parameter_groups() -> None:

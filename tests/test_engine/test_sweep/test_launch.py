@@ -84,7 +84,11 @@ def test_leaves_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
 
 def test_finished_points_are_not_run_again_and_failed_ones_are(tmp_path: Path, capsys) -> None:
     assert run(tmp_path, 'optim.lr=1,1000', 'sweep.retries=0') == 1
-    assert 'exit status 1: the loss is infinite' in capsys.readouterr().out.replace('\n', ' ')
+    out = capsys.readouterr().out
+    assert 'exit status 1: the loss is infinite' in out.replace('\n', ' ')
+    # Already beside the point that failed, not in the report alone.
+    (line,) = [line for line in out.splitlines() if line.startswith('failed in')]
+    assert line.endswith('optim.lr=1000: exit status 1: the loss is infinite')
     good, bad = collect(tmp_path)
     assert (good.state.status, bad.state.status, bad.state.tries) == ('finished', 'failed', 1)
     assert run(tmp_path, 'optim.lr=1,1000', 'sweep.retries=0') == 1

@@ -67,7 +67,7 @@ def test_short_names() -> None:
         ("load_from='my folder/a.pth'", 'my folder/a.pth'),
         (r'load_from=my\ folder/a.pth', 'my folder/a.pth'),
         ('load_from=my folder/a.pth', 'my folder/a.pth'),
-        ('load_from=[null,"a b",1e-4,true]', [None, 'ab', 1e-4, True]),  # blanks within lists are nothing
+        ('load_from=[null,"a b",1e-4,true]', [None, 'a b', 1e-4, True]),
         ('load_from=false', False),
     ],
 )
