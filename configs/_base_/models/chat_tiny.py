@@ -32,9 +32,6 @@ model = dict(
                 max_position_embeddings=512,
                 # About 1/√width: with the usual 0.02 so small a model looks at the picture much later.
                 initializer_range=0.1,
-                # A digit in a question and one in the picture are then the same direction: it learns to look for the digit
-                # that a question names in a third of the steps (docs/log.md).
-                tie_word_embeddings=True,
                 bos_token_id=1,
                 eos_token_id=2,
                 pad_token_id=0,
