@@ -111,6 +111,10 @@ def test_a_tied_language_model_gets_an_output_matrix_of_its_own(tmp_path: Path) 
     load_language(language)
     assert torch.equal(language.lm_head.weight, language.get_input_embeddings().weight)
     assert language.lm_head.weight is not language.get_input_embeddings().weight
+    config = dict(LANGUAGE, architectures=['Qwen2ForCausalLM'])
+    assert LanguageModel.check_config(config) == []
+    [problem] = LanguageModel.check_config(dict(config, tie_word_embeddings=True))
+    assert 'tie_word_embeddings=True has no effect' in problem
 
 
 def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:

@@ -85,6 +85,19 @@ def test_weights_in_another_dtype_and_in_shards(tmp_path: Path) -> None:
     assert internvl_mm.load_model(tmp_path, dtype='float32').dtype == torch.float32
 
 
+def test_pickles_in_shards_are_read_by_our_own_reader(tmp_path: Path) -> None:
+    folder, model = write_folder(tmp_path / 'model')
+    tensors = list(load_file(folder / 'model.safetensors').items())
+    (folder / 'model.safetensors').unlink()
+    weight_map = {}
+    for number, part in enumerate((tensors[:9], tensors[9:]), 1):
+        name = f'pytorch_model-0000{number}-of-00002.bin'
+        torch.save(dict(part), folder / name)
+        weight_map |= dict.fromkeys(dict(part), name)
+    (folder / 'pytorch_model.bin.index.json').write_text(json.dumps(dict(weight_map=weight_map)))
+    assert same_weights(internvl_mm.load_model(folder).state_dict(), model.state_dict())
+
+
 def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
     folder, _ = write_folder(tmp_path / 'model')
     tensors = load_file(folder / 'model.safetensors')

@@ -58,6 +58,11 @@ class LanguageModel:
             family = family_of(llm_config)
         except ConfigError as error:
             return [str(error)]
+        if llm_config.get('tie_word_embeddings'):
+            return [
+                'llm_config.tie_word_embeddings=True has no effect: chat models store an output matrix of their '
+                'own, as every published folder does. Leave it out'
+            ]
         # InternLM2 says bias; rope_theta and rope_scaling are in rope_parameters since transformers 5.
         known = {*family.config_class().to_dict(), 'architectures', 'bias', 'rope_theta', 'rope_scaling'}
         scaling = llm_config.get('rope_scaling')
