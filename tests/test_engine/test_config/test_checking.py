@@ -129,7 +129,9 @@ def test_ranges_of_other_optimisers(kind: str) -> None:
 
 
 def test_muon_has_the_betas_of_adamw() -> None:
-    (told,) = problems('optim_wrapper.optimizer.type=Muon', 'optim_wrapper.optimizer.betas=(0.9,2)')
+    (told,) = problems(
+        'optim_wrapper.optimizer.type=internvl_mm.engine.muon.Muon', 'optim_wrapper.optimizer.betas=(0.9,2)'
+    )
     assert 'betas.1: 2 is out of bounds' in told
 
 
