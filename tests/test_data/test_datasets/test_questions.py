@@ -89,7 +89,12 @@ def test_training_scenes_are_new_in_every_epoch_and_test_questions_are_not(encod
     first, again, later = (train[SampleIndex(1, epoch)]['inputs'] for epoch in (0, 0, 1))
     assert torch.equal(first.tiles, again.tiles) and torch.equal(first.input_ids, again.input_ids)
     assert not torch.equal(first.tiles, later.tiles)
-    facts = dict(template='internvl2_5', tokens_per_tile=4, vocabulary=len(encoder.tokenizer))
+    facts = dict(
+        template='internvl2_5',
+        system_message='',
+        tokens_per_tile=4,
+        vocabulary=len(encoder.tokenizer),
+    )
     assert train.metainfo == dict(name='DigitChatDataset', encoder=facts)
     learned = text_of(encoder, first.input_ids[first.labels != IGNORE])
     assert learned.count('<|im_end|>') == 3  # an answer of every kind
