@@ -117,9 +117,8 @@ class ChatSession:
         ids = torch.from_numpy(self._encoder.prompt([*self.history, (question, None)], counts))
         embeddings = self._embed(ids, [*self._visual, *visual])
         length = self._keep_common(ids, chosen.get('max_new_tokens') or 0)
-        self._cached = self._cached[
-            :0
-        ]  # until all layers have been written: whoever interrupts leaves them uneven
+        # Until all layers have been written: whoever interrupts leaves them uneven.
+        self._cached = self._cached[:0]
         if len(ids) - 1 > length:
             # All but the last token, which generation reads: it is text of the template, never an image's.
             self.model.language_model.model(

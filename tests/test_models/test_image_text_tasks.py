@@ -89,6 +89,17 @@ def test_both_towers_end_in_one_space() -> None:
         contrastive(class_prompts=dict(toy='cat'))
 
 
+def test_equal_sentences_are_computed_once_and_each_gets_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, seen = contrastive().eval(), []
+    encode = task.encode_ids
+    device = torch.device('cpu')
+    with torch.no_grad():
+        apart = torch.cat([task.encode_texts([text], device) for text in ('a 3.', 'a 1.', 'a 3.')])
+        monkeypatch.setattr(task, 'encode_ids', lambda ids: seen.append(len(ids)) or encode(ids))
+        torch.testing.assert_close(task.encode_texts(['a 3.', 'a 1.', 'a 3.'], device), apart)
+    assert seen == [2]
+
+
 def test_a_classifier_is_the_mean_of_unit_vectors_and_forgotten_when_weights_may_change() -> None:
     task = contrastive().eval()
     with torch.no_grad():

@@ -37,10 +37,8 @@ def load_chat(folder: Path) -> InternVLChatModel:
         model, found = InternVLChatModel.from_pretrained(
             None, state_dict=dict(found_weights), dtype='auto', **settings
         )
-    elif (
-        any(ranks.values()) or '.bin' in find_weights(folder).suffixes
-    ):  # of one file, or of an index of shards
-        # Pickles are read by our own reader, which runs none of them.
+    elif any(ranks.values()) or '.bin' in find_weights(folder).suffixes:
+        # Pickles, whole or in shards, are read by our own reader, which runs none of them.
         weights: Mapping[str, Tensor] = merge_published_lora(open_weights(folder), ranks)
         model, found = InternVLChatModel.from_pretrained(
             None, state_dict=dict(weights), dtype=_dtype(weights), **settings
