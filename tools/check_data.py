@@ -1,6 +1,6 @@
 """Read all chat data of a meta file and report, sample by sample, what is wrong with it.
 
-python tools/check_data.py data/chat/meta_train.json --model OpenGVLab/InternVL2-2B --workers 8
+python tools/check_data.py data/chat/meta_train.json --model path/to/InternVL2-2B --workers 8
 """
 
 from __future__ import annotations

@@ -97,12 +97,22 @@ def parse_messages(messages: Any) -> tuple[str | None, Turns]:
     return system, tuple(zip(texts[::2], texts[1::2]))
 
 
+def role_and_text(message: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What a message says under the published names or those of chat APIs, unchecked; ``None`` where nothing."""
+    # Not just the first name there is: in a table both are, where rows differ, and what is not meant is None.
+    role, text = (
+        next((message[name] for name in names if message.get(name) is not None), None)
+        for names in (('from', 'role'), ('value', 'content'))
+    )
+    return role, text
+
+
 def _message(message: Any, number: int) -> tuple[str, str]:
     if not isinstance(message, Mapping):
         raise DataError(
             f'message {number} is {type(message).__name__} instead of an object with from and value'
         )
-    role, text = message.get('from', message.get('role')), message.get('value', message.get('content'))
+    role, text = role_and_text(message)
     # What is no text, as the list of a role, cannot be looked up.
     if not isinstance(role, str) or role not in ROLES:
         raise DataError(f'message {number} has the unknown role {role!r}; roles are {", ".join(ROLES)}')

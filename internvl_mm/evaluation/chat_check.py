@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from internvl_mm.data.chat_records import ROLES, ImageCountError, check_text, parse_record
+from internvl_mm.data.chat_records import ROLES, ImageCountError, check_text, parse_record, role_and_text
 from internvl_mm.data.datasets.chat import ChatDataset
 from internvl_mm.data.datasets.meta_mixture import read_meta
 from internvl_mm.data.datasets.preferences import both_conversations
@@ -140,9 +140,8 @@ class ChatChecker(Dataset):
         """Look at messages that may not form a conversation."""
         messages = line.get('conversations') if isinstance(line, dict) else None
         messages = messages if isinstance(messages, list) else ()
-        messages = [message for message in messages if isinstance(message, dict)]
-        texts = [message.get('value', message.get('content')) for message in messages]
-        for number, text in enumerate(texts, 1):
+        said = [role_and_text(message) for message in messages if isinstance(message, dict)]
+        for number, (_, text) in enumerate(said, 1):
             if not isinstance(text, str):
                 continue
             check_text(text, f'message {number}')  # findings quote it, and are written
@@ -151,7 +150,7 @@ class ChatChecker(Dataset):
             for problem in check_boxes(text):
                 report.add('box', f'message {number}: {problem}')
         # As text: what a role should not be, a list, cannot be looked up.
-        roles = [ROLES.get(str(message.get('from', message.get('role')))) for message in messages]
+        roles = [ROLES.get(str(role)) for role, _ in said]
         if roles[:1] == ['assistant'] or roles[:2] == ['system', 'assistant']:
             report.add('first answer dropped', 'the conversation begins with an answer, which is left out')
 

@@ -176,8 +176,31 @@ class SquashTiling(Tiling):
         return torch.from_numpy(tile)
 
 
+class CanvasTiling(SquashTiling):
+    """One tile of a picture that keeps its shape on a canvas, which may be much larger than picture and tile."""
+
+    @abstractmethod
+    def canvas(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in pixels of what the tile is made from, for a picture of such sides."""
+
+    def count(self, width: int, height: int, *, num_images: int = 1) -> int:
+        """See :meth:`Tiling.count`.
+
+        Raises:
+            DataError: The picture is so oblong that its canvas would be larger than what the decoder takes.
+        """
+        across, down = self.canvas(width, height)
+        # A strip of 20,000×500 pixels passes the decoder's bound and would become a square of 1.2 GB.
+        if across * down > MAX_PIXELS:
+            raise DataError(
+                f'{width}×{height} pixels, so oblong that its tile would be cut from {across}×{down} pixels, more than '
+                f'{MAX_PIXELS:,}: leave such pictures out'
+            )
+        return super().count(width, height, num_images=num_images)
+
+
 @TRANSFORMS.register_module()
-class PadTiling(SquashTiling):
+class PadTiling(CanvasTiling):
     """The picture padded to a square with the mean colour, as one tile (``pad2square`` of the published configs).
 
     Args:
@@ -186,23 +209,26 @@ class PadTiling(SquashTiling):
 
     COLOUR = tuple(int(value * 255) for value in IMAGENET_MEAN)  # (123, 116, 103): cut off, not rounded
 
+    def canvas(self, width: int, height: int) -> tuple[int, int]:
+        """See :meth:`CanvasTiling.canvas`."""
+        return (max(width, height),) * 2
+
     def __call__(self, image: Image.Image, *, num_images: int = 1) -> Tensor:
         """See :meth:`Tiling.__call__`.
 
         Raises:
             DataError: It is so oblong that its canvas would be too large.
         """
+        self.count(*image.size)
         width, height = image.size
-        side = max(width, height)
-        _check_canvas(image, side, side)
-        square = Image.new('RGB', (side, side), self.COLOUR)
+        square = Image.new('RGB', self.canvas(width, height), self.COLOUR)
         # Of an odd margin the smaller half goes left or above, as LLaVA's expand2square rounds.
-        square.paste(image, ((side - width) // 2, (side - height) // 2))
+        square.paste(image, ((square.width - width) // 2, (square.height - height) // 2))
         return super().__call__(square)
 
 
 @TRANSFORMS.register_module()
-class CropTiling(SquashTiling):
+class CropTiling(CanvasTiling):
     """The middle of the picture, its shorter side resized to the tile: LLaVA without ``image_aspect_ratio='pad'``.
 
     Args:
@@ -211,16 +237,20 @@ class CropTiling(SquashTiling):
     Source: transformers' ``CLIPImageProcessor``, which LLaVA uses.
     """
 
+    def canvas(self, width: int, height: int) -> tuple[int, int]:
+        """See :meth:`CanvasTiling.canvas`."""
+        # Cut off, not rounded, as CLIP's processor does; the same for both sides.
+        short = min(width, height)
+        return int(width * self.size / short), int(height * self.size / short)
+
     def __call__(self, image: Image.Image, *, num_images: int = 1) -> Tensor:
         """See :meth:`Tiling.__call__`.
 
         Raises:
             DataError: It is so oblong that its canvas would be too large.
         """
-        short = min(image.size)
-        # Cut off, not rounded, as CLIP's processor does; the same for both sides.
-        width, height = (int(side * self.size / short) for side in image.size)
-        _check_canvas(image, width, height)
+        self.count(*image.size)
+        width, height = self.canvas(*image.size)
         resized = image.resize((width, height), Image.Resampling.BICUBIC)
         left, top = (width - self.size) // 2, (height - self.size) // 2
         return super().__call__(resized.crop((left, top, left + self.size, top + self.size)))
@@ -279,16 +309,6 @@ def normalise(
         for channel in range(3):
             cv2.LUT(tile[channel], table[channel], dst=target[channel])
     return torch.from_numpy(pixels)
-
-
-def _check_canvas(image: Image.Image, width: int, height: int) -> None:
-    """Refuse a picture that would have to grow beyond what the decoder takes."""
-    # A strip of 20,000×500 pixels passes the decoder's bound and would become a square of 1.2 GB.
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            f'{image.width}×{image.height} pixels, so oblong that its tile would be cut from {width}×{height} pixels, '
-            f'more than {MAX_PIXELS:,}: leave such pictures out'
-        )
 
 
 def _planes(pixels: np.ndarray, target: np.ndarray) -> None:

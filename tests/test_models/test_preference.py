@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import datasets as hf
 import pytest
 import torch
 from torch import Tensor
@@ -134,6 +135,19 @@ def test_pairs_share_their_tiles(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match=r'p\.jsonl:2: needs question, chosen and rejected as texts'):
         dataset[1]
+
+
+def test_preferences_of_a_table(tmp_path: Path) -> None:
+    row = dict(
+        image=dict(bytes=image_bytes(size=(60, 30))), question='How many?', chosen='two', rejected='five'
+    )
+    table = hf.Dataset.from_list([row])
+    table.cast_column('image', hf.Image()).to_parquet(tmp_path / 'p.parquet')
+    encoder = ChatEncoder(digit_chat_tokenizer(), 'internvl2_5', tokens_per_tile=1, tiling=SquashTiling(28))
+    chosen, rejected = PreferenceDataset(str(tmp_path / 'p.parquet'), encoder)[0]['inputs']
+    assert torch.equal(chosen.tiles, rejected.tiles) and chosen.path.endswith('p.parquet[0]')
+    answers = [encoder.tokenizer.decode(pair.input_ids[pair.labels != IGNORE]) for pair in (chosen, rejected)]
+    assert [answer.strip().startswith(text) for answer, text in zip(answers, ('two', 'five'))] == [True, True]
 
 
 def test_preferences_of_a_meta_file(tmp_path: Path) -> None:

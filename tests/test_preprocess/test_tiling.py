@@ -111,6 +111,9 @@ def test_strips_that_would_grow_beyond_bounds_are_refused(
 ) -> None:
     with pytest.raises(DataError, match='so oblong that its tile would be cut from'):
         tiling(Image.new('RGB', size))
+    # Before any training: data are checked by the sizes of their pictures.
+    with pytest.raises(DataError, match=f'{size[0]}×{size[1]} pixels, so oblong'):
+        tiling.count(*size)
 
 
 def test_jpeg_noise_differs_by_tile_and_follows_the_seed() -> None:

@@ -20,6 +20,9 @@ from braceexpand import braceexpand
 from internvl_mm.data.datasets.tar_shards import IMAGE_SUFFIXES
 from internvl_mm.utils.errors import DataError
 
+# Columns of a table that hold the texts of a sample: of conversations, preferences and questions.
+FORMS = (('conversations',), ('question', 'chosen', 'rejected'), ('question', 'answer'))
+
 
 class ChatSource(ABC):
     """Index to one sample as a dict."""
@@ -125,8 +128,11 @@ class TableChats(ChatSource):
 
         self.source = path
         table = _load_table(Path(path))
-        if 'conversations' not in table.column_names:
-            raise DataError(f"{path}: has no column 'conversations' among {table.column_names}")
+        texts = [form for form in FORMS if set(form) <= set(table.column_names)]
+        if not texts:
+            forms = ', or '.join(map(' and '.join, FORMS))
+            raise DataError(f'{path}: needs the columns {forms}; it has {", ".join(table.column_names)}')
+        self._texts = sorted(set().union(*texts))
         if 'images' in table.column_names and 'image' not in table.column_names:
             # The published field of one and of several pictures is called 'image'.
             table = table.rename_column('images', 'image')
@@ -152,8 +158,8 @@ class TableChats(ChatSource):
     def signature(self) -> str:
         """See :meth:`ChatSource.signature`."""
         # Without the pictures, whose bytes would all be read.
-        texts = self._table.select_columns(['conversations'])
-        return _digest(np.array([len(str(row['conversations'])) for row in texts], np.int64))
+        texts = self._table.select_columns(self._texts)
+        return _digest(np.array([[len(str(row[name])) for name in self._texts] for row in texts], np.int64))
 
     def path(self, index: int) -> str:
         """Table and row, as ``table.parquet[7]``."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from internvl_mm.data.chat_records import IMAGE, VIDEO, parse_record
+from internvl_mm.data.chat_records import IMAGE, VIDEO, check_text, parse_record
 from internvl_mm.data.datasets.chat_sources import open_source
 from internvl_mm.data.datasets.guarded import GuardedDataset, OnError
 from internvl_mm.data.samplers import SampleIndex
@@ -88,6 +88,8 @@ class QuestionDataset(GuardedDataset):
                 'needs question, a text, and answer, a text or a list of texts; it has '
                 f'{question!r:.80} and {answer!r:.80}'
             )
+        for text in answers:
+            check_text(text, 'an answer')
         return question + self.suffix, answers
 
     def path(self, index: int) -> str:
@@ -109,8 +111,8 @@ class QuestionDataset(GuardedDataset):
 def _messages(line: Mapping[str, Any], question: str, answer: str) -> list[dict[str, str]]:
     """A conversation of one turn; pictures that the question does not place come first, numbered if several."""
     images = line.get('image') or []
-    count = 1 if isinstance(images, (str, bytes)) else len(images)
-    # A single one without a place is put first by parse_record.
+    # A single one without a place is put first by parse_record, which also refuses what is neither.
+    count = len(images) if isinstance(images, list) else 1
     if count > 1 and IMAGE not in question:
         question = ''.join(f'Image-{number}: {IMAGE}\n' for number in range(1, count + 1)) + question
     if line.get('video') and VIDEO not in question:

@@ -59,6 +59,29 @@ def test_pictures_travel_as_bytes_in_order(tmp_path: Path, write) -> None:
     assert (text.images, text.turns) == ((), (('Q', 'A'),))
 
 
+@pytest.mark.parametrize(
+    'texts', [dict(question='<image>?', chosen='A', rejected='B'), dict(question='<image>?', answer='A')]
+)
+def test_tables_of_preferences_and_of_questions(tmp_path: Path, texts: dict[str, str]) -> None:
+    sources = []
+    for number, change in enumerate((texts, {**texts, 'question': '<image> And?'})):
+        table = hf.Dataset.from_list([dict(image=dict(bytes=ONE), **change)])
+        table.cast_column('image', hf.Image()).to_parquet(tmp_path / f'{number}.parquet')
+        sources.append(open_source(str(tmp_path / f'{number}.parquet')))
+    assert sources[0][0] == dict(image=[ONE], **texts)
+    # By every text that counts: kept plans and cached features are of these rows.
+    assert sources[0].signature() != sources[1].signature()
+
+
+def test_rows_of_a_table_may_name_roles_either_way(tmp_path: Path) -> None:
+    roles = [dict(role='user', content='Q'), dict(role='assistant', content='A')]
+    rows = [dict(conversations=talk('Q', 'A')), dict(conversations=roles)]
+    hf.Dataset.from_list(rows).to_parquet(tmp_path / 'both.parquet')
+    source = open_source(str(tmp_path / 'both.parquet'))
+    assert set(source[0]['conversations'][0]) == {'from', 'value', 'role', 'content'}
+    assert [parse_record(source[row]).turns for row in range(2)] == [(('Q', 'A'),)] * 2
+
+
 def test_places_are_told(tmp_path: Path) -> None:
     assert open_source(write_table(tmp_path)).path(1).endswith('chat.parquet[1]')
     assert open_source(write_shards(tmp_path)).path(3).endswith('s-1.tar/t1')
@@ -98,5 +121,7 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r'c\.tar/v1: has 2 \.json, .*it may not hold a dot'):
         open_source(str(tmp_path / 'c.tar'))
     hf.Dataset.from_dict(dict(text=['x'])).to_parquet(tmp_path / 'b.parquet')
-    with pytest.raises(DataError, match="has no column 'conversations'"):
+    with pytest.raises(
+        DataError, match='needs the columns conversations, or .* question and answer; it has text'
+    ):
         open_source(str(tmp_path / 'b.parquet'))

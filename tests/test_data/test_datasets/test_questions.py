@@ -75,6 +75,20 @@ def test_pictures_come_first_and_are_numbered(encoder: ChatEncoder, tmp_path: Pa
     assert 'user\nImage-1: <img></img>\nImage-2: <img></img>\nMore?' in text
 
 
+@pytest.mark.parametrize(
+    ('change', 'problem'),
+    [
+        (dict(image=5), 'image or video is 5'),
+        (dict(answer=['two', '\ud83d']), 'an answer holds .* half of a character'),
+    ],
+)
+def test_odd_values_are_told(encoder: ChatEncoder, tmp_path: Path, change: dict, problem: str) -> None:
+    line = dict(image='a.png', question='How many?', answer='two')
+    dataset = QuestionDataset(write(tmp_path, {**line, **change}), encoder, root=str(tmp_path))
+    with pytest.raises(DataError, match=rf'q\.jsonl:1: {problem}'):
+        dataset[0]
+
+
 @pytest.mark.parametrize('line', [dict(question='What?'), dict(answer='two'), dict(question='a', answer=[])])
 def test_incomplete_questions_are_told(encoder: ChatEncoder, tmp_path: Path, line: dict) -> None:
     dataset = QuestionDataset(write(tmp_path, line), encoder)
