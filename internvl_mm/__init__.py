@@ -38,8 +38,12 @@ _check_dependencies()
 
 import torch  # noqa: E402 (after the check, whose messages are the clearer ones)
 
+from .utils.late_deepspeed import import_mmengine_without_deepspeed  # noqa: E402
+
+import_mmengine_without_deepspeed()
+
 if not torch.cuda.is_available():
-    # Else DeepSpeed, which mmengine imports, warns at every start that it found no accelerator.
+    # Else DeepSpeed warns wherever it is imported that it found no accelerator.
     os.environ.setdefault('DS_ACCELERATOR', 'cpu')
 
 from . import ops  # noqa: E402, F401 (before anything imports mmdet or mmseg, which ask for mmcv.ops)

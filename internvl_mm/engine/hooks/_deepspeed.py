@@ -32,11 +32,12 @@ def skip_bad_steps(optimizer: Any, *, also: Callable[[], bool]) -> bool:
         return True
     update = optimizer._overflow_check_and_loss_scale_update
 
-    def check_first() -> bool:
+    # DeepSpeed 0.19.8 says whether the scale is to follow.
+    def check_first(**options: bool) -> bool:
         # Stage 3 looks in fp16 alone; what follows reads what was found.
         if optimizer.dtype != torch.float16:
             optimizer.check_overflow()
-        return update()
+        return update(**options)
 
     optimizer._overflow_check_and_loss_scale_update = check_first
     return True
