@@ -36,6 +36,10 @@ _RULES: dict[str, _Rule] = dict(
     min_new_tokens=_FROM_ZERO,
     no_repeat_ngram_size=_FROM_ZERO,
     repetition_penalty=_POSITIVE,
+    return_dict_in_generate=(
+        lambda value: value is False,
+        'False: a chat answers in text; model.generate gives scores and the rest',
+    ),
 )
 # Elsewhere None asks for the model's default; generate takes it literally here, and fails in comparisons.
 _NEVER_NONE = ('num_beams', 'num_return_sequences')

@@ -268,6 +268,7 @@ def test_settings_may_be_a_generation_config_and_ask_for_one_answer(model, token
         (dict(max_new_tokens=0), 'max_new_tokens=0 is not possible: it must be a whole number from 1'),
         (dict(num_beams=None), 'num_beams=None is not possible'),
         (dict(max_new_tokens=4.5), 'max_new_tokens=4.5 is not possible'),
+        (dict(return_dict_in_generate=True), 'return_dict_in_generate=True is .* a chat answers in text'),
         (dict(min_new_tokens=-1), 'min_new_tokens=-1 is not possible: it must be a whole number from 0'),
         (
             dict(do_sample=True, temperature=0.0),
