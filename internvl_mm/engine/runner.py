@@ -14,6 +14,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.runner import BaseLoop, FlexibleRunner
 from torch.utils.data import DataLoader
 
+from internvl_mm.data.worker_signals import deafen_workers
 from internvl_mm.registry import RUNNERS
 from internvl_mm.utils.disk import check_writable
 from internvl_mm.utils.errors import ConfigError, UserError, did_you_mean
@@ -213,7 +214,7 @@ class Runner(FlexibleRunner):
         """Build a data loader whose start draws nothing from the global random numbers, so that resuming is exact."""
         if isinstance(dataloader, dict):
             dataloader = dict(dataloader, generator=torch.Generator().manual_seed(seed or 0))
-        return FlexibleRunner.build_dataloader(dataloader, seed, diff_rank_seed)
+        return deafen_workers(FlexibleRunner.build_dataloader(dataloader, seed, diff_rank_seed))
 
     def _chosen(self, setting: str, names: list[str] | tuple[str, ...] | None) -> dict | None:
         """The benchmarks a setting names, ready for :class:`BenchmarkLoop`; ``None`` for none."""

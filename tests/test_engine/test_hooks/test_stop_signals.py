@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +61,18 @@ def test_the_second_signal_is_nobodys(tmp_path: Path) -> None:
         assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_DFL
     finally:
         hook.after_train(None)
+
+
+def test_a_signal_to_every_process_of_a_job_still_saves(tmp_path: Path) -> None:
+    class KickAll(Kick):
+        def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+            if runner.iter + 1 == self.iteration:
+                workers = [str(worker.pid) for worker in multiprocessing.active_children()]
+                assert len(workers) == 2
+                # Workers first, from another process, as Slurm does.
+                subprocess.run(['kill', f'-{self.number}', *workers, str(os.getpid())], check=True)
+
+    loader = dict(tiny_config(tmp_path)['train_dataloader'], num_workers=2)
+    *losses, code = train(tmp_path / 'split', KickAll(signal.SIGTERM, 4), train_dataloader=loader)
+    assert (len(losses), code) == (4, 143)
+    assert [path.name for path in (tmp_path / 'split').glob('*/checkpoints/iter_*')] == ['iter_000004']
