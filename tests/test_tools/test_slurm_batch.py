@@ -17,7 +17,11 @@ if [[ -n $WAITS ]]; then touch "$LOG.started"; for _ in {1..100}; do sleep 0.1; 
 exit "$STATUS"
 """
 SCONTROL = """#!/usr/bin/env bash
-if [[ $1 == show ]]; then echo node7; else echo "scontrol $*" >> "$LOG"; fi
+case "$1 $2" in
+    "show hostnames") echo node7 ;;
+    "show job") echo "JobId=$3 JobState=$STATE Reason=None" ;;
+    *) echo "scontrol $*" >> "$LOG" ;;
+esac
 """
 
 
@@ -33,6 +37,7 @@ def slurm(tmp_path: Path, repo: Path):
         own = dict(
             LOG=log,
             STATUS=0,
+            STATE='RUNNING',
             WAITS='',
             SLURM_JOB_ID=70001,
             SLURM_JOB_NODELIST='node[7-8]',
@@ -63,6 +68,13 @@ def test_a_run_that_was_stopped_goes_back_into_the_queue(slurm, status: int, req
     )
     assert 'port 30001 at node7' in called
     assert ('scontrol requeue 70001' in called) == requeued
+
+
+def test_a_cancelled_job_does_not_come_back(slurm) -> None:
+    # What Slurm says of a job after scancel, while the script still runs.
+    process, log = slurm('leaf.py', STATUS=143, STATE='COMPLETING')
+    assert process.wait(20) == 143
+    assert 'requeue' not in log.read_text()
 
 
 def test_tasks_of_an_array_are_runs_of_their_own(slurm) -> None:

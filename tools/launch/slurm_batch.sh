@@ -3,8 +3,8 @@
 #   sbatch --nodes=2 --gpus-per-node=8 --ntasks-per-node=8 tools/launch/slurm_batch.sh configs/classification/….py
 #   sbatch --array=0-2 … tools/launch/slurm_batch.sh CONFIG --cfg-options 'randomness.seed={task}'   (an array of seeds)
 # Slurm sends SIGUSR1 two minutes before the time limit, and SIGTERM on preemption: the run saves after its running step
-# and ends with status 138 or 143; this script then puts the job back into the queue. --resume starts from the
-# beginning where there is nothing yet. Submit from the checkout, or say where it is with INTERNVL_MM_ROOT.
+# and ends with status 138 or 143; this script then puts the job back into the queue, unless it was cancelled. --resume
+# starts from the beginning where there is nothing yet. Submit from the checkout, or say where it is with INTERNVL_MM_ROOT.
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --signal=USR1@120
@@ -29,6 +29,11 @@ status=0
 # wait returns early at a trapped signal, while srun still runs; of a process that ended it gives the status again.
 while wait "$child"; status=$?; kill -0 "$child" 2> /dev/null; do :; done
 if [[ $status -eq 138 || $status -eq 143 ]]; then
+    # A job that runs no longer was cancelled, or Slurm, which gave no grace, has put it back itself.
+    if [[ $(scontrol show job "$SLURM_JOB_ID") != *JobState=RUNNING* ]]; then
+        echo "stopped after saving: job $SLURM_JOB_ID was cancelled or comes back by itself; submitted again, it goes on"
+        exit "$status"
+    fi
     echo "stopped by the scheduler after saving: job $SLURM_JOB_ID goes back into the queue"
     exec scontrol requeue "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${task:-$SLURM_JOB_ID}"
 fi
