@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 
 import pytest
 
@@ -139,3 +140,17 @@ def test_scores_of_java_join_the_others(monkeypatch: pytest.MonkeyPatch) -> None
     assert found['meteor'] == 25.0 and set(found) == set(metric.reported())
     assert seen == [({0: ['the hat']}, {0: ["a man 's hat"]})]
     assert metric.compute_metrics([]) == dict(n=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which('java') is None, reason='METEOR is a Java program')
+def test_meteor_is_that_of_pycocoevalcap_with_its_own_tokeniser() -> None:
+    metric = JavaCaptionScores()
+    truth = [
+        ['A man riding a horse on the beach.', 'Someone is on a brown horse.'],
+        ['Two dogs playing in the snow.'],
+    ]
+    said = ['A man rides a brown horse.', 'Two dogs play.']
+    metric.process(None, predicted(*zip(said, truth, ['en', 'en'])))
+    # Meteor().compute_score of what PTBTokenizer makes of the same captions (pycocoevalcap 1.2, Java 17).
+    assert metric.evaluate(2)['meteor'] == pytest.approx(32.02510487890788, abs=1e-9)
