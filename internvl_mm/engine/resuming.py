@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,58 @@ def check_order(meta: Mapping[str, Any], own: Mapping[str, Any], state: str) -> 
                 f'{state} was written with {fact}={saved[fact]} and this run has {own[fact]}, so that it would go on '
                 f'at another place of the order of samples: {way_out}, or start from its weights with load_from'
             )
+
+
+def kept_settings(saved: str, own: str) -> list[str]:
+    """Settings of optimiser and schedules that differ from those of a state, whose own go on, said one by one.
+
+    Args:
+        saved: Config of the state, as Python text.
+        own: Config of the run that goes on.
+    """
+    before, now = _settings_of(saved), _settings_of(own)
+    return [
+        f'{name}={now.get(name, "absent")} has no effect: a resumed run keeps optimiser and schedules of its state, '
+        f'with {name}={before.get(name, "absent")}; to train with others start from its weights with load_from'
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _settings_of(config: str) -> dict[str, str]:
+    """Values of ``optimizer`` and ``param_scheduler`` by dotted name, as text; nothing is executed."""
+    found: dict[str, str] = {}
+
+    def collect(node: ast.expr, place: str) -> None:
+        if isinstance(node, ast.Call):  # dict(…), the only call there is
+            for keyword in node.keywords:
+                collect(keyword.value, f'{place}.{keyword.arg}')
+        elif isinstance(node, ast.List | ast.Tuple) and place == 'param_scheduler':
+            for number, part in enumerate(node.elts):
+                collect(part, f'{place}.{number}')
+        else:
+            found[place] = ast.unparse(node)
+
+    for line in ast.parse(config).body:
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
+            name = line.targets[0].id
+            if name in ('optim_wrapper', 'param_scheduler', 'train_cfg'):
+                collect(line.value, name)
+    # A schedule without an end of its own has that of training.
+    length = found.get('train_cfg.max_epochs') or found.get('train_cfg.max_iters', '')
+    for place in {name.rpartition('.')[0] for name in found if name.startswith('param_scheduler.')}:
+        found.setdefault(f'{place}.end', length)
+    # The rest of the wrapper, such as clipping, is the config's own.
+    kept = ('optim_wrapper.optimizer.', 'optim_wrapper.paramwise_cfg', 'param_scheduler.')
+    return {name: value for name, value in found.items() if name.startswith(kept)}
+
+
+def note_of_processes(saved: int, own: int) -> str:
+    """What a run on another number of processes is told."""
+    return (
+        f'{saved} processes wrote this state and {own} go on: the order of samples and what each looks like stay, '
+        'dropout and other draws inside the model begin new sequences'
+    )
 
 
 def sources_of(settings: Any, place: str = '') -> dict[str, str]:

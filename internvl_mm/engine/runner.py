@@ -20,11 +20,11 @@ from internvl_mm.utils.disk import check_writable
 from internvl_mm.utils.errors import ConfigError, UserError, did_you_mean
 from internvl_mm.utils.states import find_state
 
+from . import resuming
 from .checkpoint import derive_rng, read_meta, set_rng
 from .environment import write_environment
 from .loops import BenchmarkLoop, EpochTrainLoop
 from .no_pickles import forbid_pickles
-from .resuming import check_order, choose_state, order_facts, seed_of, sources_of
 from .savers import Saver
 from .settings import RunConfig, config_hash, named, strategy_with_class
 from .trees import encode
@@ -116,7 +116,7 @@ class Runner(FlexibleRunner):
         forbid_pickles()
         check_writable(work_dir, setting='work_dir', way_out='choose another with --work-dir')
         # Before processes meet: afterwards the run folders of this start would be found, too.
-        found, resume = resume in (True, 'auto'), choose_state(work_dir, resume)
+        found, resume = resume in (True, 'auto'), resuming.choose_state(work_dir, resume)
         # A state that was named is its owner's, who may start from it again; this training leaves it alone.
         self.goes_on_from = Path(resume) if found and resume else None
         # Held back until the first batch: building and hooks draw numbers, too.
@@ -144,7 +144,7 @@ class Runner(FlexibleRunner):
             log_level=log_level,
             visualizer=visualizer,
             default_scope=default_scope,
-            randomness=seed_of(randomness, resume),
+            randomness=resuming.seed_of(randomness, resume),
             compile=compile,
             cfg=cfg,
         )
@@ -351,7 +351,9 @@ class Runner(FlexibleRunner):
         )
         # order is compared on resume; frozen_from says where weights come from that trainable_only leaves out.
         facts.update(
-            config_hash=self.config_hash, order=self._order(), frozen_from=sources_of(self.cfg.to_dict())
+            config_hash=self.config_hash,
+            order=self._order(),
+            frozen_from=resuming.sources_of(self.cfg.to_dict()),
         )
         extra = dict(meta=facts, message_hub=self._plain_messages())
         self.strategy.save_checkpoint(
@@ -367,7 +369,7 @@ class Runner(FlexibleRunner):
 
     def _order(self) -> dict[str, Any]:
         by_epoch = isinstance(self.train_loop, EpochTrainLoop)
-        return order_facts(self.train_dataloader, world_size=self.world_size, by_epoch=by_epoch)
+        return resuming.order_facts(self.train_dataloader, world_size=self.world_size, by_epoch=by_epoch)
 
     def _plain_messages(self) -> dict[str, Any]:
         """The message hub's state without what only a pickle could hold, which is logged."""
@@ -401,24 +403,23 @@ class Runner(FlexibleRunner):
         """
         state = find_state(filename)
         # Refused, if at all, before weights and optimiser change.
-        check_order(read_meta(state), self._order(), str(state))
+        meta = read_meta(state)
+        resuming.check_order(meta, self._order(), str(state))
+        for note in resuming.kept_settings(meta['config'], self.cfg.pretty_text):
+            self.logger.warning(note)
         checkpoint = self.strategy.resume(
             str(state),
             resume_optimizer=resume_optimizer,
             resume_param_scheduler=resume_param_scheduler,
             callback=lambda found: self.call_hook('after_load_checkpoint', checkpoint=found),
         )
-        meta = checkpoint['meta']
         # Private, but mmengine's own resume sets them in the same way.
         self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
         self.message_hub.load_state_dict(checkpoint['message_hub'])
         self._pending_rng = checkpoint.get('rng')
-        # Random states are kept one per process: with another number of them nobody has a right one.
         if meta['world_size'] != self.world_size:
-            self.logger.warning(
-                f'{meta["world_size"]} processes wrote this state and {self.world_size} go on: the order of samples '
-                'and what each looks like stay, dropout and other draws inside the model begin new sequences'
-            )
+            self.logger.warning(resuming.note_of_processes(meta['world_size'], self.world_size))
+            # Random states are kept one per process: with another number of them nobody has a right one.
             self._pending_rng = derive_rng(self.seed, meta['iter'], self.rank)
         self.logger.info(f'resumed after epoch {meta["epoch"]}, iteration {meta["iter"]}')
 

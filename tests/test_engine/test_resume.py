@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.optim import OptimWrapper
+from torch.optim import AdamW
 from torch.utils.data import BatchSampler
 
 from internvl_mm.data.samplers import StreamSampler
-from internvl_mm.engine.loops import IterTrainLoop
+from internvl_mm.engine.checkpoint import read_meta
+from internvl_mm.engine.loops import EpochTrainLoop, IterTrainLoop
+from internvl_mm.engine.optim import CosineAbsolute
+from internvl_mm.engine.resuming import kept_settings
 from internvl_mm.engine.runner import Runner
 from internvl_mm.engine.strategies import DDPStrategy, DeepSpeedStrategy
 from internvl_mm.engine.trees import load_tensors
@@ -144,6 +150,38 @@ def test_another_seed_is_refused(work_dir: Path, state: Path) -> None:
         Runner.from_cfg(tiny_config(work_dir, resume=True, randomness=dict(seed=1)))
     # Without a seed in the config, the state's counts.
     assert Runner.from_cfg(tiny_config(work_dir, resume=True, randomness={})).seed == 0
+
+
+@pytest.mark.parametrize(
+    ('changes', 'notes'),
+    [
+        (dict(), []),
+        (
+            dict(optim_wrapper=dict(optimizer=dict(type=AdamW, lr=0.25), type=OptimWrapper)),
+            ['optim_wrapper.optimizer.lr=0.25 has no effect: .* with optim_wrapper.optimizer.lr='],
+        ),
+        # The end of a schedule that has none of its own.
+        (
+            dict(train_cfg=dict(type=EpochTrainLoop, max_epochs=9)),
+            ['param_scheduler.0.end=9 has no effect: .*end=2;'],
+        ),
+        (
+            dict(
+                param_scheduler=[
+                    dict(type=CosineAbsolute, warmup=2, by_epoch=True, convert_to_iter_based=True)
+                ]
+            ),
+            ['param_scheduler.0.warmup=2 has no effect: .* with param_scheduler.0.warmup=1;'],
+        ),
+    ],
+)
+def test_settings_that_the_state_overrules_are_told(
+    work_dir: Path, state: Path, changes: dict, notes: list[str]
+) -> None:
+    runner = Runner.from_cfg(tiny_config(work_dir, resume=True, **changes))
+    told = kept_settings(read_meta(state)['config'], runner.cfg.pretty_text)
+    assert all(re.search(note, '\n'.join(told)) for note in notes)
+    assert bool(told) == bool(notes) and len(told) < 8, told
 
 
 @pytest.mark.parametrize(
