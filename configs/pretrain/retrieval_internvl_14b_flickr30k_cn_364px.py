@@ -12,4 +12,7 @@ with read_base():
     from .retrieval_internvl_14b_flickr30k_364px import *
 
 train_dataloader['dataset'].update(name='flickr30k_cn_train', file='data/flickr30k/flickr30k_cn_train.txt')
-benchmarks['flickr30k']['dataloader']['dataset'].update(file='data/flickr30k/flickr30k_cn_test.txt')
+benchmarks['flickr30k']['dataloader']['dataset'].update(
+    name='flickr30k_cn', file='data/flickr30k/flickr30k_cn_test.txt'
+)
+benchmarks = dict(flickr30k_cn=benchmarks['flickr30k'])
