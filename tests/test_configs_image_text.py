@@ -1,4 +1,4 @@
-"""Configs of retrieval fine-tuning: the published recipe, and the same test data as zero-shot evaluation."""
+"""Configs of the first two stages and of retrieval: published recipes, and the test data of zero-shot evaluation."""
 
 from __future__ import annotations
 
@@ -7,10 +7,34 @@ from mmengine.config import Config
 
 from internvl_mm.engine.config import load_config
 from internvl_mm.engine.optim import CosineAfterSteps
+from internvl_mm.engine.part_rates import PartRates
 
 
 def load(name: str) -> Config:
     return load_config(name, [])
+
+
+def test_the_contrastive_stage_is_the_published_one() -> None:
+    """Table 20 of the paper."""
+    cfg = load('pretrain/contrastive_internvl_c_224px')
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, tuple(optimizer.betas), optimizer.weight_decay) == (1e-3, (0.9, 0.95), 0.1)
+    assert cfg.optim_wrapper.constructor is PartRates
+    assert cfg.optim_wrapper.paramwise_cfg == dict(lr_mult=dict(text_encoder=0.1)), '1e-4 for the text'
+    [schedule] = cfg.param_scheduler
+    assert (schedule.warmup, schedule.end, cfg.train_cfg.max_iters) == (5000, 175_000, 175_000)
+    assert tuple(cfg.model.backbone.drop_path_rate) == (0.2,) * 48
+    assert 163_000 < 640 * cfg.train_dataloader.batch_size < 165_000
+
+
+def test_the_generative_stage_is_the_published_one() -> None:
+    """Table 20 of the paper."""
+    cfg = load('pretrain/generative_internvl_14b_224px')
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, tuple(optimizer.betas), optimizer.weight_decay) == (5e-5, (0.9, 0.98), 0.05)
+    [schedule] = cfg.param_scheduler
+    assert (schedule.warmup, schedule.end, cfg.train_cfg.max_iters) == (2000, 80_000, 80_000)
+    assert 20_000 < 160 * cfg.train_dataloader.batch_size < 21_000
 
 
 @pytest.mark.parametrize(
