@@ -4,8 +4,7 @@ Command: torchrun --nnodes 20 --nproc_per_node 8 tools/train.py \
     configs/pretrain/generative_internvl_14b_224px.py --launcher pytorch
 Hardware: 160 × 80 GB as in the paper, 128 pairs per process (not run).
 Start: model.model.pretrained is the checkpoint of stage 1, or the published internvl_c_13b_224px.pth.
-Expected: the published InternVL-14B-224px; rate, decay, warm-up, batch and 80,000 iterations (1.6 billion pairs) are
-    those of the paper (its table 20), its code was never released; not run.
+Expected: the published InternVL-14B-224px; rates, batch and length are those of the paper (its table 20), not run.
 """
 
 from mmengine.config import read_base
