@@ -2,9 +2,9 @@
 
 Command: torchrun --nnodes 20 --nproc_per_node 8 tools/train.py \
     configs/pretrain/generative_internvl_14b_224px.py --launcher pytorch
-Hardware: 160 × 80 GB (estimated, not run).
+Hardware: 160 × 80 GB as in the paper, 128 pairs per process (not run).
 Start: model.model.pretrained is the checkpoint of stage 1, or the published internvl_c_13b_224px.pth.
-Expected: the published InternVL-14B-224px; its training was never released, the recipe is ours and was not run.
+Expected: the published InternVL-14B-224px; rates, batch and length are those of the paper (its table 20), not run.
 """
 
 from mmengine.config import read_base
@@ -32,6 +32,9 @@ model = dict(
     tokenizer=_tokenizer,
     data_preprocessor=dict(type=ImageDataPreprocessor),
 )
+train_dataloader.update(batch_size=128)
 train_dataloader['dataset'].update(with_negative=True)
 benchmarks['flickr30k']['dataloader']['dataset']['transform'][0].update(size=224)
-optim_wrapper['optimizer'].update(lr=1e-4, weight_decay=0.05)
+optim_wrapper['optimizer'].update(lr=5e-5, betas=(0.9, 0.98), weight_decay=0.05)
+param_scheduler[0].update(warmup=2000, end=80_000)
+train_cfg.update(max_iters=80_000)

@@ -4,7 +4,8 @@ Command: torchrun --nnodes 4 --nproc_per_node 8 tools/train.py \
     configs/pretrain/retrieval_internvl_14b_flickr30k_364px.py --launcher pytorch
 Evaluation as InternVL-C: add --cfg-options model.image_mode=InternVL-C
 Hardware: 32 × 80 GB as published, 32 pairs per process (not run).
-Expected: the published InternVL-14B-Flickr30K-FT-364px; not run.
+Expected: image to text R@1/5/10 97.9/100/100, text to image 89.6/98.6/99.2 (published);
+    not run.
 """
 
 from mmengine.config import read_base

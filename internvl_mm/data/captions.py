@@ -220,11 +220,29 @@ def read_pairs(file: str | Path) -> Iterator[Pair]:
             )
         if 'caption' not in row:
             raise DataError(f"{path}, entry {number}: image {image!r} without text: needs 'caption'")
-        captions = row['caption'] if isinstance(row['caption'], list) else [row['caption']]
-        # An empty list is a picture without text, which data sets tell or record as such.
-        for caption in captions or ['']:
+        for caption in texts_of(row['caption'], f'{path}, entry {number}'):
             # Without an id the path groups captions: files list a picture once per caption.
-            yield Pair(image, str(caption or ''), str(row.get('image_id', image)), row)
+            yield Pair(image, caption, image_id_of(row, image), row)
+
+
+def texts_of(field: Any, where: str) -> list[str]:
+    """The captions in a field of a row: a text, a list of texts, or nothing, which is an empty caption.
+
+    Raises:
+        DataError: It holds something else, whose Python notation would be learned as a caption.
+    """
+    texts = [text or '' for text in (field if isinstance(field, list) else [field])]
+    for text in texts:
+        if not isinstance(text, (str, int, float)):
+            raise DataError(f'{where}: its caption is {text!r:.60}: give a text, or a list of texts')
+    # An empty list is a picture without text, which data sets tell or record as such.
+    return [str(text) for text in texts] or ['']
+
+
+def image_id_of(row: dict[str, Any], otherwise: str) -> str:
+    """What tells the image of a row: its ``image_id``, unless it has none or an empty one."""
+    found = row.get('image_id')
+    return otherwise if found is None else str(found)
 
 
 def _flickr(text: str, path: Path) -> Iterator[Pair]:

@@ -79,14 +79,35 @@ class WeightHashes:
         return self._known[key]
 
 
-def _frozen_parts(task: BaseTask) -> dict[str, tuple[str, Mapping[str, Tensor]]]:
+def hash_numbers(module: nn.Module) -> str:
+    """Hash of the numbers modules keep beside their tensors, which these do not tell: heads, windows, epsilons."""
+    return hash_settings(
+        {
+            f'{name}.{key}': value
+            for name, part in module.named_modules()
+            for key, value in vars(part).items()
+            # Not bool: training mode and recomputed activations change no feature.
+            if type(value) in (int, float) and not key.startswith('_')
+        }
+    )
+
+
+def hash_part_numbers(task: ImageTextTask) -> dict[str, str]:
+    """:func:`hash_numbers` of each part of a task; its own numbers are of training."""
+    return {name: hash_numbers(part) for name, part in task.named_children()}
+
+
+def _frozen_parts(task: BaseTask) -> dict[str, tuple[Any, Mapping[str, Tensor]]]:
     """Kind and tensors of each part that decides the features of a task."""
     if isinstance(task, ImageTextTask):
-        return dict(image=(task.image_kind, task.image_tensors()))
+        return dict(image=([task.image_kind, hash_part_numbers(task)], task.image_tensors()))
     frozen: dict[str, nn.Module] = {'backbone': task.backbone}
     if not trains_on_tokens(task):
         frozen['neck'] = task.neck
-    return {name: (type(part).__qualname__, part.state_dict()) for name, part in frozen.items()}
+    return {
+        name: ([type(part).__qualname__, hash_numbers(part)], part.state_dict())
+        for name, part in frozen.items()
+    }
 
 
 def _frozen_features(task: BaseTask, inputs: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -151,8 +172,11 @@ class FeatureCache:
         return dict(
             # By content: the same file under another name is the same, a retrained one is not.
             weights={name: self.weights.hash(tensors) for name, (_, tensors) in parts.items()},
-            preprocessor=hash_tensors(task.data_preprocessor.state_dict()) if task.data_preprocessor else '',
-            # Equal tensors mean different things to different classes.
+            # Its buffers, not its state: mean and deviation are in no checkpoint.
+            preprocessor=hash_tensors(dict(task.data_preprocessor.named_buffers()))
+            if task.data_preprocessor
+            else '',
+            # Equal tensors mean different things to different classes and numbers of heads.
             parts={name: kind for name, (kind, _) in parts.items()},
             # bf16 and fp32 give other features of the same weights.
             compute=str(task.autocast_dtype),

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from internvl_mm.utils.console import progress_bar
 from internvl_mm.utils.disk import check_writable
 from internvl_mm.utils.hashing import hash_settings
 
-from .features import WeightHashes, read_shard, write_json, write_shard
+from .features import WeightHashes, hash_part_numbers, read_shard, write_json, write_shard
 
 SHARD_SENTENCES = 8192  # sentences per file: seconds to minutes of work, lost at most when a run is stopped
 BATCH_TOKENS = 8192  # tokens with padding per forward pass
@@ -61,10 +62,11 @@ class TextCache:
         # Sub-folder to its files that were read, and group key to vector and number of cut sentences.
         self._read: dict[Path, tuple[set[str], dict[bytes, tuple[Tensor, int]]]] = {}
 
-    def settings(self, task: ImageTextTask) -> dict[str, str]:
+    def settings(self, task: ImageTextTask) -> dict[str, Any]:
         """What decides the embeddings of a text; its hash names the sub-folder."""
         return dict(
             weights=self.hashes.hash(task.text_tensors()),
+            parts=hash_part_numbers(task),
             tokenizer=task.tokenizer.fingerprint(),
             compute=str(task.autocast_dtype),
         )

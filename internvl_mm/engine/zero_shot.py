@@ -131,6 +131,10 @@ class ZeroShotLoop(BenchmarkLoop):
                 ledger.update([BadSample(dataset.name, index, dataset.path(index), str(error))], 1)
         if ledger.num_bad:
             console.print(f'{ledger.num_bad} pairs of {dataset.name} have no caption: {ledger.path}')
+        if not captions:
+            raise DataError(
+                f'none of the {len(dataset)} pairs of {dataset.name} has a caption: nothing to find'
+            )
         return captions
 
 

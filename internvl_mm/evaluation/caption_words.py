@@ -27,7 +27,9 @@ _WORD = re.compile(
     re.VERBOSE,
 )
 # What pycocoevalcap drops after tokenising, brackets under their Treebank names there.
-_PUNCTUATION = frozenset('\' ` ( ) { } . ? ! , : - -- ... ; " “ ” ‘ ’ … – — 。 ， 、 ； ： ？ ！'.split())
+_PUNCTUATION = frozenset(
+    '\' ` ( ) { } . ? ! , : - -- ... ; " “ ” ‘ ’ … – — 。 ， 、 ； ： ？ ！ （ ） 《 》 「 」 『 』 【 】'.split()
+)
 
 
 def split_caption(text: str) -> list[str]:

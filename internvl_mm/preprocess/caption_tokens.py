@@ -146,8 +146,10 @@ class CaptionTokenizer:
         texts = []
         for row in ids.tolist():
             until = row.index(END) if END in row else len(row)
-            # Ids up to END have no text: unknown (which is padding too), begin and end.
-            texts.append(self._decode([token for token in row[:until] if token > END]).strip())
+            # Ids up to END have no text: unknown (which is padding too), begin and end. Nor have those a model adds to
+            # the vocabulary, as the published one does a padding token, 49953.
+            known = [token for token in row[:until] if END < token < self.vocab_size]
+            texts.append(self._decode(known).strip())
         return texts
 
     def _cut(self, ids: list[int], room: int | None = None) -> list[int]:

@@ -88,6 +88,47 @@ def test_published_forms_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixt
     ]
 
 
+def test_rows_without_an_id_are_images_of_their_own(tmp_path: Path) -> None:
+    rows = [dict(image=f'{n}.png', caption=f'c{n}', image_id=None) for n in range(2)]
+    assert len(set(listed(tmp_path, rows).image_ids)) == 2
+    members = {
+        f'{n}.{kind}': part
+        for n in range(2)
+        for kind, part in dict(png=image_bytes(n), json=json.dumps(rows[n]).encode()).items()
+    }
+    assert len(set(CaptionShardDataset(write_shard(tmp_path, members)).image_ids)) == 2
+    cells = [dict(bytes=image_bytes(shade), path=None) for shade in range(2)]
+    table = pyarrow.table(
+        dict(image=cells, caption=['one', 'two'], image_id=pyarrow.array([None, None], 'int64'))
+    )
+    pyarrow.parquet.write_table(table, tmp_path / 'ids.parquet')
+    assert len(set(CaptionTableDataset(str(tmp_path / 'ids.parquet')).image_ids)) == 2
+
+
+def test_a_list_of_captions_is_as_many_pairs_and_no_other_thing_is_a_caption(tmp_path: Path) -> None:
+    cells = [dict(bytes=image_bytes(shade), path=None) for shade in range(2)]
+    table = pyarrow.table(dict(image=cells, caption=[['one', 'two'], ['three']]))
+    pyarrow.parquet.write_table(table, tmp_path / 'lists.parquet')
+    members = {
+        '0.png': image_bytes(0), '0.json': b'{"caption": ["one", "two"]}',
+        '1.png': image_bytes(1), '1.json': b'{"caption": ["three"]}',
+    }  # fmt: skip
+    for dataset in (
+        CaptionTableDataset(str(tmp_path / 'lists.parquet')),
+        CaptionShardDataset(write_shard(tmp_path, members)),
+    ):
+        assert [item['data_samples'].caption for item in dataset] == ['one', 'two', 'three']
+        assert dataset.image_ids.tolist() == [0, 0, 1]
+        assert torch.equal(dataset[0]['inputs'], dataset[1]['inputs'])
+    rows = [dict(image='0.png', caption={'en': 'one'})]
+    with pytest.raises(DataError, match=r"entry 0: its caption is \{'en': 'one'\}: give a text"):
+        listed(tmp_path, rows)
+    with pytest.raises(DataError, match=r"s-0.tar/0: its caption is \['x'\]: give a text"):
+        CaptionShardDataset(
+            write_shard(tmp_path, {'0.png': image_bytes(0), '0.json': b'{"caption": [["x"]]}'})
+        )
+
+
 def test_what_the_converter_writes_is_read(tmp_path: Path) -> None:
     scenes = write_digit_scenes(tmp_path / 'scenes', settings=DigitSceneSettings(train_size=3, test_size=2))
     found = {

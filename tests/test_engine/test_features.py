@@ -95,6 +95,20 @@ def test_key_follows_weights_and_data(tmp_path):
     assert cache.extract(task, digits()).extracted == 10
 
 
+def test_key_follows_what_no_tensor_of_the_weights_tells(tmp_path):
+    cache, task = FeatureCache(str(tmp_path)), tiny_task()
+    plain = cache.extract(task, digits())
+    # Kept out of checkpoints, and therefore out of the state of the preprocessor.
+    task.data_preprocessor = ImageDataPreprocessor(mean=(0.1, 0.1, 0.1))
+    other = cache.extract(task, digits())
+    assert other.extracted == 10 and not torch.allclose(plain.views[0][0], other.views[0][0])
+    # The same weights cut into other heads.
+    task.backbone.encoder.layers[0].attn.num_heads = 4
+    assert cache.extract(task, digits()).extracted == 10
+    task.train()
+    assert cache.extract(task, digits()).extracted == 0
+
+
 def test_the_head_does_not_matter(tmp_path):
     cache, task = FeatureCache(str(tmp_path)), tiny_task()
     cache.extract(task, digits())

@@ -60,6 +60,9 @@ def test_other_weights_and_other_limits_are_other_texts(task, tmp_path: Path) ->
     assert cache.embed(task, GROUPS, what='toy').computed == 4
     task.tokenizer.max_length = 20
     assert cache.embed(task, GROUPS, what='toy').computed == 4
+    # The same weights under another norm.
+    task.text_encoder.transformer.norm.variance_epsilon = 0.5
+    assert cache.embed(task, GROUPS, what='toy').computed == 4
     with torch.no_grad():  # images do not matter to texts
         task.neck.pool.norm1_q.weight.add_(1)
     assert cache.embed(task, GROUPS, what='toy').computed == 0

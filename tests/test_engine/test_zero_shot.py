@@ -149,6 +149,9 @@ def test_pairs_without_text_stop_or_are_recorded_and_long_captions_counted(place
     assert '1 of 8 captions have more than 80 tokens and were cut' in said
     (ledger,) = Path('bad').rglob('bad_samples_*.jsonl')
     assert json.loads(ledger.read_text().splitlines()[-1])['index'] == 7
+    Path('bad.txt').write_text('image,caption\n100.jpg, \n101.jpg,  ')
+    with pytest.raises(DataError, match='none of the 2 pairs of flickr30k has a caption'):
+        of('skip')
 
 
 def test_probes_read_the_embeddings_of_zero_shot_runs() -> None:

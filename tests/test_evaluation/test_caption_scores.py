@@ -69,6 +69,7 @@ def test_common_subsequences() -> None:
         ("A man's dog doesn't sit, on a T-shirt.", "a man 's dog does n't sit on a t-shirt"),
         ('The picture shows one digit: 3.', 'the picture shows one digit 3'),
         ('一个红色的3。', '一 个 红 色 的 3'),
+        ('（红色的）《3》，在「左」边！', '红 色 的 3 在 左 边'),
         ('At 12:30 it costs $1,000 (cash) -- in the U.S.', 'at 12:30 it costs $ 1,000 cash in the u.s.'),
         ('A 2-year-old cannot eat; "why?"', 'a 2-year-old can not eat why'),
         ('', ''),

@@ -51,6 +51,11 @@ def test_subsets_and_names_of_the_data() -> None:
     ):
         prompts = DatasetPrompts(dataset, published=published).prompts(names)
         assert prompts.names[0] == first
+        assert prompts.names[1] == ('a b' if dataset == 'sun397' else 'a/b')
+    # A slash belongs to such names, under both settings.
+    for published in (False, True):
+        of_aircraft = DatasetPrompts('fgvc_aircraft', published=published).prompts(['F/A-18'])
+        assert of_aircraft.names == ('F/A-18',)
     # Sets without templates of their own take ImageNet's.
     assert len(DatasetPrompts('objectnet').templates) == 80
     caltech = [DatasetPrompts('caltech101').prompts(NUMBERED[:count]).names for count in (102, 101)]

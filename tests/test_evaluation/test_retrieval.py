@@ -10,7 +10,7 @@ from clip_benchmark.metrics.zeroshot_retrieval import recall_at_k
 from sklearn.metrics import balanced_accuracy_score
 
 from internvl_mm.evaluation.metrics import RetrievalRecall, ZeroShotAccuracy, retrieval
-from internvl_mm.utils.errors import ConfigError
+from internvl_mm.utils.errors import ConfigError, DataError
 
 
 def pairs(images: int = 7, captions: int = 3) -> list[dict]:
@@ -89,6 +89,9 @@ def test_what_is_missing_is_told() -> None:
         RetrievalRecall().score(bare)
     with pytest.raises(ConfigError, match=r'topk=\(0,\)'):
         RetrievalRecall(topk=(0,))
+    broken = dict(pairs()[3], pred_text=torch.full((6,), float('nan')))
+    with pytest.raises(DataError, match=r"pair 3 of 'toy' are not numbers \(NaN\)"):
+        RetrievalRecall().score([pairs()[0], broken])
 
 
 def test_recall_of_every_caption_is_what_clip_benchmark_counts() -> None:

@@ -42,3 +42,9 @@ def test_dual_softmax_is_the_published_product() -> None:
     assert set(found) == set(metric.reported())
     assert found['n'] == found['images'] == found['texts'] == len(samples)
     assert metric.compute_metrics([]) == dict(n=0)
+    # In a published run every caption is a query of its own, here too.
+    twice = [*samples, dict(samples[0], index=len(samples) + 10, image_id=99)]
+    for published, texts in ((False, len(samples)), (True, len(samples) + 1)):
+        metric = DualSoftmaxRecall(published=published)
+        metric.process(None, twice)
+        assert metric.evaluate(len(twice))['texts'] == texts

@@ -118,6 +118,8 @@ def test_drop_path_grows_linearly_and_drops_scaled_branches_per_sample() -> None
     assert [0.0 if b.drop_path is None else b.drop_path.drop_prob for b in blocks] == pytest.approx(
         [0, 0.25, 0.5]
     )
+    even = tiny(drop_path_rate=(0.2, 0.2, 0.2), num_hidden_layers=3).encoder.layers
+    assert [block.drop_path.drop_prob for block in even] == [0.2, 0.2, 0.2]
     # A branch of ones scaled by ls comes out as 0 or ls / keep for a whole sample: the scale comes first.
     block = blocks[2].train()
     x, branch = torch.zeros(64, 5, 32), torch.ones(64, 5, 32)
@@ -253,6 +255,10 @@ def test_image_sizes_off_the_patch_grid_are_refused() -> None:
         (
             dict(window_size=(2, 2), use_class_token=False),
             r'window_size=\(2, 2\) has 2 sides, but there are 3 blocks',
+        ),
+        (
+            dict(drop_path_rate=(0.1,)),
+            r'has 1 rates, but there are \d blocks: give one number, or one per block',
         ),
         (dict(drop_path_rate=1.0), r'drop_path_rate=1\.0 is not possible: it must be from 0 up to'),
     ],

@@ -50,6 +50,9 @@ def test_summaries_are_prefix_text_and_end_padded_with_zero(pieces: Path) -> Non
     assert lengths[0] < lengths[1] == ids.shape[1]
     assert [int(row[length - 1]) for row, length in zip(ids, lengths, strict=True)] == [2, 2]
     assert read.decode(ids[:, 1:]) == ['summarize:two words', 'summarize:a red panda on a wooden platform']
+    # A model may have ids the vocabulary has not, as the published padding token; they are no text.
+    beyond = torch.tensor([[ids[0, 1], read.vocab_size, ids[0, 2]]])
+    assert read.decode(beyond) == read.decode(ids[:1, 1:3])
     assert read.empty_summary == int((read.summaries(['']) > 0).sum())
 
 

@@ -16,7 +16,15 @@ from braceexpand import braceexpand
 from PIL import Image
 from torch import Tensor
 
-from internvl_mm.data.captions import Pair, PairFilter, TextTable, numbered, read_pairs
+from internvl_mm.data.captions import (
+    Pair,
+    PairFilter,
+    TextTable,
+    image_id_of,
+    numbered,
+    read_pairs,
+    texts_of,
+)
 from internvl_mm.data.datasets.guarded import GuardedDataset, Item
 from internvl_mm.data.datasets.paths import PathTable, check_confined, check_folder
 from internvl_mm.data.datasets.table import _load_table
@@ -251,7 +259,8 @@ class CaptionShardDataset(ImageTextDataset):
 
     Args:
         shards: Paths of the shards, with braces for ranges: ``'train-{0000..1023}.tar'``.
-        caption_key: Field that holds the caption in ``.json`` members, whose other fields a filter sees.
+        caption_key: Field that holds the caption, or a list of captions, in ``.json`` members, whose other fields a
+            filter sees.
         filter: See :class:`CaptionListDataset`.
         options: See :class:`ImageTextDataset`.
     """
@@ -303,7 +312,7 @@ class CaptionTableDataset(ImageTextDataset):
     Args:
         path: A file, a folder of such, or a folder written by ``save_to_disk``.
         image_column: Column with the image: a struct of ``bytes`` and ``path``, or bytes.
-        caption_column: Column with the caption; the other columns a filter sees.
+        caption_column: Column with the caption, or a list of captions; the other columns a filter sees.
         filter: See :class:`CaptionListDataset`.
         options: See :class:`ImageTextDataset`.
     """
@@ -334,8 +343,9 @@ class CaptionTableDataset(ImageTextDataset):
         # Without the pictures, which would all be read from disk to list the captions.
         rows = enumerate(table.remove_columns([image_column]))
         listed = (
-            Pair(str(number), str(row[caption_column] or ''), str(row.get('image_id', number)), row)
+            Pair(str(number), text, image_id_of(row, str(number)), row)
             for number, row in rows
+            for text in texts_of(row[caption_column], f'{path}[{number}]')
         )
         pairs = _kept(listed, filter, options.get('name') or str(path))
         # The filter may have left rows out: where each pair stands in the table.
@@ -372,7 +382,7 @@ def _shard_pairs(shard: Path, caption_key: str) -> Iterator[Pair]:
             files = (member for member in archive if member.isreg() and not member.issparse())
             # Neighbours only: webdataset writes the members of a sample one after the other.
             for key, members in groupby(files, key=lambda member: _split_name(member.name)[0]):
-                yield _shard_pair(
+                yield from _pairs_of_sample(
                     archive, shard, key, {_split_name(m.name)[1]: m for m in members}, caption_key
                 )
     except (tarfile.TarError, EOFError) as error:
@@ -381,9 +391,9 @@ def _shard_pairs(shard: Path, caption_key: str) -> Iterator[Pair]:
         ) from error
 
 
-def _shard_pair(
+def _pairs_of_sample(
     archive: tarfile.TarFile, shard: Path, key: str, members: dict[str, tarfile.TarInfo], caption_key: str
-) -> Pair:
+) -> Iterator[Pair]:
     def content(suffix: str) -> bytes:
         file = archive.extractfile(members[suffix])
         return file.read() if file else b''
@@ -392,7 +402,7 @@ def _shard_pair(
     try:
         if 'json' in members:
             row = dict(json.loads(content('json')))
-        caption = content('txt').decode() if 'txt' in members else str(row.get(caption_key) or '')
+        field = content('txt').decode() if 'txt' in members else row.get(caption_key)
     except (ValueError, TypeError) as error:  # TypeError: JSON, but no object
         raise DataError(f'{shard}/{key}: its text is damaged ({error})') from error
     image = next((members[suffix] for suffix in IMAGE_SUFFIXES if suffix in members), None)
@@ -400,4 +410,6 @@ def _shard_pair(
     name, offset, size = (image.name, image.offset_data, image.size) if image else (key, 0, 0)
     place = dict(_offset=offset, _size=size)
     # Joined by a tab, since both parts may hold slashes: read() takes the shard off again.
-    return Pair(f'{shard}\t{name}', caption, str(row.get('image_id', f'{shard}/{key}')), {**row, **place})
+    image_id = image_id_of(row, f'{shard}/{key}')
+    for caption in texts_of(field, f'{shard}/{key}'):
+        yield Pair(f'{shard}\t{name}', caption, image_id, {**row, **place})

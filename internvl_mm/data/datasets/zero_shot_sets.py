@@ -217,8 +217,8 @@ class XTDDataset(ImageTextDataset):
 
 def _lines(file: Path) -> list[str]:
     try:
-        # Not splitlines, which also ends lines at signs that occur within captions (U+2028).
-        return [line.rstrip('\r') for line in file.read_text('utf-8').rstrip('\n').split('\n')]
+        # Stripped, as published. Not splitlines, which also ends lines at signs within captions (U+2028).
+        return [line.strip() for line in file.read_text('utf-8').rstrip('\n').split('\n')]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f'{file}: cannot be read ({error}); docs/zero_shot.md says where it is published'

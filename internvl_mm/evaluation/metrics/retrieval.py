@@ -13,7 +13,7 @@ from torch import Tensor
 
 from internvl_mm.evaluation.intervals import bootstrap_interval, wilson_interval
 from internvl_mm.registry import METRICS
-from internvl_mm.utils.errors import ConfigError
+from internvl_mm.utils.errors import ConfigError, DataError
 
 from .accuracy import Accuracy
 from .base import SampleMetric, Scores
@@ -95,6 +95,13 @@ class RetrievalRecall(SampleMetric):
                 raise ConfigError(
                     f"images of '{sample['dataset']}' come without embeddings of image and caption: RetrievalRecall "
                     'needs an image–text task and a data set with captions'
+                )
+            # Sorted first, NaN would even count as right where it stands at the answer.
+            if sample['pred_image'].isnan().any() or sample['pred_text'].isnan().any():
+                raise DataError(
+                    f"the embeddings of pair {sample['index']} of '{sample['dataset']}' are not numbers (NaN): the "
+                    "weights are broken, or the precision is too small for them; try precision='bf16' or 'fp32' of "
+                    'the strategy'
                 )
         return [
             dict(

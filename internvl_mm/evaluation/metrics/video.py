@@ -43,13 +43,11 @@ class DualSoftmaxRecall(RetrievalRecall):
 
     Args:
         topk: See :class:`RetrievalRecall`.
+        published: See :class:`RetrievalRecall`.
         prefix: See :class:`SampleMetric`.
 
     Source: Cheng et al. 2021, "Improving video-text retrieval by multi-stream corpus alignment and dual softmax loss".
     """
-
-    def __init__(self, topk: tuple[int, ...] = (1, 5, 10), *, prefix: str | None = None):
-        super().__init__(topk, prefix=prefix)
 
     def hits(self, queries: Tensor, candidates: Tensor, right: Tensor) -> dict[int, Tensor]:
         """See :class:`RetrievalRecall`; the whole matrix is held at once: 4 MB for the 1,000 videos of MSR-VTT 1k-A."""

@@ -102,8 +102,9 @@ class DatasetPrompts:
                 names[int(index)] = name
         if not self.published or self.dataset in _SPACED:
             names = [name.replace('_', ' ') for name in names]
-            # In names from data a slash separates words; in the lists it belongs to the name ('baluster / handrail').
-            names = names if listed else [name.replace('/', ' ') for name in names]
+        if self.dataset in _SPACED:
+            # Of SUN397 a slash separates words; elsewhere it belongs to the name ('F/A-18', 'Mixing / Salad Bowl').
+            names = [name.replace('/', ' ') for name in names]
         if self.class_subset is not None:
             return [names[index] for index in class_subset(self.class_subset)]
         # The published list of Caltech-101 begins with the background, which the corrected data set leaves out.

@@ -211,7 +211,7 @@ class InternViT(BlockBackbone):
         qk_norm_type: Its kind: in published folders always ``'rms_norm'``; the ``.pth`` classes took ``norm_type``.
         qkv_bias: Bias of the joint projection (300M).
         initializer_factor: Initial layer scale (0.1 in 6B, 1.0 in 300M).
-        drop_path_rate: Rate of the last block; grows linearly from 0.
+        drop_path_rate: Rate of the last block, to which it grows linearly from 0; or one per block.
         rms_rounding: See :class:`~internvl_mm.models.layers.RMSNorm`.
         attention: Kernel, see :func:`~internvl_mm.models.layers.attend`.
         use_class_token: ``False`` drops it before the blocks; needed by windows.
@@ -247,7 +247,7 @@ class InternViT(BlockBackbone):
         qk_norm_type: NormType = 'rms_norm',
         qkv_bias: bool = False,
         initializer_factor: float = 0.1,
-        drop_path_rate: float = 0.0,
+        drop_path_rate: float | tuple[float, ...] = 0.0,
         rms_rounding: Rounding = 'pure',
         attention: AttentionKernel = 'sdpa',
         use_class_token: bool = True,
@@ -271,7 +271,7 @@ class InternViT(BlockBackbone):
             image_size=image_size,
             num_channels=num_channels,
         )
-        check_shares(drop_path_rate=drop_path_rate)
+        rates = _drop_path_rates(drop_path_rate, num_hidden_layers)
         windows = _window_sides(window_size, num_hidden_layers)
         if window_size is not None and use_class_token:
             raise ConfigError(
@@ -299,8 +299,6 @@ class InternViT(BlockBackbone):
             kernel=attention,
         )
         global_blocks = self._checked_blocks('global_blocks', global_blocks)
-        # From 0 in the first block; on the CPU also under torch.device('meta'), whose tensors have no values to list.
-        rates = torch.linspace(0, drop_path_rate, num_hidden_layers, device='cpu').tolist()
         blocks = []
         for index, rate in enumerate(rates):
             if windows is None or index in global_blocks:
@@ -409,6 +407,22 @@ class InternViT(BlockBackbone):
         # Another object: an optimiser made before would go on with the old one.
         self.embeddings.position_embedding = nn.Parameter(new, requires_grad=old.requires_grad)
         self.image_size = image_size
+
+
+def _drop_path_rates(drop_path_rate: float | tuple[float, ...], num_layers: int) -> list[float]:
+    """One rate per block."""
+    if not isinstance(drop_path_rate, (tuple, list)):
+        check_shares(drop_path_rate=drop_path_rate)
+        # From 0 in the first block; on the CPU also under torch.device('meta'), whose tensors have no values to list.
+        return torch.linspace(0, drop_path_rate, num_layers, device='cpu').tolist()
+    if len(drop_path_rate) != num_layers:
+        raise ConfigError(
+            f'drop_path_rate={drop_path_rate} has {len(drop_path_rate)} rates, but there are {num_layers} blocks: give '
+            'one number, or one per block'
+        )
+    for rate in drop_path_rate:
+        check_shares(drop_path_rate=rate)
+    return list(drop_path_rate)
 
 
 def _window_sides(window_size: int | tuple[int, ...] | None, num_layers: int) -> tuple[int, ...] | None:

@@ -90,7 +90,7 @@ def test_a_star_stands_for_the_shards_that_are_there(tmp_path: Path) -> None:
 
 
 def test_xtd_shares_pictures_between_languages(tmp_path: Path) -> None:
-    where = write_xtd(tmp_path, dict(en=['a', 'b\u2028b', 'c'], zh=['一', '二', '三'], ko=['a', 'b']))
+    where = write_xtd(tmp_path, dict(en=[' a ', 'b\u2028b', 'c'], zh=['一', '二', '三'], ko=['a', 'b']))
     english, chinese = XTDDataset(**where, name='xtd'), XTDDataset(**where, name='xtd', language='zh')
     assert [english[index]['data_samples'].caption for index in range(3)] == ['a', 'b\u2028b', 'c']
     assert 'train2014' in english.path(1) and 'val2014' in english.path(2)
