@@ -17,7 +17,7 @@ from internvl_mm.registry import HOOKS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 from internvl_mm.utils.parameters import local_part
 
-from ._runner import statistic_places, statistics_of, task_of
+from ._runner import completes_update, statistic_places, statistics_of, task_of
 
 STATE = 'ema'  # name of the average in a training state
 PREFIX = 'ema/'  # of its metrics
@@ -88,8 +88,7 @@ class EMAHook(Hook):
         self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Follow the weights after an optimiser step; accumulating iterations do not count."""
-        stepped = getattr(runner.optim_wrapper, 'should_update', None)
-        if stepped is None or stepped():
+        if completes_update(runner):
             weights = averaged_tensors(task_of(runner))
             # A saver may still read the averages: in fp16 a step can be skipped, and nothing else has waited for it.
             runner.call_hook('before_state_changes')
