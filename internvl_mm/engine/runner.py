@@ -23,7 +23,7 @@ from .checkpoint import derive_rng, read_meta, set_rng
 from .environment import write_environment
 from .loops import BenchmarkLoop, EpochTrainLoop
 from .no_pickles import forbid_pickles
-from .resuming import check_order, choose_state, order_facts, seed_of, sources_of
+from .resuming import check_order, choose_together, order_facts, seed_of, sources_of
 from .savers import Saver
 from .settings import RunConfig, config_hash, named, strategy_with_class
 from .trees import encode
@@ -114,8 +114,8 @@ class Runner(FlexibleRunner):
     ):
         forbid_pickles()
         check_writable(work_dir, setting='work_dir', way_out='choose another with --work-dir')
-        # Before processes meet: afterwards the run folders of this start would be found, too.
-        found, resume = resume in (True, 'auto'), choose_state(work_dir, resume)
+        # Before there is a run folder: afterwards the run folders of this start would be found, too.
+        found, resume = resume in (True, 'auto'), choose_together(work_dir, resume, launcher, env_cfg or {})
         # A state that was named is its owner's, who may start from it again; this training leaves it alone.
         self.goes_on_from = Path(resume) if found and resume else None
         # Held back until the first batch: building and hooks draw numbers, too.
