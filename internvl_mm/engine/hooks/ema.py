@@ -73,7 +73,11 @@ class EMAHook(Hook):
             self._take_loaded()
 
     def _take_loaded(self) -> None:
-        assert self._loaded is not None
+        if self._loaded is None:
+            raise CheckpointError(
+                'the training state has no average, which EMAHook would go on from: resume without the hook, as it was '
+                'written, or start a new run from its weights with load_from'
+            )
         if {n: t.shape for n, t in self._loaded.items()} != {n: t.shape for n, t in self.average.items()}:
             differing = sorted(self._loaded.keys() ^ self.average.keys()) or ['shapes']
             raise CheckpointError(
@@ -126,7 +130,7 @@ class EMAHook(Hook):
         """Take the average out of a training state; before training starts, the model may not be built yet."""
         self._loaded = checkpoint.get(STATE)
         # Loaded without its position, a state is a start: a run from there begins an average of its own.
-        self._resumes = self._loaded is not None and 'message_hub' in checkpoint
+        self._resumes = 'message_hub' in checkpoint
 
 
 def averaged_tensors(task: nn.Module) -> dict[str, Tensor]:
