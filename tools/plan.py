@@ -21,6 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if min(args.gpus) < 1:
         parser.error(f'--gpus {" ".join(map(str, args.gpus))}: each is at least 1')
+    if not args.memory > 0:
+        parser.error(f'--memory {args.memory:g}: a GPU has more than 0 GiB')
 
     from internvl_mm.utils.door import run_door
 
@@ -33,12 +35,15 @@ def plan(args: argparse.Namespace) -> None:
     Raises:
         UserError: A mistake in a config or the options.
     """
-    from internvl_mm.engine.config import load_config
+    from internvl_mm.engine.config import check_config, load_config
     from internvl_mm.engine.memory import plan_rows, print_plan
     from internvl_mm.engine.memory_plan import read_sizes
 
     for name in args.configs:
-        sizes = read_sizes(load_config(name, args.cfg_options))
+        cfg = load_config(name, args.cfg_options)
+        # Settings alone: a plan opens no file, and weights and data may be elsewhere.
+        check_config(cfg, purpose='read')
+        sizes = read_sizes(cfg)
         print_plan(name, plan_rows(sizes, args.gpus), capacity=args.memory)
 
 

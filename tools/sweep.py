@@ -50,11 +50,8 @@ def sweep(settings: list[str], work_dir: Path | None) -> int:
         raise ConfigError('config=LEAF is missing: name the leaf config whose settings are varied')
     # Without the time: a second call finds what finished, and goes on.
     root = work_dir or Path('work_dirs/sweeps', Path(leaves[0].split(',')[0]).stem)
-    launch(settings, root.absolute(), train=[sys.executable, str(TRAIN)])
-    chosen = [word.partition('=')[2] for word in settings if word.startswith('sweep.metric=')]
-    return report(
-        root, metric=chosen[-1] if chosen else None, less='sweep.less=true' in map(str.lower, settings)
-    )
+    chosen = launch(settings, root.absolute(), train=[sys.executable, str(TRAIN)])
+    return report(root, metric=chosen.metric, less=chosen.less)
 
 
 if __name__ == '__main__':

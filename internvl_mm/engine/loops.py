@@ -29,6 +29,9 @@ from internvl_mm.utils.errors import ConfigError, DataError
 from .steps import PlainStep
 
 RESULTS = 'results.json'
+EVALUATED = (
+    'evaluated'  # name in the message hub: iterations that were done when benchmarks were last evaluated
+)
 TABLE = ('benchmark', 'metric', 'value', '95 % interval', 'n')
 
 WORKER_GRACE = 2.0  # seconds between a broken pipe and the signal that a worker died
@@ -100,6 +103,18 @@ class EpochTrainLoop(MMEpochLoop):
                 'use EpochSampler, or IterTrainLoop'
             )
 
+    def run(self) -> torch.nn.Module:
+        """Train."""
+        self.runner.call_hook('before_train')
+        # Between two epochs: within one the evaluation of the last is over.
+        if self._iter == self._epoch * len(self.dataloader):
+            _evaluate_if_due(self, self._epoch, self._max_epochs)
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            _evaluate_if_due(self, self._epoch, self._max_epochs)
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
     def run_epoch(self) -> None:
         """Iterate over one epoch, or what is left of it."""
         done = self._iter - self._epoch * len(self.dataloader)  # 0 unless resumed in the middle of an epoch
@@ -150,16 +165,46 @@ class IterTrainLoop(MMIterLoop):
 
     def run(self) -> torch.nn.Module:
         """Train."""
-        # mmengine's loop positions the sampler by the iteration; random states follow its hooks, as in EpochTrainLoop.
-        self._first = True
-        return super().run()
+        hook = self.runner.call_hook
+        hook('before_train')
+        # To hooks, training is one long epoch.
+        hook('before_train_epoch')
+        if self._iter > 0:
+            self.dataloader_iterator.skip_iter(self._iter)
+        # After the hooks, as in EpochTrainLoop.
+        self.runner.restore_rng()
+        _evaluate_if_due(self, self._iter, self._max_iters)
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            self.run_iter(next(self.dataloader_iterator))
+            _evaluate_if_due(self, self._iter, self._max_iters)
+        hook('after_train_epoch')
+        hook('after_train')
+        return self.runner.model
 
     def run_iter(self, data_batch: Any) -> None:
         """One step."""
-        if self._first:
-            self.runner.restore_rng()
-            self._first = False
         _run_step(self, self._iter, data_batch)
+
+
+def _evaluate_if_due(loop: Any, done: int, last: int) -> None:
+    """Evaluate where the intervals say so, unless it has been done.
+
+    Also where a resumed run begins: states are written before the evaluation that belongs to them, and a run that ended
+    in between would never have it.
+
+    Args:
+        loop: Of training.
+        done: Epochs or iterations.
+        last: How many there will be.
+    """
+    runner = loop.runner
+    due = done >= max(loop.val_begin, 1) and (done % loop.val_interval == 0 or done == last)
+    if runner.val_loop is None or not due or runner.message_hub.runtime_info.get(EVALUATED) == loop.iter:
+        return
+    # An evaluation that draws at random draws what it would have drawn.
+    runner.restore_rng()
+    runner.val_loop.run()
 
 
 def _built(step: PlainStep | dict | None) -> PlainStep:
@@ -221,6 +266,8 @@ class BenchmarkLoop(BaseLoop):
         hook(f'before_{self.stage}_epoch')
         results = self.measure()
         hook('after_benchmarks', loop=self, results=results)  # may add numbers, as EMAHook does
+        # Before the hooks that save, so that a state which is written now says that this is behind it.
+        self.runner.message_hub.update_info(EVALUATED, self.runner.iter)
         flat = {
             f'{name}/{metric}': value for name, values in results.items() for metric, value in values.items()
         }

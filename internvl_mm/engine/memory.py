@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from internvl_mm.utils.console import console, print_table
+from internvl_mm.utils.errors import ConfigError
 from internvl_mm.utils.parameters import find_blocks, numel
 
 GIB = 2**30
@@ -247,10 +248,16 @@ def state_per_value(optimizer: Mapping[str, Any]) -> float:
 
     Args:
         optimizer: Its config; it is built for one small parameter and stepped once.
+
+    Raises:
+        ConfigError: The optimiser refuses its settings.
     """
     # A matrix: some optimisers (Adafactor, Muon) treat vectors otherwise.
     parameter = nn.Parameter(torch.zeros(64, 64))
-    built = OPTIMIZERS.build({**optimizer, 'params': [parameter]})
+    try:
+        built = OPTIMIZERS.build({**optimizer, 'params': [parameter]})
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f'optim_wrapper.optimizer: {error}; given is {dict(optimizer)}') from error
     parameter.grad = torch.ones_like(parameter)
     built.step()
     state = built.state[parameter].values()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import datetime
 from typing import Any
 
@@ -18,4 +20,15 @@ def patient_group() -> Any:
 
     Called by every process alike, as torch demands.
     """
-    return dist.new_group(backend='gloo', timeout=PATIENCE) if get_world_size() > 1 else None
+    if get_world_size() == 1:
+        return None
+    group = dist.new_group(backend='gloo', timeout=PATIENCE)
+    # Beside nccl nobody else would leave it before the interpreter ends (see strategies/launch.py).
+    atexit.register(_leave, group)
+    return group
+
+
+def _leave(group: Any) -> None:
+    if dist.is_initialized():
+        with contextlib.suppress(ValueError):  # left before, with the group of all
+            dist.destroy_process_group(group)

@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import broadcast_object_list, get_rank
+
 from internvl_mm.utils.console import console
 from internvl_mm.utils.errors import CheckpointError
 from internvl_mm.utils.states import find_state, sound_state
 
 from .checkpoint import read_meta
+from .patience import patient_group
+from .strategies.launch import join_group
 
 
 def choose_state(work_dir: str, resume: bool | str) -> str | None:
@@ -33,6 +37,36 @@ def choose_state(work_dir: str, resume: bool | str) -> str | None:
     if state is None:
         console.print(f'nothing to resume in {work_dir}: starting from the beginning')
     return None if state is None else str(state)
+
+
+def choose_together(
+    work_dir: str, resume: bool | str, launcher: str, env_cfg: Mapping[str, Any]
+) -> str | None:
+    """:func:`choose_state` by the first process for all: hashing a large state is work for one.
+
+    Args:
+        work_dir: See :func:`choose_state`.
+        resume: See :func:`choose_state`.
+        launcher: Of the runner; with one that starts several processes they meet here.
+        env_cfg: Of the runner; its ``dist_cfg`` says how they meet.
+
+    Raises:
+        CheckpointError: See :func:`choose_state`; on every process.
+    """
+    if not resume or launcher == 'none':
+        return choose_state(work_dir, resume)
+    join_group(launcher, **env_cfg.get('dist_cfg', {}))
+    # State and error; hashing may take longer than a meeting usually may.
+    found: list[Any] = [None, None]
+    if get_rank() == 0:
+        try:
+            found[0] = choose_state(work_dir, resume)
+        except CheckpointError as error:
+            found[1] = str(error)
+    broadcast_object_list(found, group=patient_group())
+    if found[1] is not None:
+        raise CheckpointError(found[1])
+    return found[0]
 
 
 def seed_of(randomness: dict | None, resume: str | None) -> dict[str, Any]:
@@ -141,12 +175,21 @@ def _settings_of(config: str) -> dict[str, str]:
     return {name: value for name, value in found.items() if name.startswith(kept)}
 
 
-def note_of_processes(saved: int, own: int) -> str:
-    """What a run on another number of processes is told."""
-    return (
-        f'{saved} processes wrote this state and {own} go on: the order of samples and what each looks like stay, '
-        'dropout and other draws inside the model begin new sequences'
-    )
+def notes_on(meta: Mapping[str, Any], own: str, world_size: int) -> list[str]:
+    """What a run is told that goes on from a state.
+
+    Args:
+        meta: Of the state.
+        own: Config of the run, as Python text.
+        world_size: Its processes.
+    """
+    notes = kept_settings(meta['config'], own)
+    if meta['world_size'] != world_size:
+        notes.append(
+            f'{meta["world_size"]} processes wrote this state and {world_size} go on: the order of samples and what '
+            'each looks like stay, dropout and other draws inside the model begin new sequences'
+        )
+    return notes
 
 
 def sources_of(settings: Any, place: str = '') -> dict[str, str]:

@@ -115,8 +115,9 @@ class Runner(FlexibleRunner):
     ):
         forbid_pickles()
         check_writable(work_dir, setting='work_dir', way_out='choose another with --work-dir')
-        # Before processes meet: afterwards the run folders of this start would be found, too.
-        found, resume = resume in (True, 'auto'), resuming.choose_state(work_dir, resume)
+        # Before there is a run folder: afterwards the run folders of this start would be found, too.
+        found = resume in (True, 'auto')
+        resume = resuming.choose_together(work_dir, resume, launcher, env_cfg or {})
         # A state that was named is its owner's, who may start from it again; this training leaves it alone.
         self.goes_on_from = Path(resume) if found and resume else None
         # Held back until the first batch: building and hooks draw numbers, too.
@@ -346,21 +347,20 @@ class Runner(FlexibleRunner):
         """
         # In the hooks that save, the loop has not yet counted what it just did.
         counts = dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch))
-        facts = dict(
-            counts, **(meta or {}), experiment_name=self.experiment_name, config=self.cfg.pretty_text
-        )
+        facts = dict(counts, **(meta or {}))
         # order is compared on resume; frozen_from says where weights come from that trainable_only leaves out.
         facts.update(
+            experiment_name=self.experiment_name,
+            config=self.cfg.pretty_text,
             config_hash=self.config_hash,
             order=self._order(),
             frozen_from=resuming.sources_of(self.cfg.to_dict()),
         )
-        extra = dict(meta=facts, message_hub=self._plain_messages())
         self.strategy.save_checkpoint(
             str(Path(out_dir) / filename),
             save_optimizer=save_optimizer,
             save_param_scheduler=save_param_scheduler,
-            extra_ckpt=extra,
+            extra_ckpt=dict(meta=facts, message_hub=self._plain_messages()),
             callback=lambda checkpoint: self.call_hook('before_save_checkpoint', checkpoint=checkpoint),
             trainable_only=trainable_only,
             saver=saver,
@@ -405,7 +405,7 @@ class Runner(FlexibleRunner):
         # Refused, if at all, before weights and optimiser change.
         meta = read_meta(state)
         resuming.check_order(meta, self._order(), str(state))
-        for note in resuming.kept_settings(meta['config'], self.cfg.pretty_text):
+        for note in resuming.notes_on(meta, self.cfg.pretty_text, self.world_size):
             self.logger.warning(note)
         checkpoint = self.strategy.resume(
             str(state),
@@ -418,7 +418,6 @@ class Runner(FlexibleRunner):
         self.message_hub.load_state_dict(checkpoint['message_hub'])
         self._pending_rng = checkpoint.get('rng')
         if meta['world_size'] != self.world_size:
-            self.logger.warning(resuming.note_of_processes(meta['world_size'], self.world_size))
             # Random states are kept one per process: with another number of them nobody has a right one.
             self._pending_rng = derive_rng(self.seed, meta['iter'], self.rank)
         self.logger.info(f'resumed after epoch {meta["epoch"]}, iteration {meta["iter"]}')

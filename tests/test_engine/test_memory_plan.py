@@ -109,3 +109,29 @@ def test_the_door_prints_a_table_and_how_it_was_computed(capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         main(['no_such_config.py', '--gpus', '0'])
     assert 'each is at least 1' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--cfg-options', 'model.backbone.hidden_sise=3'], "Did you mean 'hidden_size'?"),
+        (['--cfg-options', 'train_cfg.max_epoch=3'], "Did you mean 'max_epochs'?"),
+        (
+            ['--cfg-options', 'optim_wrapper.optimizer.foreach=True', 'optim_wrapper.optimizer.fused=True'],
+            'optim_wrapper.optimizer: `fused` and `foreach` cannot be `True` together',
+        ),
+    ],
+)
+def test_a_plan_of_wrong_settings_is_a_mistake(arguments: list[str], message: str, capsys) -> None:
+    from tools.plan import main
+
+    assert main(['quickstart/finetune_intern_vit_tiny_digits.py', *arguments]) == 2
+    assert message in ' '.join(capsys.readouterr().err.split())
+
+
+def test_a_gpu_without_memory_is_refused(capsys) -> None:
+    from tools.plan import main
+
+    with pytest.raises(SystemExit):
+        main(['quickstart/finetune_intern_vit_tiny_digits.py', '--memory', '-5'])
+    assert 'a GPU has more than 0 GiB' in capsys.readouterr().err

@@ -5,13 +5,15 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import timm.optim
 import torch
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 from torch.optim import SGD, AdamW
 
-from internvl_mm.engine.optim import CosineAbsolute, LayerDecay
+from internvl_mm.engine.muon import Muon
+from internvl_mm.engine.optim import CosineAbsolute, LayerDecay, is_elementwise
 from internvl_mm.models.backbones import InternViT, ViTAdapter
 from internvl_mm.registry import PARAM_SCHEDULERS
 from internvl_mm.utils.errors import ConfigError
@@ -226,3 +228,23 @@ def test_schedule_resumes_at_its_step() -> None:
         scheduler.step()
     assert first.param_groups[0]['lr'] == second.param_groups[0]['lr'] > 0
     assert SimpleNamespace(**whole.state_dict()).last_step == 6
+
+
+@pytest.mark.parametrize(
+    ('optimizer', 'expected'),
+    [
+        (dict(type=AdamW, lr=0.0, weight_decay=0.05, fused=True), True),
+        (dict(type=SGD, lr=0.1, momentum=0.9), True),
+        (dict(type=torch.optim.NAdam), True),
+        (dict(type=timm.optim.Lion), True),
+        (dict(type=timm.optim.Lamb, lr=1e-3), False),
+        (dict(type=timm.optim.Lars, lr=1e-3, weight_decay=1e-6), False),
+        (dict(type=timm.optim.NvNovoGrad), False),
+        (dict(type=torch.optim.Adafactor), False),
+        (dict(type=Muon, lr=0.01), False),
+    ],
+)
+def test_which_optimisers_look_at_a_parameter_as_a_whole(optimizer: dict, expected: bool) -> None:
+    before = torch.get_rng_state()
+    assert is_elementwise(optimizer) is expected
+    assert torch.equal(torch.get_rng_state(), before)

@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from torch.optim import AdamW
 from torch.utils.data import BatchSampler
 
 from internvl_mm.data.samplers import StreamSampler
 from internvl_mm.engine.checkpoint import read_meta
+from internvl_mm.engine.hooks import CheckpointHook
 from internvl_mm.engine.loops import EpochTrainLoop, IterTrainLoop
 from internvl_mm.engine.optim import CosineAbsolute
 from internvl_mm.engine.resuming import kept_settings
 from internvl_mm.engine.runner import Runner
+from internvl_mm.engine.savers import Saver
 from internvl_mm.engine.strategies import DDPStrategy, DeepSpeedStrategy
 from internvl_mm.engine.trees import load_tensors
 from internvl_mm.utils.errors import CheckpointError
@@ -84,6 +87,91 @@ def test_resuming_a_stream_with_accumulation_is_exact(work_dir: Path) -> None:
     first, _ = run(config('split'), SaveAt(4))
     second, resumed = run(config('split', resume=True))
     assert first + second == losses
+    assert_same_bytes(parameters, resumed)
+
+
+@pytest.mark.parametrize('by_epoch', [False, True])
+def test_states_wait_for_the_update_of_an_accumulation(work_dir: Path, by_epoch: bool) -> None:
+    # Due after 3 iterations, or after an epoch of 5: in the middle of an update of 2 batches.
+    hook = dict(type=CheckpointHook, interval=1 if by_epoch else 3, by_epoch=by_epoch, saver=dict(type=Saver))
+
+    def config(folder: str, **changes: Any) -> dict[str, Any]:
+        changed = tiny_config(work_dir / folder, custom_hooks=[hook], **changes)
+        changed['optim_wrapper'] = dict(changed['optim_wrapper'], accumulative_counts=2)
+        return changed
+
+    losses, parameters = run(config('whole'))
+    run(config('split'), SaveAt(7))
+    (folder,) = (work_dir / 'split').glob('*/checkpoints')
+    due = folder / ('iter_000006' if by_epoch else 'iter_000004')
+    second, resumed = run(config('again', resume=str(due)))
+    assert second == losses[int(due.name[-1]) :]
+    assert_same_bytes(parameters, resumed)
+
+
+def test_gradients_that_a_state_does_not_hold_are_told(work_dir: Path, capsys) -> None:
+    def config(**changes: Any) -> dict[str, Any]:
+        changed = tiny_config(work_dir, log_level='WARNING', **changes)
+        changed['optim_wrapper'] = dict(changed['optim_wrapper'], accumulative_counts=2)
+        return changed
+
+    run(config(), SaveAt(3))
+    run(config(resume=True))
+    assert 'was written after 1 of the 2 batches of an update' in capsys.readouterr().out
+
+
+class Evaluations(Hook):
+    """Keeps when benchmarks were evaluated, and what they gave."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, dict[str, float]]] = []
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.seen.append((runner.iter, dict(metrics or {})))
+
+
+class KilledBeforeEvaluation(Hook):
+    """Dies where the evaluation after some iterations would begin."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, iteration: int):
+        self.iteration = iteration
+
+    def before_val(self, runner: Runner) -> None:
+        if runner.iter == self.iteration:
+            raise StopTraining
+
+
+@pytest.mark.parametrize('by_epoch', [False, True])
+@pytest.mark.parametrize('iteration', [5, 10])
+def test_an_evaluation_that_was_missed_is_made_up_for(work_dir: Path, by_epoch: bool, iteration: int) -> None:
+    hook = dict(
+        type=CheckpointHook,
+        interval=1 if by_epoch else 5,
+        by_epoch=by_epoch,
+        saver=dict(type=Saver),
+        save_best='tiny/loss',
+        rule='less',
+    )
+
+    def config(folder: str, **changes: Any) -> dict[str, Any]:
+        changed = tiny_config(work_dir / folder, val_benchmarks=['tiny'], custom_hooks=[hook], **changes)
+        if not by_epoch:
+            changed['train_dataloader'] = loader(length=7, batch_size=2, sampler=StreamSampler)
+            changed['train_cfg'] = dict(type=IterTrainLoop, max_iters=10, val_interval=5)
+            schedule = dict(type=CosineAbsolute, warmup=1, by_epoch=False)
+            changed['param_scheduler'] = [schedule]
+        return changed
+
+    watch = Evaluations()
+    _, parameters = run(config('whole'), watch)
+    first = Evaluations()
+    run(config('split'), first, KilledBeforeEvaluation(iteration))
+    second = Evaluations()
+    _, resumed = run(config('split', resume=True), second)
+    assert [one[0] for one in watch.seen] == [5, 10]
+    assert first.seen + second.seen == watch.seen
     assert_same_bytes(parameters, resumed)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.optim import LinearLR
+from torch.optim import AdamW
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 from torch.utils.data import BatchSampler
 
@@ -209,3 +211,34 @@ def test_the_average_of_a_training_state_is_evaluated_in_another_process_too(wor
     assert loaded == expected
     assert {'tiny/top1', 'tiny/ema/top1'} <= loaded.keys()
     assert loaded['tiny/loss'] != loaded['tiny/ema/loss']
+
+
+@pytest.mark.parametrize(
+    ('setting', 'message'),
+    [
+        (
+            dict(optimizer=dict(type=AdamW, lr=0.1, foreach=True, fused=True)),
+            'optim_wrapper: `fused` and `foreach` cannot be `True` together',
+        ),
+        (dict(clip_grad={}), 'optim_wrapper: If `clip_grad` is not None'),
+        (
+            dict(schedule=dict(type=LinearLR, begin=5, end=3)),
+            'param_scheduler: end should be larger than begin',
+        ),
+        (
+            dict(schedule=dict(type=LinearLR, by_epoch=False, convert_to_iter_based=True)),
+            'param_scheduler: Only epoch-based parameter scheduler can be converted',
+        ),
+        (dict(compile=dict(mode='fast')), 'compile=.*fast.*: Unrecognized mode=fast'),
+    ],
+)
+def test_what_libraries_refuse_is_a_mistake_in_a_setting(work_dir: Path, setting: dict, message: str) -> None:
+    config = tiny_config(work_dir)
+    if 'schedule' in setting:
+        config['param_scheduler'] = [setting['schedule']]
+    elif 'compile' in setting:
+        config.update(setting)
+    else:
+        config['optim_wrapper'] = {**config['optim_wrapper'], **setting}
+    with pytest.raises(ConfigError, match=message):
+        Runner.from_cfg(config).train()

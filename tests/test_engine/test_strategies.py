@@ -181,7 +181,7 @@ def test_deepspeed_settings_are_checked(work_dir: Path) -> None:
         Runner.from_cfg(config).train()
     config['optim_wrapper'] = dict(config['optim_wrapper'], optimizer=dict(type=Muon, lr=0.01))
     config['optim_wrapper'].pop('clip_grad')
-    with pytest.raises(ConfigError, match='Muon needs whole matrices, and ZeRO flattens'):
+    with pytest.raises(ConfigError, match='Muon needs whole parameters, and ZeRO flattens'):
         Runner.from_cfg(config).train()
 
 

@@ -86,6 +86,19 @@ def test_tasks_of_an_array_are_runs_of_their_own(slurm) -> None:
     assert 'scontrol requeue 69000_2' in called
 
 
+def test_tasks_of_an_array_share_no_folder_that_was_named_either(slurm) -> None:
+    array = dict(SLURM_ARRAY_TASK_ID=2, SLURM_ARRAY_JOB_ID=69000)
+    process, log = slurm('leaf.py', WORK_DIR='runs/seeds', **array)
+    assert process.wait(20) == 0
+    assert '--work-dir runs/seeds_2 ' in log.read_text()
+
+
+def test_tasks_get_the_cores_of_the_job(slurm) -> None:
+    process, log = slurm('leaf.py', SLURM_CPUS_PER_TASK=6)
+    assert process.wait(20) == 0
+    assert 'srun --kill-on-bad-exit=1 --cpus-per-task=6 python' in log.read_text()
+
+
 def test_the_script_outlives_a_signal_to_the_whole_job(slurm) -> None:
     process, log = slurm('leaf.py', WAITS=1)
     while not log.with_name('log.started').exists():

@@ -15,15 +15,16 @@ task=${SLURM_ARRAY_TASK_ID:-}
 # Slurm runs a copy of this script from its spool folder, so that its own place says nothing.
 root=${INTERNVL_MM_ROOT:-$SLURM_SUBMIT_DIR}
 # Tasks of an array share no work dir: each resumes from its own states.
-work_dir=${WORK_DIR:-work_dirs/$(basename "$config" .py)${task:+_$task}}
+work_dir=${WORK_DIR:-work_dirs/$(basename "$config" .py)}${task:+_$task}
 MASTER_ADDR=${MASTER_ADDR:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)}
 # Jobs that share a machine need ports of their own.
 MASTER_PORT=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 20000))}
 export MASTER_ADDR MASTER_PORT
 # Where the whole job is signalled, this shell has to outlive srun, which hands the signal to the tasks.
 trap 'true' TERM USR1
-srun --kill-on-bad-exit=1 python -u "$root/tools/train.py" "$config" --work-dir "$work_dir" --resume --launcher slurm \
-    "${@//\{task\}/${task:-0}}" &
+# Since 22.05 srun does not take over the job's --cpus-per-task: data workers would share one core.
+srun --kill-on-bad-exit=1 ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
+    python -u "$root/tools/train.py" "$config" --work-dir "$work_dir" --resume --launcher slurm "${@//\{task\}/${task:-0}}" &
 child=$!
 status=0
 # wait returns early at a trapped signal, while srun still runs; of a process that ended it gives the status again.

@@ -31,6 +31,9 @@ _UNUSED: dict[Purpose, tuple[str, ...]] = {
 _RANGES: dict[tuple[str, ...], tuple[float, float]] = {
     ('randomness', 'seed'): (0, 2**32 - 1),  # NumPy's
     ('auto_scale_lr', 'base_batch_size'): (1, math.inf),
+    ('default_hooks', 'logger', 'interval'): (1, math.inf),
+    ('env_cfg', 'dist_cfg', 'timeout'): (1, math.inf),  # seconds
+    ('log_processor', 'window_size'): (1, math.inf),
     ('optim_wrapper', 'accumulative_counts'): (1, math.inf),
     ('optim_wrapper', 'optimizer', 'lr'): (0, math.inf),
     ('optim_wrapper', 'optimizer', 'weight_decay'): (0, math.inf),
@@ -107,7 +110,7 @@ def _walk(
         words: Keys its plain dicts can have, where their reader has a vocabulary.
     """
     # A dict with a type is a part, unless its reader knows type as a plain key: clip_grad=dict(type='norm', ...).
-    untyped = slots.at(slots.UNTYPED, path)
+    untyped = slots.untyped_at(path, value)
     if isinstance(value, dict) and is_part(value) and not _takes(untyped, 'type'):
         yield from _part_problems(value, path, given)
     elif isinstance(value, dict) and untyped is not None:

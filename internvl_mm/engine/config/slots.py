@@ -15,6 +15,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.optim import BaseOptimWrapper, OptimWrapper, _ParamScheduler
 from mmengine.runner import BaseLoop, LogProcessor, set_random_seed
+from mmengine.utils.dl_utils import set_multi_processing
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
 from pydantic import Field
@@ -87,6 +88,17 @@ class Classes:
         pass
 
 
+class ProcessGroup:
+    """The keys of ``env_cfg.dist_cfg``."""
+
+    def __init__(
+        self,
+        backend: Literal['auto', 'nccl', 'gloo'] = 'auto',
+        timeout: float | None = None,
+    ):
+        pass
+
+
 class ParameterFactors:
     """The keys of one entry of ``custom_keys`` in :class:`ParameterGroups`."""
 
@@ -103,6 +115,8 @@ UNTYPED: dict[Keys, Callable] = {
     ('benchmarks', '*'): Benchmark,
     ('benchmarks', '*', 'dataloader'): DataLoader,
     ('auto_scale_lr',): LearningRateRule,
+    ('env_cfg', 'dist_cfg'): ProcessGroup,
+    ('env_cfg', 'mp_cfg'): set_multi_processing,
     ('env_cfg',): BaseStrategy._setup_env,  # strategies hand it on as keywords
     ('randomness',): set_random_seed,
     ('log_processor',): LogProcessor,
@@ -120,6 +134,11 @@ WANTED: dict[Keys, Any] = {
     ('optim_wrapper', 'optimizer'): Optimizer,
     # Not every optimiser asks: timm's Muon and LAMB train with any.
     ('optim_wrapper', 'optimizer', 'betas', '*'): Annotated[float, Field(ge=0, lt=1)],
+    # A negative one would climb, and 0 would stand still.
+    ('optim_wrapper', 'clip_grad', 'max_norm'): Annotated[float, Field(gt=0)],
+    ('optim_wrapper', 'clip_grad', 'norm_type'): Annotated[float, Field(gt=0)],
+    ('optim_wrapper', 'clip_grad', 'clip_value'): Annotated[float, Field(gt=0)],
+    ('env_cfg', 'mp_cfg', 'mp_start_method'): Literal['fork', 'spawn', 'forkserver'] | None,
     ('param_scheduler', '*'): _ParamScheduler,
     ('benchmarks', '*', 'dataloader', 'dataset'): Dataset,
     ('benchmarks', '*', 'dataloader', 'sampler'): Sampler,
@@ -154,7 +173,8 @@ TAKEN: tuple[tuple[Any, dict[str, Any]], ...] = (
     (Hook, {'priority': int | str}),  # Runner.register_hook
     (_ParamScheduler, {'convert_to_iter_based': bool, 'epoch_length': int}),  # build_param_scheduler
     (BaseOptimWrapper, {'constructor': Any, 'paramwise_cfg': dict | None}),  # build_optim_wrapper
-    (nn.utils.clip_grad_norm_, {'type': str}),  # OptimWrapper: norm or value
+    (nn.utils.clip_grad_norm_, {'type': Literal['norm', 'value']}),  # OptimWrapper's
+    (nn.utils.clip_grad_value_, {'type': Literal['norm', 'value']}),
     (_NormBase, {'requires_grad': bool}),  # mmcv's build_norm_layer
     (nn.GroupNorm, {'requires_grad': bool}),
 )
@@ -174,6 +194,13 @@ def at(table: dict[Keys, Any], path: Keys) -> Any:
         if len(pattern) == len(path) and all(want in ('*', name) for want, name in zip(pattern, path)):
             return entry
     return None
+
+
+def untyped_at(path: Keys, value: Any) -> Callable | None:
+    """Whose arguments a dict at ``path`` holds, or ``None``."""
+    target = at(UNTYPED, path)
+    by_value = target is nn.utils.clip_grad_norm_ and isinstance(value, dict) and value.get('type') == 'value'
+    return nn.utils.clip_grad_value_ if by_value else target
 
 
 def of(table: tuple[tuple[Any, Any], ...], target: Callable) -> list[Any]:

@@ -12,6 +12,12 @@ def task_of(runner: FlexibleRunner) -> nn.Module:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
+def completes_update(runner: FlexibleRunner) -> bool:
+    """Whether the batch that was just taken completed an update, after which no gradients are waiting for more."""
+    asked = getattr(runner.optim_wrapper, 'should_update', None)
+    return asked is None or asked()
+
+
 Places = dict[str, tuple[nn.Module, str]]  # module and key of a buffer, by its name in the task
 
 

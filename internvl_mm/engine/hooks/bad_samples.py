@@ -10,6 +10,7 @@ from mmengine.runner import FlexibleRunner
 
 from internvl_mm.data.ledger import Ledger
 from internvl_mm.registry import HOOKS
+from internvl_mm.utils.errors import ConfigError
 
 
 @HOOKS.register_module()
@@ -21,11 +22,18 @@ class BadSampleHook(Hook):
     Args:
         max_fraction: Largest share of bad samples among all samples seen; beyond it the run stops.
         patience: So many bad samples are forgiven before the share counts.
+
+    Raises:
+        ConfigError: ``max_fraction`` is no share, or ``patience`` is negative.
     """
 
     priority = 'VERY_HIGH'  # before any hook that looks into the batch
 
     def __init__(self, max_fraction: float = 0.001, patience: int = 50):
+        if not 0 <= max_fraction <= 1:
+            raise ConfigError(f'BadSampleHook: max_fraction={max_fraction} must be from 0 to 1')
+        if patience < 0:
+            raise ConfigError(f'BadSampleHook: patience={patience} must be 0 or more samples')
         self.max_fraction = max_fraction
         self.patience = patience
         self._ledger: Ledger | None = None

@@ -20,6 +20,7 @@ from internvl_mm.registry import HOOKS, SAVERS
 from internvl_mm.utils.console import console
 from internvl_mm.utils.errors import CheckpointError, ConfigError, did_you_mean
 
+from ._runner import completes_update
 from .ema import PREFIX as AVERAGE
 from .ema import EMAHook
 
@@ -30,8 +31,9 @@ ANCESTORS = 'ancestors'  # name in the message hub of the runs this one goes on 
 class CheckpointHook(Hook):
     """Saves ``checkpoints/iter_<iterations done>`` in the run folder; files ``latest`` and ``best`` name two of them.
 
-    The last state of training is always saved. A state that became the best is kept beside the newest ones. A run that
-    goes on from what it found in its work_dir (``resume=True``) counts the states of the runs before it, too.
+    Where batches are accumulated, a state waits for their update. The last state of training is always saved. A state
+    that became the best is kept beside the newest ones. A run that goes on from what it found in its work_dir
+    (``resume=True``) counts the states of the runs before it, too.
 
     Args:
         interval: Iterations (or epochs) between states.
@@ -71,6 +73,7 @@ class CheckpointHook(Hook):
         self.save_best, self.rule = save_best, rule
         self.saver: Saver = SAVERS.build(saver) if isinstance(saver, dict) else saver or BackgroundSaver()
         self._last = ''  # name of the newest state
+        self._is_due = False  # waits for the update of an accumulation
         self._ancestors: Ancestors = []
         self._guard: Any = None
 
@@ -119,12 +122,17 @@ class CheckpointHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Save every so many iterations."""
-        if not self.by_epoch and self.every_n_train_iters(runner, self.interval):
+        self._is_due |= not self.by_epoch and self.every_n_train_iters(runner, self.interval)
+        # States hold no gradients: those of an accumulation would be missing from its update.
+        if self._is_due and completes_update(runner):
+            self._is_due = False
             self._save(runner, epoch=runner.epoch, iteration=runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Save every so many epochs."""
-        if self.by_epoch and self.every_n_epochs(runner, self.interval):
+        self._is_due |= self.by_epoch and self.every_n_epochs(runner, self.interval)
+        if self._is_due and completes_update(runner):
+            self._is_due = False
             self._save(runner, epoch=runner.epoch + 1, iteration=runner.iter)
 
     def before_val(self, runner: Runner) -> None:

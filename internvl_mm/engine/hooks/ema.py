@@ -17,7 +17,7 @@ from internvl_mm.registry import HOOKS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
 from internvl_mm.utils.parameters import local_part
 
-from ._runner import statistic_places, statistics_of, task_of
+from ._runner import completes_update, statistic_places, statistics_of, task_of
 
 STATE = 'ema'  # name of the average in a training state
 PREFIX = 'ema/'  # of its metrics
@@ -73,7 +73,11 @@ class EMAHook(Hook):
             self._take_loaded()
 
     def _take_loaded(self) -> None:
-        assert self._loaded is not None
+        if self._loaded is None:
+            raise CheckpointError(
+                'the training state has no average, which EMAHook would go on from: resume without the hook, as it was '
+                'written, or start a new run from its weights with load_from'
+            )
         if {n: t.shape for n, t in self._loaded.items()} != {n: t.shape for n, t in self.average.items()}:
             differing = sorted(self._loaded.keys() ^ self.average.keys()) or ['shapes']
             raise CheckpointError(
@@ -88,8 +92,7 @@ class EMAHook(Hook):
         self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Follow the weights after an optimiser step; accumulating iterations do not count."""
-        stepped = getattr(runner.optim_wrapper, 'should_update', None)
-        if stepped is None or stepped():
+        if completes_update(runner):
             weights = averaged_tensors(task_of(runner))
             # A saver may still read the averages: in fp16 a step can be skipped, and nothing else has waited for it.
             runner.call_hook('before_state_changes')
@@ -127,7 +130,7 @@ class EMAHook(Hook):
         """Take the average out of a training state; before training starts, the model may not be built yet."""
         self._loaded = checkpoint.get(STATE)
         # Loaded without its position, a state is a start: a run from there begins an average of its own.
-        self._resumes = self._loaded is not None and 'message_hub' in checkpoint
+        self._resumes = 'message_hub' in checkpoint
 
 
 def averaged_tensors(task: nn.Module) -> dict[str, Tensor]:

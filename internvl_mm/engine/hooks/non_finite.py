@@ -23,7 +23,7 @@ from internvl_mm.utils.errors import ConfigError, UserError
 from internvl_mm.utils.parameters import local_part
 
 from ._deepspeed import overflowed, skip_bad_steps
-from ._runner import Places, statistic_places, statistics_of, task_of
+from ._runner import Places, completes_update, statistic_places, statistics_of, task_of
 from .checkpoint import CheckpointHook
 
 _MEND = (
@@ -100,8 +100,7 @@ class NonFiniteHook(Hook):
         self, runner: FlexibleRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Count skipped steps; stop when there are too many in a row."""
-        stepped = getattr(runner.optim_wrapper, 'should_update', None)
-        if stepped is not None and not stepped():
+        if not completes_update(runner):
             return  # gradients are still being gathered
         if self._bad is None and self._can_skip and overflowed(runner.optim_wrapper.optimizer):
             self._record(runner, 'gradient', samples=self._samples)

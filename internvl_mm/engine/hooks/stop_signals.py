@@ -13,8 +13,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import FlexibleRunner
 
 from internvl_mm.registry import HOOKS
+from internvl_mm.utils.checks import check_counts
 from internvl_mm.utils.console import console
 
+from ._runner import completes_update
 from .checkpoint import CheckpointHook
 
 # SIGUSR1 is what Slurm's --signal sends some time before the end of a job (tools/launch/slurm_batch.sh).
@@ -25,15 +27,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 class StopSignalHook(Hook):
     """On SIGTERM, SIGINT or SIGUSR1, saves a training state after the running step and exits with 128 + the signal.
 
-    All processes stop after the same step, whichever was told. A second signal ends the process at once.
+    Where batches are accumulated, the step ends with their update. All processes stop after the same step, whichever
+    was told. A second signal ends the process at once.
 
     Args:
         check_interval: Steps between asking the other processes; only counts when there are several.
+
+    Raises:
+        ConfigError: ``check_interval`` is less than 1, which would never ask.
     """
 
     priority = 'LOWEST'  # after whatever else belongs to the step
 
     def __init__(self, check_interval: int = 1):
+        check_counts(check_interval=check_interval)
         self.check_interval = check_interval
         self._received = 0
         self._before: dict[signal.Signals, Any] = {}
@@ -68,7 +75,8 @@ class StopSignalHook(Hook):
             of_all = torch.tensor(received, device=get_device())
             all_reduce(of_all, 'max')
             received = int(of_all)
-        if not received:
+        # States hold no gradients: those of an accumulation would be missing from its update.
+        if not received or not completes_update(runner):
             return
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):

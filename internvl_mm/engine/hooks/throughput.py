@@ -11,6 +11,8 @@ from mmengine.runner import FlexibleRunner
 
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.registry import HOOKS
+from internvl_mm.utils.checks import check_counts
+from internvl_mm.utils.errors import ConfigError
 from internvl_mm.utils.flops import peak_flops, vit_flops
 from internvl_mm.utils.parameters import numel
 
@@ -29,6 +31,9 @@ class ThroughputHook(Hook):
         peak: FLOP/s of one device in the compute dtype, for devices :func:`~internvl_mm.utils.flops.peak_flops` does
             not know.
 
+    Raises:
+        ConfigError: ``window`` is less than 1, or ``peak`` is not positive.
+
     Source: Chowdhery et al. 2022, "PaLM", appendix B (definition of model FLOP utilisation).
     """
 
@@ -36,6 +41,11 @@ class ThroughputHook(Hook):
     priority = 55
 
     def __init__(self, window: int = 20, peak: float | None = None):
+        check_counts(window=window)
+        if peak is not None and peak <= 0:
+            raise ConfigError(
+                f'ThroughputHook: peak={peak} must be positive, in FLOP/s; leave it out to look it up'
+            )
         self.peak = peak
         self._images: deque[int] = deque(maxlen=window)
         self._seconds: deque[float] = deque(maxlen=window)

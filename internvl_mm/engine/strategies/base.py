@@ -100,11 +100,37 @@ class StrategyMixin(StateMixin):
             return super().build_optim_wrapper(optim_wrapper, model)
         except UserError:
             raise
-        except ValueError as error:
-            # What optimisers of torch and timm raise: each knows its ranges, and which settings go together.
-            raise ConfigError(
-                f'optim_wrapper.optimizer: {error}; given is {optim_wrapper.get("optimizer")}'
-            ) from error
+        except (ValueError, RuntimeError, AssertionError) as error:
+            # What optimisers of torch and timm, and mmengine's wrappers, raise: each knows its ranges, which settings
+            # go together, and its devices.
+            raise ConfigError(f'optim_wrapper: {error}; given is {optim_wrapper}') from error
+
+    def build_param_scheduler(
+        self, scheduler: Any, optim_wrapper: Any, default_args: dict | None = None
+    ) -> Any:
+        """Build the schedules.
+
+        Raises:
+            ConfigError: One refuses its settings.
+        """
+        try:
+            return super().build_param_scheduler(scheduler, optim_wrapper, default_args)
+        except UserError:
+            raise
+        # mmengine's schedules know their ranges, as optimisers do.
+        except (ValueError, AssertionError) as error:
+            raise ConfigError(f'param_scheduler: {error}; given is {scheduler}') from error
+
+    def compile_model(self, model: nn.Module, compile: dict | bool = True) -> nn.Module:
+        """Compile the model, if asked to.
+
+        Raises:
+            ConfigError: torch does not know the mode or the backend.
+        """
+        try:
+            return super().compile_model(model, compile)
+        except RuntimeError as error:
+            raise ConfigError(f'compile={compile}: {error}') from error
 
     def _scale_lr(self) -> None:
         """Multiply learning rates by global batch / ``auto_scale_lr.base_batch_size``, accumulation included."""

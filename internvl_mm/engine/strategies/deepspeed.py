@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import deepspeed
-import timm.optim
 import torch
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from mmengine._strategy import BaseStrategy
@@ -21,6 +20,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from internvl_mm.engine.memory import Sharing
+from internvl_mm.engine.optim import is_elementwise
 from internvl_mm.engine.partition import Segment
 from internvl_mm.registry import STRATEGIES
 from internvl_mm.utils.errors import ConfigError, did_you_mean
@@ -32,9 +32,6 @@ from .sync_bn import synchronise_batch_norms
 
 # What DeepSpeed's engine counts: updates, samples, batches.
 _COUNTERS = ('global_steps', 'global_samples', 'micro_steps')
-
-# They orthogonalise the update of a weight matrix as a whole.
-_NEED_MATRICES = (timm.optim.Muon, torch.optim.Muon)
 
 
 def _whole(parameter: nn.Parameter, **options: Any) -> contextlib.AbstractContextManager:
@@ -171,10 +168,10 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         # AmpOptimWrapper would scale losses a second time.
         settings['type'] = ZeroOptimWrapper
         built = super().build_optim_wrapper(settings, model)
-        if isinstance(built.optimizer, _NEED_MATRICES):
-            # It would take every flat share for a vector, and train with its AdamW without a word.
+        if isinstance(settings['optimizer'], dict) and not is_elementwise(settings['optimizer']):
+            # It would take every flat share for a parameter, and train another way without a word.
             raise ConfigError(
-                f'optim_wrapper.optimizer: {type(built.optimizer).__name__} needs whole matrices, and ZeRO flattens '
+                f'optim_wrapper.optimizer: {type(built.optimizer).__name__} needs whole parameters, and ZeRO flattens '
                 'and shares them: use AdamW, or DDPStrategy'
             )
         return built

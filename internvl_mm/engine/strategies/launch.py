@@ -83,8 +83,8 @@ def join_group(launcher: str, *, backend: str = 'auto', timeout: float | None = 
 
 def _leave_at_exit() -> None:
     # Gloo's threads hold Python objects: one that lets go of its last while the interpreter is already ending takes a
-    # finished run's exit status with it (SIGABRT, in about one exit of a hundred). NCCL, and the groups beside it, are
-    # left to the end of the process: its farewell waits for collectives that a process which failed never joins.
+    # finished run's exit status with it (SIGABRT, in about one exit of a hundred). NCCL is left to the end of the
+    # process: its farewell waits for collectives that a process which failed never joins.
     if dist.get_backend() == 'gloo':
         atexit.register(_leave)
 

@@ -318,6 +318,12 @@ class StateMixin(BaseStrategy):
             ) from error
         # Where in an accumulation the run stopped, which mmengine counts by iterations.
         if self._accumulation() > 1:
+            lost = meta['iter'] % self._accumulation()
+            if lost and meta['iter'] < self.dispatch_kwargs['max_iters']:
+                self.logger.warning(
+                    f'{state} was written after {lost} of the {self._accumulation()} batches of an update, whose '
+                    'gradients it does not hold: the update is made of the others'
+                )
             self.optim_wrapper.initialize_count_status(
                 self.model, meta['iter'], self.dispatch_kwargs['max_iters']
             )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize
 from hydra._internal.callbacks import Callbacks
@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from internvl_mm.utils.console import console, track
 from internvl_mm.utils.errors import ConfigError
@@ -51,6 +51,7 @@ class SweepSettings:
         train: The training command before its arguments.
     """
 
+    # Hydra checks their types; see _check_counts for their ranges.
     file: str | None = None
     sample: int | None = None
     trials: int = 20
@@ -90,13 +91,16 @@ def task(cfg: DictConfig) -> float | None:
     return metric_of(state, settings.metric)
 
 
-def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> None:
+def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> SweepSettings:
     """Check all points of a sweep, then run them.
 
     Args:
         arguments: Words of the command line: ``config=LEAF``, settings, ``sweep.*``, ``hydra/...``.
         root: Folder of the sweep, absolute.
         train: The training command before its arguments.
+
+    Returns:
+        What ``sweep.*`` was set to.
 
     Raises:
         ConfigError: A setting is wrong; nothing was started.
@@ -113,31 +117,44 @@ def launch(arguments: Sequence[str], root: Path, *, train: Sequence[str]) -> Non
         # No folder of configs: leaves are loaded by our own loader, and Hydra sees only the node of _declare.
         with initialize(version_base='1.3', config_path=None):
             config = compose('sweep', own, return_hydra_config=True)
+            settings = cast(SweepSettings, OmegaConf.to_object(config.sweep))
+            _check_counts(settings)
             parts: dict[str, Any] = dict(
                 hydra_context=HydraContext(GlobalHydra.instance().config_loader(), Callbacks()),
                 task_function=task,
                 config=config,
             )
             if searching:
-                _search(words, parts, config.sweep)
-                return
+                _search(words, parts, settings)
+                return settings
             if any(word.startswith('hydra/sweeper=') for word in own):
                 # Of a plugin: it chooses points as it goes; each is checked before it runs.
                 Plugins.instance().instantiate_sweeper(**parts).sweep(words)
-                return
+                return settings
             # Not by Hydra's basic sweeper: it would start the first points before it has seen the last.
-            points = checked(words, config.sweep)
+            points = checked(words, settings)
             results = Plugins.instance().instantiate_launcher(**parts).launch(points, initial_job_idx=0)
     except HydraException as error:
+        # A value of another type is told by the error behind.
+        reason = f' ({error.__cause__})' if error.__cause__ else ''
         raise ConfigError(
-            f'{error}\nA sweep is config=LEAF and settings such as optim.lr=1e-4,3e-4'
+            f'{error}{reason}\nA sweep is config=LEAF and settings such as optim.lr=1e-4,3e-4'
         ) from error
     for result in results:
         # Asking for the value raises what a point raised, as Ctrl-C or a mistake.
         _ = result.return_value
+    return settings
 
 
-def _search(words: Sequence[str], parts: dict[str, Any], settings: DictConfig) -> None:
+def _check_counts(settings: SweepSettings) -> None:
+    least = dict(sample=1, trials=1, retries=0)
+    for name, fewest in least.items():
+        value = getattr(settings, name)
+        if value is not None and value < fewest:
+            raise ConfigError(f'sweep.{name}={value}, and the least is {fewest}')
+
+
+def _search(words: Sequence[str], parts: dict[str, Any], settings: SweepSettings) -> None:
     """Points one after the other, each started by the launcher."""
     numbers = itertools.count()  # of jobs, by which their folders are called
 
@@ -175,7 +192,7 @@ def _is_installed(package: str) -> bool:
     return True
 
 
-def checked(words: Sequence[str], settings: DictConfig) -> list[list[str]]:
+def checked(words: Sequence[str], settings: SweepSettings) -> list[list[str]]:
     """All points whose configs differ, every one loaded and checked.
 
     Raises:
@@ -196,6 +213,5 @@ def _declare(root: Path, train: Sequence[str]) -> None:
     defaults = ['_self_', {'override hydra/job_logging': 'none'}, {'override hydra/hydra_logging': 'none'}]
     # Runs keep their own folders and logs; Hydra's would be a second set, of which only empty folders would be left.
     own = dict(sweep=dict(dir=str(root), subdir='.'), output_subdir=None)
-    settings = asdict(SweepSettings(train=list(train)))
-    node = dict(defaults=defaults, config='???', sweep=settings, hydra=own)
+    node = dict(defaults=defaults, config='???', sweep=SweepSettings(train=list(train)), hydra=own)
     ConfigStore.instance().store(name='sweep', node=node)

@@ -32,7 +32,7 @@ def search(words: Sequence[str], run: Run, *, trials: int, seed: int = 0, less: 
         The best number.
 
     Raises:
-        ConfigError: Optuna is not installed, or there is nothing to choose.
+        ConfigError: Optuna is not installed, there is nothing to choose, or a range has no numbers.
 
     Source: Akiba et al. 2019, "Optuna" (arXiv 1907.10902), ask-and-tell interface.
     """
@@ -80,5 +80,8 @@ def _suggest(trial: Any, key: str, override: Override) -> Any:
     # The log tag is Hydra's; its own Optuna plugin reads intervals the same way.
     if isinstance(sweep, IntervalSweep):
         # tag(log, interval(1e-5, 1e-2)): even on a logarithmic scale, as rates are searched.
-        return trial.suggest_float(key, sweep.start, sweep.end, log='log' in sweep.tags)
+        try:
+            return trial.suggest_float(key, sweep.start, sweep.end, log='log' in sweep.tags)
+        except ValueError as error:  # ends in the wrong order, or no logarithm
+            raise ConfigError(f'{override.input_line}: {error}') from error
     return trial.suggest_categorical(key, list(override.sweep_string_iterator()))

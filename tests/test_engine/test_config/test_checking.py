@@ -63,6 +63,10 @@ def test_good_configs_pass() -> None:
         ('optim_wrapper.optimizer.lrr=1', "not an argument of AdamW. Did you mean 'lr'?"),
         ('optim_wrapper.optimizer.type=ClsToken', 'dict(type=<a Optimizer>, ...) is needed'),
         ('optim_wrapper.clip_grad.max_nrm=1', "Did you mean 'max_norm'?"),
+        ('optim_wrapper.clip_grad.max_norm=-1', 'clip_grad.max_norm: -1 is out of bounds'),
+        ('optim_wrapper.clip_grad.max_norm=0', 'clip_grad.max_norm: 0 is out of bounds'),
+        ('optim_wrapper.clip_grad.type=by_value', "clip_grad.type: 'by_value' (str) is not allowed"),
+        ('optim_wrapper.clip_grad.type=value', 'max_norm: not an argument of clip_grad_value_'),
         ('optim_wrapper.construct=1', "Did you mean 'constructor'?"),
         ('param_scheduler.0.endd=3', 'param_scheduler.0.endd: not an argument of LinearLR'),
         ('train_dataloader.batch_sise=3', "not an argument of DataLoader. Did you mean 'batch_size'?"),
@@ -102,6 +106,12 @@ def test_good_configs_pass() -> None:
         ('test_benchmarks=[in1k]', "there is no benchmark 'in1k' in benchmarks. Allowed: digits"),
         ('default_hooks.logger.interva=1', "not an argument of LoggerHook. Did you mean 'interval'?"),
         ('default_hooks.logger.priority=[1]', 'default_hooks.logger.priority'),
+        ('default_hooks.logger.interval=0', 'default_hooks.logger.interval: 0, and the least is 1'),
+        ('log_processor.window_size=0', 'log_processor.window_size: 0, and the least is 1'),
+        ('env_cfg.mp_cfg.mp_start_method=frk', "Did you mean 'fork'?"),
+        ('env_cfg.dist_cfg.backend=ncl', "Did you mean 'nccl'?"),
+        ('env_cfg.dist_cfg.timeot=3', "Did you mean 'timeout'?"),
+        ('env_cfg.dist_cfg.timeout=-1', 'env_cfg.dist_cfg.timeout: -1, and the least is 1'),
         ('default_hooks.logger=3', 'default_hooks.logger: 3 (int) is not allowed'),
         ('randomness.sed=3', "Did you mean 'seed'?"),
         ('env_cfg.cudnn_benchmar=True', "Did you mean 'cudnn_benchmark'?"),
@@ -213,11 +223,11 @@ class Checked:
 def test_parts_check_their_own_arguments() -> None:
     def with_hook(**arguments: Any) -> Config:
         cfg = load_config(str(CONFIGS / 'model_only.py'))
-        cfg.env_cfg = dict(mp_cfg=dict(part=dict(type=Checked, **arguments)))
+        cfg.log_processor = dict(custom_cfg=[dict(type=Checked, **arguments)])
         return cfg
 
     check_config(with_hook(low=0), purpose='read')
-    with pytest.raises(ConfigError, match='env_cfg.mp_cfg.part: low=3 is not below high=1'):
+    with pytest.raises(ConfigError, match='log_processor.custom_cfg.0: low=3 is not below high=1'):
         check_config(with_hook(low=3), purpose='read')
     with pytest.raises(
         ConfigError, match='not an argument of Checked'

@@ -9,7 +9,7 @@ import pytest
 
 from internvl_mm.engine.hooks import BadSampleHook
 from internvl_mm.structures import BadSample
-from internvl_mm.utils.errors import DataError
+from internvl_mm.utils.errors import ConfigError, DataError
 
 from .conftest import pictures
 
@@ -48,3 +48,9 @@ def test_stops_above_the_rate(make_runner):
     samples[3] = broken(3)
     with pytest.raises(DataError, match='1 of 6 samples are bad'):
         make_runner(BadSampleHook(max_fraction=0.1, patience=0), samples=samples).train()
+
+
+@pytest.mark.parametrize('setting', [dict(max_fraction=-0.1), dict(max_fraction=2.0), dict(patience=-1)])
+def test_values_without_a_meaning_are_refused(setting):
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        BadSampleHook(**setting)

@@ -82,6 +82,9 @@ def test_state_goes_through_a_checkpoint(make_runner):
 
 def test_average_of_another_model(make_runner):
     hook = EMAHook()
+    hook.after_load_checkpoint(None, dict(message_hub={}))
+    with pytest.raises(CheckpointError, match='the training state has no average.*resume without the hook'):
+        hook.before_train(make_runner())
     hook.after_load_checkpoint(None, dict(ema={'head.other': torch.zeros(1)}, message_hub={}))
     with pytest.raises(CheckpointError, match=r'does not fit the model \(differs in backbone'):
         hook.before_train(make_runner())

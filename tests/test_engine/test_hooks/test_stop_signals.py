@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 
 from internvl_mm.engine.hooks import CheckpointHook, StopSignalHook
 from internvl_mm.engine.runner import Runner
+from internvl_mm.utils.errors import ConfigError
 from tests.test_engine.tiny import LossRecorder, tiny_config
 
 
@@ -76,3 +77,17 @@ def test_a_signal_to_every_process_of_a_job_still_saves(tmp_path: Path) -> None:
     *losses, code = train(tmp_path / 'split', KickAll(signal.SIGTERM, 4), train_dataloader=loader)
     assert (len(losses), code) == (4, 143)
     assert [path.name for path in (tmp_path / 'split').glob('*/checkpoints/iter_*')] == ['iter_000004']
+
+
+def test_a_step_ends_with_its_update(tmp_path: Path) -> None:
+    wrapper = dict(tiny_config(tmp_path)['optim_wrapper'], accumulative_counts=2)
+    whole = train(tmp_path / 'whole', optim_wrapper=wrapper)
+    *first, code = train(tmp_path / 'split', Kick(signal.SIGTERM, 3), optim_wrapper=wrapper)
+    assert code == 143
+    assert [path.name for path in (tmp_path / 'split').glob('*/checkpoints/iter_*')] == ['iter_000004']
+    assert first + train(tmp_path / 'split', optim_wrapper=wrapper, resume=True) == whole
+
+
+def test_an_interval_that_never_asks_is_refused() -> None:
+    with pytest.raises(ConfigError, match='check_interval=0 is not possible'):
+        StopSignalHook(check_interval=0)

@@ -8,6 +8,7 @@ import torch
 from internvl_mm.engine.hooks import ThroughputHook
 from internvl_mm.engine.hooks._runner import task_of
 from internvl_mm.engine.hooks.throughput import training_flops
+from internvl_mm.utils.errors import ConfigError
 
 from .conftest import tiny_task
 
@@ -45,3 +46,9 @@ def test_unknown_peak_gives_no_utilisation(make_runner):
     runner = make_runner(ThroughputHook())
     runner.train()
     assert 'train/mfu' not in runner.message_hub.log_scalars
+
+
+@pytest.mark.parametrize(('setting', 'message'), [(dict(window=0), 'window=0'), (dict(peak=-1.0), 'peak=-1')])
+def test_values_without_a_meaning_are_refused(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        ThroughputHook(**setting)

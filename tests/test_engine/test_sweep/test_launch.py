@@ -14,6 +14,7 @@ from internvl_mm.engine.sweep.report import leaf_labels, report
 from internvl_mm.engine.sweep.search import search
 from internvl_mm.engine.sweep.table import best
 from internvl_mm.utils.errors import ConfigError
+from tools.sweep import main
 
 LEAF = 'config=quickstart/finetune_intern_vit_tiny_digits'
 FAKE = [sys.executable, str(Path(__file__).with_name('fake_train.py'))]
@@ -162,3 +163,27 @@ def test_a_launcher_that_is_not_installed_is_named(tmp_path: Path, monkeypatch) 
         run(tmp_path, 'hydra/launcher=ray', 'optim.lr=1')
     with pytest.raises(ConfigError, match='hydra/launcher=submitit_slurm needs hydra-submitit-launcher'):
         run(tmp_path, 'hydra/launcher=submitit_slurm', 'optim.lr=1')
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['sweep.sample=-1'], 'sweep.sample=-1, and the least is 1'),
+        (['sweep.sample=few'], "sweep.sample=few .*'few'"),
+        (['sweep.retries=-1'], 'sweep.retries=-1, and the least is 0'),
+        (['hydra/sweeper=optuna', 'seed=0,1', 'sweep.trials=0'], 'sweep.trials=0, and the least is 1'),
+        (['hydra/sweeper=optuna', 'optim.lr=interval(9,1)'], 'optim.lr=interval.*low <= high'),
+        (['hydra/sweeper=optuna', 'optim.lr=tag(log,interval(0,1))'], 'optim.lr=tag.*low > 0'),
+    ],
+)
+def test_settings_of_a_sweep_are_checked(tmp_path: Path, words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(tmp_path, *words)
+    assert not (tmp_path / 'points').exists()
+
+
+def test_what_is_better_is_read_as_hydra_reads_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr('tools.sweep.TRAIN', Path(FAKE[1]))
+    assert main([LEAF, 'optim.lr=1,2', 'sweep.less=1', '--work-dir', str(tmp_path)]) == 0
+    first, *_ = (tmp_path / 'best.md').read_text().splitlines()[2:]
+    assert first.startswith('| 1 | 10 ')
