@@ -20,7 +20,7 @@ from internvl_mm.models.tasks import ImageTextTask
 from internvl_mm.preprocess.caption_tokens import pad
 from internvl_mm.utils.console import progress_bar
 from internvl_mm.utils.disk import check_writable
-from internvl_mm.utils.hashing import hash_settings
+from internvl_mm.utils.hashing import hash_modules, hash_settings
 
 from .features import WeightHashes, read_shard, write_json, write_shard
 
@@ -63,8 +63,10 @@ class TextCache:
 
     def settings(self, task: ImageTextTask) -> dict[str, str]:
         """What decides the embeddings of a text; its hash names the sub-folder."""
+        tensors = task.text_tensors()
         return dict(
-            weights=self.hashes.hash(task.text_tensors()),
+            weights=self.hashes.hash(tensors),
+            modules=hash_modules(task, tensors),
             tokenizer=task.tokenizer.fingerprint(),
             compute=str(task.autocast_dtype),
         )
