@@ -26,6 +26,7 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, str
 
 _ORIENTATION = 0x0112  # EXIF's tag of how a camera was held
 _LYING = (5, 6, 7, 8)  # its values that swap width and height
+_TURNED = ('JPEG', 'PNG')  # what OpenCV turns by it; of a TIFF Pillow's header has the turned size already
 
 
 @TRANSFORMS.register_module()
@@ -90,7 +91,8 @@ class ImageDecoder:
         """(width, height) of what :meth:`__call__` gives, from the header alone; see there for arguments and errors."""
         image = self._open(*_bytes_of(source))
         width, height = image.size
-        turned = self.backend == 'cv2' and image.getexif().get(_ORIENTATION) in _LYING
+        may_turn = self.backend == 'cv2' and image.format in _TURNED
+        turned = may_turn and image.getexif().get(_ORIENTATION) in _LYING
         return (height, width) if turned else (width, height)
 
     def _open(self, data: bytes, name: str) -> Image.Image:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from internvl_mm.data.collate import collate_samples
+from internvl_mm.data.datasets.few_shot import SubsetDataset
 from internvl_mm.data.ledger import Ledger
 from internvl_mm.data.samplers import SampleIndex
 from internvl_mm.models.tasks import BaseTask, ImageTextTask
@@ -27,7 +28,7 @@ from internvl_mm.structures import BadSample, VisionFeatures
 from internvl_mm.utils.console import console, progress_bar
 from internvl_mm.utils.disk import check_writable, free_space, is_full
 from internvl_mm.utils.errors import ConfigError, DataError
-from internvl_mm.utils.hashing import hash_settings, hash_tensors
+from internvl_mm.utils.hashing import hash_modules, hash_settings, hash_tensors
 
 StoredDtype = Literal['fp32', 'bf16', 'fp16']
 STORED_DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -40,7 +41,7 @@ class FeatureSet:
     Attributes:
         views: Per view, features ``[n, C]`` (``[n, 1+N, D]`` for probes that train on tokens) and, alike in length,
             the position ``LongTensor[n]`` of each image in the data set.
-        dataset: The data set the positions refer to; its labels are not stored twice.
+        dataset: The data set the positions refer to, of a subset the full one; its labels are not stored twice.
         grid: Patch grid (h, w) of stored token sequences.
         extracted: Images all processes computed in this call; 0 when everything lay on disk.
     """
@@ -79,35 +80,14 @@ class WeightHashes:
         return self._known[key]
 
 
-def hash_numbers(module: nn.Module) -> str:
-    """Hash of the numbers modules keep beside their tensors, which these do not tell: heads, windows, epsilons."""
-    return hash_settings(
-        {
-            f'{name}.{key}': value
-            for name, part in module.named_modules()
-            for key, value in vars(part).items()
-            # Not bool: training mode and recomputed activations change no feature.
-            if type(value) in (int, float) and not key.startswith('_')
-        }
-    )
-
-
-def hash_part_numbers(task: ImageTextTask) -> dict[str, str]:
-    """:func:`hash_numbers` of each part of a task; its own numbers are of training."""
-    return {name: hash_numbers(part) for name, part in task.named_children()}
-
-
-def _frozen_parts(task: BaseTask) -> dict[str, tuple[Any, Mapping[str, Tensor]]]:
+def _frozen_parts(task: BaseTask) -> dict[str, tuple[str, Mapping[str, Tensor]]]:
     """Kind and tensors of each part that decides the features of a task."""
     if isinstance(task, ImageTextTask):
-        return dict(image=([task.image_kind, hash_part_numbers(task)], task.image_tensors()))
+        return dict(image=(task.image_kind, task.image_tensors()))
     frozen: dict[str, nn.Module] = {'backbone': task.backbone}
     if not trains_on_tokens(task):
         frozen['neck'] = task.neck
-    return {
-        name: ([type(part).__qualname__, hash_numbers(part)], part.state_dict())
-        for name, part in frozen.items()
-    }
+    return {name: (type(part).__qualname__, part.state_dict()) for name, part in frozen.items()}
 
 
 def _frozen_features(task: BaseTask, inputs: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -172,12 +152,12 @@ class FeatureCache:
         return dict(
             # By content: the same file under another name is the same, a retrained one is not.
             weights={name: self.weights.hash(tensors) for name, (_, tensors) in parts.items()},
-            # Its buffers, not its state: mean and deviation are in no checkpoint.
+            # Buffers, not the state: mean and standard deviation are constants that checkpoints do not hold.
             preprocessor=hash_tensors(dict(task.data_preprocessor.named_buffers()))
             if task.data_preprocessor
             else '',
-            # Equal tensors mean different things to different classes and numbers of heads.
-            parts={name: kind for name, (kind, _) in parts.items()},
+            # Equal tensors mean different things to different classes, and under different settings.
+            parts={name: [kind, hash_modules(task, tensors)] for name, (kind, tensors) in parts.items()},
             # bf16 and fp32 give other features of the same weights.
             compute=str(task.autocast_dtype),
             stored=str(self.dtype),
@@ -279,6 +259,9 @@ class FeatureCache:
         ]
         # The same in every file: one data set, one transform.
         height, width = views[0][0]['grid'].tolist()
+        # Samples of a subset keep their index in the full data set, which has their labels under it.
+        while isinstance(dataset, SubsetDataset):
+            dataset = dataset.dataset
         return FeatureSet(views=joined, dataset=dataset, grid=(height, width), extracted=extracted)
 
 

@@ -223,8 +223,7 @@ class SweepProbe(BaseProbe):
         self, task: BaseTask, train: FeatureSet, tests: dict[str, FeatureSet], judge: Judge
     ) -> list[ProbeRow]:
         """See :class:`BaseProbe`."""
-        # Rounded up: the last batch of an epoch may be smaller.
-        steps = -(-len(train.views[0][1]) // self.batch_size)
+        steps = len(self._batches(torch.arange(len(train.views[0][1]))))
         schedule = warmup_cosine(steps * self.epochs, round(steps * self.warmup_epochs))
         candidates = [
             _Candidate(FeatureProbe.of(task, train), **setting, schedule=schedule)
@@ -248,11 +247,19 @@ class SweepProbe(BaseProbe):
         features, labels = train.views[view][0], train.labels(view)
         device = _device(candidates[0].module)
         # On the CPU, from one seed: the order is the same on every device and for every setting.
-        for batch in torch.randperm(len(labels), generator=generator).split(self.batch_size):
+        for batch in self._batches(torch.randperm(len(labels), generator=generator)):
             # One read for all candidates is what makes a sweep cheap; stored halves compute in fp32.
             inputs, targets = features[batch].to(device).float(), labels[batch].to(device)
             for candidate in candidates:
                 candidate.step(inputs, targets, self.label_smoothing)
+
+    def _batches(self, order: Tensor) -> list[Tensor]:
+        """Positions ``[n]`` in batches; the last may be smaller, and larger by one that would be left alone."""
+        batches = list(order.split(self.batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            # A batch norm cannot train on a single sample.
+            batches[-2:] = [torch.cat(batches[-2:])]
+        return batches
 
     @torch.no_grad()
     def _score(self, module: nn.Module, tests: dict[str, FeatureSet], judge: Judge) -> dict[str, float]:

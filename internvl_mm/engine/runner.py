@@ -296,9 +296,8 @@ class Runner(FlexibleRunner):
     def load_or_resume(self) -> None:
         """Load what the config asks for; called after the model was built."""
         self._check_data()
-        # train() and then test() of one runner must not go back to the loaded weights.
         if self._has_loaded:
-            return
+            return  # train() and then test() of one runner must not go back to the loaded weights
         if self._resume and self._train_loop is not None:
             self.resume(self._resume)
         elif self._resume or self._load_from:

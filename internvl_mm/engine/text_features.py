@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +20,9 @@ from internvl_mm.models.tasks import ImageTextTask
 from internvl_mm.preprocess.caption_tokens import pad
 from internvl_mm.utils.console import progress_bar
 from internvl_mm.utils.disk import check_writable
-from internvl_mm.utils.hashing import hash_settings
+from internvl_mm.utils.hashing import hash_modules, hash_settings
 
-from .features import WeightHashes, hash_part_numbers, read_shard, write_json, write_shard
+from .features import WeightHashes, read_shard, write_json, write_shard
 
 SHARD_SENTENCES = 8192  # sentences per file: seconds to minutes of work, lost at most when a run is stopped
 BATCH_TOKENS = 8192  # tokens with padding per forward pass
@@ -62,11 +61,12 @@ class TextCache:
         # Sub-folder to its files that were read, and group key to vector and number of cut sentences.
         self._read: dict[Path, tuple[set[str], dict[bytes, tuple[Tensor, int]]]] = {}
 
-    def settings(self, task: ImageTextTask) -> dict[str, Any]:
+    def settings(self, task: ImageTextTask) -> dict[str, str]:
         """What decides the embeddings of a text; its hash names the sub-folder."""
+        tensors = task.text_tensors()
         return dict(
-            weights=self.hashes.hash(task.text_tensors()),
-            parts=hash_part_numbers(task),
+            weights=self.hashes.hash(tensors),
+            modules=hash_modules(task, tensors),
             tokenizer=task.tokenizer.fingerprint(),
             compute=str(task.autocast_dtype),
         )

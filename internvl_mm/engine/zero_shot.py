@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from mmengine.dist import get_dist_info
 from torch import Tensor
@@ -79,7 +78,8 @@ class ZeroShotLoop(BenchmarkLoop):
         # [C, E]
         classes = self.texts.embed(task, self.prompts[self.current].sentences(), what=self.current).vectors
         # [n, E] and [n]
-        vectors, positions = self.images.extract(task, dataset, views=1).views[0]
+        images = self.images.extract(task, dataset, views=1)
+        (vectors, positions), labels = images.views[0], images.labels()
         rank, world_size = get_dist_info()
         # Chunks in turns: metrics gather by sample, so that any split among processes gives the same number.
         for start in range(rank * CHUNK, len(positions), world_size * CHUNK):
@@ -88,8 +88,8 @@ class ZeroShotLoop(BenchmarkLoop):
             unit = F.normalize(vectors[piece].float(), dim=-1)  # [chunk, E]
             scores = ZERO_SHOT_SCALE * unit @ classes.t()  # [chunk, C]
             yield [
-                dict(dataset=dataset.name, index=index, gt_label=_label(dataset, index), pred_logits=score)
-                for index, score in zip(positions[piece].tolist(), scores)
+                dict(dataset=dataset.name, index=index, gt_label=label, pred_logits=score)
+                for index, label, score in zip(positions[piece].tolist(), labels[piece][:, None], scores)
             ]
 
     def _pairs(self, task: ImageTextTask, dataset: ImageTextDataset) -> Iterator[list[dict[str, Any]]]:
@@ -136,10 +136,6 @@ class ZeroShotLoop(BenchmarkLoop):
                 f'none of the {len(dataset)} pairs of {dataset.name} has a caption: nothing to find'
             )
         return captions
-
-
-def _label(dataset: Any, index: int) -> Tensor:
-    return torch.tensor([int(dataset.targets[index])])
 
 
 def _pair(dataset: ImageTextDataset, index: int, caption: str, image: Tensor, text: Tensor) -> dict[str, Any]:

@@ -9,8 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 _CHUNK = 1 << 20  # bytes read at a time
+# Attributes of modules that change no output: modes, and where weights, which are hashed themselves, came from.
+_NOT_OUTPUTS = (
+    'training',
+    'pretrained',
+    'pretrained_depth',
+    'gradient_checkpointing',
+    'output_hidden_states',
+)
 
 
 def hash_file(path: str | Path) -> str:
@@ -32,6 +41,32 @@ def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
         # As bytes: numpy has no bf16.
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def hash_modules(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return a sha256 over what the code around tensors was told: heads, floors of norms, sides of windows, kernels.
+
+    None of that is in the tensors, and all of it changes what they compute.
+
+    Args:
+        module: A model.
+        tensors: Some of its own; modules below it count when all of their tensors are among them.
+    """
+    known = {tensor.data_ptr() for tensor in tensors.values()}
+    settings = {}
+    for name, part in module.named_modules():
+        owned = {tensor.data_ptr() for tensor in part.state_dict().values()}
+        if owned and owned <= known:
+            plain = {key: value for key, value in sorted(vars(part).items()) if _decides(key, value)}
+            settings[name] = [type(part).__qualname__, plain]
+    return hash_settings(settings)
+
+
+def _decides(key: str, value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(_decides(key, each) for each in value)
+    plain = value is None or isinstance(value, (bool, int, float, str))
+    return plain and not key.startswith('_') and key not in _NOT_OUTPUTS
 
 
 def hash_settings(settings: Any) -> str:

@@ -80,6 +80,16 @@ def test_orientation_is_handled_as_each_published_reader_did():
     assert [ImageDecoder(backend).size(data) for backend in ('pil', 'cv2')] == [(32, 16), (16, 32)]
 
 
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
+@pytest.mark.parametrize('backend', ['pil', 'cv2'])
+def test_the_size_in_the_header_is_that_of_the_pixels(kind: str, backend: str):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(noise(16).resize((32, 16)), kind, exif=exif)
+    decoder = ImageDecoder(backend, formats=(kind,))
+    assert decoder.size(data) == decoder(data).size
+
+
 @pytest.mark.parametrize('mode', ['P', 'RGBA', 'L', 'LA', '1', 'CMYK'])
 def test_other_modes_become_rgb_as_pillow_converts_them(mode: str):
     image = noise(16).convert(mode)

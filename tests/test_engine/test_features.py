@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from internvl_mm.data.datasets import DigitSceneDataset, ImageFolderDataset
+from internvl_mm.data.datasets import DigitSceneDataset, FewShotDataset, ImageFolderDataset
 from internvl_mm.engine import features
 from internvl_mm.engine.features import FeatureCache
 from internvl_mm.models.backbones import InternViT
@@ -20,22 +20,16 @@ from internvl_mm.utils.errors import ConfigError, DataError, UserError
 WIDTH = 16
 
 
-def tiny_task(neck=ClsPatchConcat, **options) -> ImageClassifier:
+def tiny_task(neck=ClsPatchConcat, *, vit=None, preprocessor=None, **options) -> ImageClassifier:
     torch.manual_seed(0)
-    backbone = InternViT(
-        hidden_size=WIDTH,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        image_size=28,
-        frozen='all',
-    )
+    sizes = dict(hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    backbone = InternViT(**{**sizes, **(vit or {})}, image_size=28, frozen='all')
     backbone.init_weights()
     return ImageClassifier(
         backbone=backbone,
         neck=neck(WIDTH, **options),
         head=dict(type=LinearClsHead, num_classes=10),
-        data_preprocessor=ImageDataPreprocessor(),
+        data_preprocessor=ImageDataPreprocessor(**(preprocessor or {})),
     )
 
 
@@ -95,18 +89,29 @@ def test_key_follows_weights_and_data(tmp_path):
     assert cache.extract(task, digits()).extracted == 10
 
 
-def test_key_follows_what_no_tensor_of_the_weights_tells(tmp_path):
-    cache, task = FeatureCache(str(tmp_path)), tiny_task()
-    plain = cache.extract(task, digits())
-    # Kept out of checkpoints, and therefore out of the state of the preprocessor.
-    task.data_preprocessor = ImageDataPreprocessor(mean=(0.1, 0.1, 0.1))
-    other = cache.extract(task, digits())
-    assert other.extracted == 10 and not torch.allclose(plain.views[0][0], other.views[0][0])
-    # The same weights cut into other heads.
-    task.backbone.encoder.layers[0].attn.num_heads = 4
-    assert cache.extract(task, digits()).extracted == 10
-    task.train()
-    assert cache.extract(task, digits()).extracted == 0
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(vit=dict(num_attention_heads=4)),
+        dict(vit=dict(layer_norm_eps=1e-2)),
+        dict(vit=dict(rms_rounding='fused')),
+        dict(preprocessor=dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))),
+    ],
+    ids=lambda change: next(iter(next(iter(change.values())))),
+)
+def test_key_follows_what_no_weight_tells(tmp_path, change):
+    cache = FeatureCache(str(tmp_path))
+    cache.extract(tiny_task(), digits())
+    assert cache.extract(tiny_task(**change), digits()).extracted == 10
+    # What changes no feature spares the work.
+    assert cache.extract(tiny_task(vit=dict(gradient_checkpointing=True)), digits()).extracted == 0
+
+
+def test_samples_of_a_subset_have_their_own_labels(tmp_path):
+    subset = FewShotDataset(digits('train', length=200), shots=2, subset_file=str(tmp_path / 'subset.json'))
+    stored = FeatureCache(str(tmp_path / 'cache')).extract(tiny_task(), subset)
+    assert stored.labels().tolist() == subset.targets.tolist()
+    assert stored.dataset.num_classes == 10  # which votes of neighbours need
 
 
 def test_the_head_does_not_matter(tmp_path):

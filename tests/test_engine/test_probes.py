@@ -69,6 +69,16 @@ def test_every_candidate_equals_its_own_run():
     assert torch.equal(task.head.linear.bias, torch.zeros(10))
 
 
+def test_a_last_sample_alone_joins_the_batch_before_it():
+    # A batch norm refuses to train on it.
+    probe = SweepProbe([0.1], batch_size=16)
+    assert [len(batch) for batch in probe._batches(torch.arange(33))] == [16, 17]
+    assert [len(batch) for batch in probe._batches(torch.arange(34))] == [16, 16, 2]
+    test = separable(30, 'test', 2 * WIDTH)
+    rows = probe.run(tiny_task(), separable(33, 'train', 2 * WIDTH), {'d': test}, judge_of({'d': test}))
+    assert rows[0].metrics['d/top1'] > 90
+
+
 def test_necks_that_train_see_token_sequences():
     task = tiny_task(AttentionPooling, num_heads=2)
     train, test = separable(100, 'train', 5, WIDTH), separable(30, 'test', 5, WIDTH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -134,6 +135,20 @@ def test_sliding_predictions_equal_mmseg():
         torch.testing.assert_close(resampled, expected[index].seg_logits.data, rtol=1e-4, atol=1e-5)
         same = predicted[index].pred_sem_seg.data == expected[index].pred_sem_seg.data
         assert same.float().mean() > 0.999, 'but for ties of rounding'
+
+
+def test_one_channel_against_the_background_predicts_both_as_mmseg_does():
+    binary = dict(type='CrossEntropyLoss', use_sigmoid=True)
+    head = dict(LINEAR, num_classes=2, out_channels=1, threshold=0.4, loss_decode=binary)
+    task = segmenter(neck=None, decode_head=head, auxiliary_head=None).eval()
+    nn.init.normal_(task.decode_head.conv_seg.weight)
+    pixels, (sample,) = torch.randn(1, 3, 56, 56), samples(1, (40, 50))
+    with torch.no_grad():
+        theirs = SimpleNamespace(decode_head=task.decode_head, align_corners=False)
+        expected = EncoderDecoder.postprocess_result(theirs, task.logits(pixels), [sample.clone()])
+        found = task.predict(pixels, [sample])[0].pred_sem_seg.data
+    assert found.unique().tolist() == [0, 1]
+    assert torch.equal(found, expected[0].pred_sem_seg.data)
 
 
 def test_the_linear_head_is_the_published_one():

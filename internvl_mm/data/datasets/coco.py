@@ -128,12 +128,21 @@ class CocoInstances(MMBaseDataset):
         for annotation in content['annotations']:
             if annotation['category_id'] not in labels:
                 raise DataError(
-                    f'{self.ann_file}: annotation {annotation.get("id")} is of category {annotation["category_id"]}, '
+                    f'{self.ann_file}: annotation {annotation.get("id")} is of category {annotation["category_id"]!r}, '
                     f'but the file has categories {sorted(labels)}: add the category, or correct the annotation'
                 )
             # Grouped once: a search for the annotations of each picture would be quadratic.
             by_image[annotation['image_id']].append(annotation)
         known = {image['id'] for image in content['images']}
+        if odd := [number for number in known if not isinstance(number, int)]:
+            raise DataError(
+                f'{self.ann_file}: image id {odd[0]!r} is no whole number, by which metrics tell pictures apart: '
+                'number the images, and image_id of the annotations alike'
+            )
+        if len(known) < len(content['images']):
+            raise DataError(
+                f'{self.ann_file}: two images have one id, so that annotations belong to both: number them differently'
+            )
         if strangers := by_image.keys() - known:
             raise DataError(
                 f'{self.ann_file}: annotations belong to images {sorted(strangers)[:5]} that the file does not list'
@@ -250,9 +259,17 @@ def _fault(annotation: dict, width: int, height: int, *, needs_mask: bool) -> st
     # As mmdetection does: such boxes give targets that are no numbers.
     if w < 1 or h < 1 or annotation.get('area', 1) <= 0:
         return f'has a box {box} smaller than a pixel, or an area of 0'
-    if needs_mask and not annotation.get('segmentation'):
+    segmentation = annotation.get('segmentation')
+    if needs_mask and not segmentation:
         return 'has no segmentation, which the pipeline loads'
+    if needs_mask and isinstance(segmentation, list) and not any(map(_is_polygon, segmentation)):
+        # mmdetection would make a region to ignore of it.
+        return 'has a segmentation without a polygon of three corners or more'
     return None
+
+
+def _is_polygon(corners: Any) -> bool:
+    return isinstance(corners, list) and len(corners) >= 6 and len(corners) % 2 == 0
 
 
 def _is_finite(value: Any) -> bool:

@@ -94,7 +94,7 @@ class FewShotDataset(SubsetDataset):
     def __init__(self, dataset: BaseDataset | dict, *, shots: int, subset_file: str, seed: int = 0):
         check_counts(shots=shots)
         super().__init__(dataset, subset_file=subset_file, suffix=f'{shots}shot', shots=shots, seed=seed)
-        # As every labelled data set has them: probes on features read them without decoding a picture.
+        # As every labelled data set has them.
         self.targets = self.dataset.targets[self._indices]
 
     def choose(self, rule: dict[str, int]) -> np.ndarray:

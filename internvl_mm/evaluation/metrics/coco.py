@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -110,11 +112,37 @@ class CocoAP(SampleMetric):
 
     def _truth(self) -> COCO:
         try:
-            return self._library()[0](self.ann_file)
+            content = json.loads(Path(self.ann_file).read_text('utf-8'))
         except OSError as error:
             raise DataError(
                 f'{self.ann_file}: cannot be read ({error.strerror}); give CocoAP the ann_file of its data set'
             ) from error
+        truth = self._library()[0]()
+        content['annotations'] = [
+            self._completed(annotation, number)
+            for number, annotation in enumerate(content['annotations'], start=1)
+        ]
+        truth.dataset = content
+        truth.createIndex()
+        return truth
+
+    def _completed(self, annotation: dict[str, Any], number: int) -> dict[str, Any]:
+        """An annotation with what pycocotools reads, which training does without and files may lack."""
+        # Numbered anew: they keep one annotation of those with equal ids, and take id 0 for an object nobody found.
+        entry = dict(annotation, id=number)
+        entry.setdefault('iscrowd', 0)
+        try:
+            _, _, width, height = entry['bbox']
+            entry.setdefault('area', width * height)
+            if 'segm' in self.kinds:
+                entry['segmentation'] = _usable_mask(entry['segmentation'])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f'{self.ann_file}: annotation {annotation.get("id", number)} of image {annotation.get("image_id")} has '
+                f'no {"box or mask" if "segm" in self.kinds else "box"} to compare with; correct it'
+                + (", or evaluate kinds=('bbox',)" if 'segm' in self.kinds else '')
+            ) from error
+        return entry
 
     def _library(self) -> tuple[type, type]:
         if not self.fast:
@@ -197,6 +225,20 @@ class CocoAP(SampleMetric):
             mean = np.nanmean(precision[row][:, present], axis=1)
             series[f'IoU {overlap:g}'] = [(100 * float(x), 100 * float(y)) for x, y in zip(recalls, mean)]
         self.figures.append(Lines(f'{kind} precision over recall', 'precision, %', 'recall, %', series))
+
+
+def _usable_mask(segmentation: Any) -> Any:
+    """Run lengths as they are; of polygons those with three corners or more, as training reads them.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not isinstance(segmentation, list):
+        return segmentation
+    polygons = [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    if not polygons:
+        raise ValueError('no polygon')
+    return polygons
 
 
 def _encoded(found: Any) -> list[dict[str, Any]]:

@@ -140,8 +140,11 @@ class Segmenter(BaseTask):
             logits = logits.flip(-1 if meta.get('flip_direction', 'horizontal') == 'horizontal' else -2)
         size = tuple(meta.get('ori_shape', logits.shape[-2:]))[:2]
         align = self.decode_head.align_corners
-        # [1, H0, W0]
-        return F.interpolate(logits[None], size, mode='bilinear', align_corners=align).argmax(dim=1)
+        logits = F.interpolate(logits[None], size, mode='bilinear', align_corners=align)  # [1, C, H0, W0]
+        if logits.shape[1] == 1:
+            # Heads with out_channels=1 score one class against the background.
+            return (logits[:, 0].sigmoid() > self.decode_head.threshold).long()
+        return logits.argmax(dim=1)  # [1, H0, W0]
 
 
 def _build_head(head: Part, channels: int, strides: Sequence[float]) -> Any:

@@ -104,6 +104,7 @@ def test_it_gives_boxes_masks_and_crowds(tmp_path: Path) -> None:
         (annotation(0, bbox=[2, 3, float('nan'), 4]), 'has no box'),
         (annotation(0, bbox=None), 'has no box'),
         (annotation(0, segmentation=[]), 'has no segmentation, which the pipeline loads'),
+        (annotation(0, segmentation=[[2, 3, 10, 12]]), 'without a polygon of three corners or more'),
     ],
 )
 def test_bad_annotations_stop_or_are_left_out_and_recorded(
@@ -149,6 +150,9 @@ def test_boxes_that_reach_over_the_border_are_fine(tmp_path: Path) -> None:
             r'annotation 1 is of category 3, but the file has categories \[5, 7\]',
         ),
         (annotation(0, image_id=99), {}, r'annotations belong to images \[99\] that the file does not list'),
+        (annotation(0, category_id='5'), {}, r"is of category '5', but the file has categories \[5, 7\]"),
+        (lambda found: found['images'][2].update(id='x'), {}, "image id 'x' is no whole number"),
+        (lambda found: found['images'][2].update(id=11), {}, 'two images have one id'),
         (lambda found: found.pop('categories'), {}, r"lacks \['categories'\]"),
         (
             lambda found: found['images'][0].pop('width'),
