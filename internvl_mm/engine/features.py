@@ -28,7 +28,7 @@ from internvl_mm.structures import BadSample, VisionFeatures
 from internvl_mm.utils.console import console, progress_bar
 from internvl_mm.utils.disk import check_writable, free_space, is_full
 from internvl_mm.utils.errors import ConfigError, DataError
-from internvl_mm.utils.hashing import hash_modules, hash_settings, hash_tensors
+from internvl_mm.utils.hashing import hash_buffers, hash_modules, hash_settings, hash_tensors
 
 StoredDtype = Literal['fp32', 'bf16', 'fp16']
 STORED_DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -153,9 +153,7 @@ class FeatureCache:
             # By content: the same file under another name is the same, a retrained one is not.
             weights={name: self.weights.hash(tensors) for name, (_, tensors) in parts.items()},
             # Buffers, not the state: mean and standard deviation are constants that checkpoints do not hold.
-            preprocessor=hash_tensors(dict(task.data_preprocessor.named_buffers()))
-            if task.data_preprocessor
-            else '',
+            preprocessor=hash_buffers(task.data_preprocessor),
             # Equal tensors mean different things to different classes, and under different settings.
             parts={name: [kind, hash_modules(task, tensors)] for name, (kind, tensors) in parts.items()},
             # bf16 and fp32 give other features of the same weights.

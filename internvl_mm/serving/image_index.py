@@ -29,7 +29,7 @@ from internvl_mm.models.tasks import ImageTextTask
 from internvl_mm.structures import ImageSample
 from internvl_mm.utils.console import console
 from internvl_mm.utils.errors import CheckpointError, DataError
-from internvl_mm.utils.hashing import hash_settings, hash_tensors
+from internvl_mm.utils.hashing import hash_buffers, hash_modules, hash_settings, hash_tensors
 
 FORMAT = '1'  # of the file
 
@@ -177,7 +177,10 @@ def _find_with_faiss(vectors: Tensor, queries: Tensor, count: int) -> tuple[Tens
 
 def weights_hash(task: ImageTextTask) -> str:
     """Hash of everything that decides the vectors of pictures and queries."""
-    parts = [task.image_kind, hash_tensors(task.image_tensors()), hash_tensors(task.text_tensors())]
+    parts = [task.image_kind, hash_buffers(task.data_preprocessor)]
+    for tensors in (task.image_tensors(), task.text_tensors()):
+        # With heads, windows and the like, which the tensors do not tell.
+        parts += [hash_tensors(tensors), hash_modules(task, tensors)]
     # 64 bits: an error message names two of them.
     return hash_settings([*parts, task.tokenizer.fingerprint()])[:16]
 

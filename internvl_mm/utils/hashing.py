@@ -43,6 +43,11 @@ def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def hash_buffers(module: nn.Module | None) -> str:
+    """Return :func:`hash_tensors` of a module's buffers, also of those no checkpoint holds; of no module, of none."""
+    return hash_tensors({} if module is None else dict(module.named_buffers()))
+
+
 def hash_modules(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> str:
     """Return a sha256 over what the code around tensors was told: heads, floors of norms, sides of windows, kernels.
 
