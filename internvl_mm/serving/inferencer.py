@@ -136,7 +136,7 @@ def load_task(parts: dict[str, Any], checkpoint: str | None) -> Any:
     if checkpoint is None:
         # A published folder is part of the config (set_checkpoint), so that this may well be what was meant.
         console.print(
-            'no checkpoint to load: the model has the weights its config starts with', style='yellow'
+            'no training state to load: the model has the weights its config starts with', style='yellow'
         )
     precision = (parts.get('strategy') or {}).get('precision', 'auto')
     strategy = dict(type=SingleDeviceStrategy, precision=precision)

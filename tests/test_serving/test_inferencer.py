@@ -153,7 +153,7 @@ def check_folder(out: Path, results: dict[str, Any], pictures: Path) -> None:
 
 def test_classification(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     inferencer = Inferencer(CLASSIFIER)
-    assert 'no checkpoint to load' in capsys.readouterr().out
+    assert 'no training state to load' in capsys.readouterr().out
     results = inferencer.run([pictures], tmp_path / 'out', batch_size=3)
     check_folder(tmp_path / 'out', results, pictures)
     best = results['images'][0]['classes']

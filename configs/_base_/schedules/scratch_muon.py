@@ -1,7 +1,7 @@
 """Training small models from scratch in minutes: Muon for matrices, AdamW for the rest, cosine to 0, clipping.
 
-Muon (Jordan et al. 2024, timm's implementation) needs whole matrices: ZeRO and FSDP, which flatten or split them, need
-another optimiser. On DigitScenes it takes a third of AdamW's steps (docs/log.md). A config says how many epochs.
+Muon (Jordan et al. 2024, timm's implementation) needs whole matrices: ZeRO, which flattens them, needs another
+optimiser. On DigitScenes it takes a third of AdamW's steps (docs/log.md). A config says how many epochs.
 """
 
 from mmengine.optim import OptimWrapper
