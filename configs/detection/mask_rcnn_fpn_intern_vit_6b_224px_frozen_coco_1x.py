@@ -4,6 +4,7 @@ Command: torchrun --nproc_per_node 8 tools/train.py \
     configs/detection/mask_rcnn_fpn_intern_vit_6b_224px_frozen_coco_1x.py --launcher pytorch
 Hardware: 8 × 80 GB with 2 pictures per process (estimated, not run).
 Expected: no number was published for this config (nothing says whether it was run), nor was it run here.
+Source: no clipping in the published config, but DeepSpeed goes by its own file there, which clips at 1.0 (fp16, stage 1).
 """
 
 from mmdet.models.necks import FPN
@@ -27,4 +28,5 @@ model.update(
         dict(type=FPN, in_channels=[3200] * 4, out_channels=256, num_outs=5),
     ],
 )
+optim_wrapper.update(clip_grad=dict(max_norm=1.0))
 default_hooks['checkpoint'].update(by_epoch=True, interval=1, save_best='coco/bbox_AP')

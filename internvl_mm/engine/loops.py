@@ -29,9 +29,8 @@ from internvl_mm.utils.errors import ConfigError, DataError
 from .steps import PlainStep
 
 RESULTS = 'results.json'
-EVALUATED = (
-    'evaluated'  # name in the message hub: iterations that were done when benchmarks were last evaluated
-)
+# Name in the message hub: iterations that were done when benchmarks were last evaluated.
+EVALUATED = 'evaluated'
 TABLE = ('benchmark', 'metric', 'value', '95 % interval', 'n')
 
 WORKER_GRACE = 2.0  # seconds between a broken pipe and the signal that a worker died
