@@ -144,7 +144,7 @@ def test_fp16_scales_losses(work_dir: Path, kind: object, monkeypatch: pytest.Mo
 def test_what_an_optimiser_refuses_is_told(work_dir: Path, kind: type) -> None:
     strategy = kind(work_dir=str(work_dir), log_kwargs=dict(log_level='ERROR'))
     settings = dict(optimizer=dict(type=torch.optim.SGD, lr=0.1, nesterov=True))
-    with pytest.raises(ConfigError, match="optimizer: Nesterov momentum requires .*'nesterov': True"):
+    with pytest.raises(ConfigError, match="optim_wrapper: Nesterov momentum requires .*'nesterov': True"):
         strategy.build_optim_wrapper(settings, torch.nn.Linear(1, 1))
 
 
