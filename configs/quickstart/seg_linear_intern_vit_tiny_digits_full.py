@@ -3,7 +3,7 @@
 Command: OMP_NUM_THREADS=1 python tools/train.py configs/quickstart/seg_linear_intern_vit_tiny_digits_full.py
 Data: tools/dataset_converters/digit_scenes.py --out data/digit_scenes_large --train-size 5748 --test-size 1 --seed 1
 Hardware: 2 CPU cores, fp32.
-Expected: mIoU 20.9 on 360 scenes of other digits (measured, seed 0).
+Expected: mIoU 20.7 on 360 scenes of other digits (measured, seed 0).
 """
 
 from mmengine.config import read_base
