@@ -242,7 +242,7 @@ def texts_of(field: Any, where: str) -> list[str]:
 def image_id_of(row: dict[str, Any], otherwise: str) -> str:
     """What tells the image of a row: its ``image_id``, unless it has none or an empty one."""
     found = row.get('image_id')
-    return otherwise if found is None else str(found)
+    return otherwise if found in (None, '') else str(found)
 
 
 def _flickr(text: str, path: Path) -> Iterator[Pair]:

@@ -28,10 +28,11 @@ class DeafWorker:
     def __call__(self, number: int) -> None:
         """Start worker ``number``."""
         parent = multiprocessing.parent_process()
-        # Without sigwaitinfo, as on macOS, nobody could tell whose signal it is.
-        if parent is not None and hasattr(signal, 'sigwaitinfo'):
+        if parent is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        # Without sigwaitinfo, as on macOS, nobody could tell whose SIGTERM it is.
+        if parent is not None and hasattr(signal, 'sigwaitinfo'):
             # Blocked here and in threads to come, so that the one below is given it.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             threading.Thread(target=_end_for, args=(parent.pid,), daemon=True).start()

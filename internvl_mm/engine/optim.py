@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.device import get_device
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
@@ -18,18 +17,19 @@ from internvl_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, PARAM_SCHEDULERS
 from internvl_mm.utils.errors import ConfigError
 
 
-def is_elementwise(optimizer: Mapping[str, Any]) -> bool:
+def is_elementwise(optimizer: Mapping[str, Any], device: str) -> bool:
     """Whether an optimiser updates each value by itself, whatever tensor it stands in, as AdamW and SGD do.
 
-    LAMB, Adafactor and Muon do not: their steps depend on the norm, the rows or the directions of a whole parameter.
+    LAMB, Adafactor, Muon and AdamP do not: their steps depend on norm, rows or directions of a whole parameter.
 
     Args:
         optimizer: Its config; it is built for one small parameter, and for the two flat halves of that, and tried.
+        device: Where it will work; some work nowhere else.
     """
     random = torch.Generator().manual_seed(0)
     # [rows, columns]; the halves differ in scale, so that no norm of one is the norm of the whole.
     scale = torch.tensor([1.0, 100.0]).repeat_interleave(8)[:, None]
-    start = (scale * torch.randn(16, 16, generator=random)).to(get_device())
+    start = (scale * torch.randn(16, 16, generator=random)).to(device)
     whole, parts = [start.clone()], list(start.flatten().chunk(2))
     tried = []
     for tensors in (whole, parts):
@@ -39,8 +39,11 @@ def is_elementwise(optimizer: Mapping[str, Any]) -> bool:
         gradients = torch.Generator().manual_seed(1)
         # Twice: the first step of some is the same for all.
         for _ in range(2):
-            gradient = (scale**2 * torch.randn(16, 16, generator=gradients)).to(start.device).flatten()
-            for parameter, share in zip(parameters, gradient.chunk(len(parameters))):
+            gradient = (scale**2 * torch.randn(16, 16, generator=gradients)).to(device)
+            # At right angles to each row, where AdamP and SGDP look at the row.
+            now = torch.cat([parameter.detach().flatten() for parameter in parameters]).view(16, 16)
+            gradient -= now * (gradient * now).sum(1, keepdim=True) / (now * now).sum(1, keepdim=True)
+            for parameter, share in zip(parameters, gradient.flatten().chunk(len(parameters))):
                 parameter.grad = share.view_as(parameter)
             built.step()
         tried.append(torch.cat([parameter.detach().flatten() for parameter in parameters]))

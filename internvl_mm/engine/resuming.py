@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,36 @@ def kept_settings(saved: str, own: str) -> list[str]:
     ]
 
 
+def check_kinds(saved: str, own: str, state: str) -> None:
+    """Compare the kinds of optimiser and schedules, of which a state only holds numbers.
+
+    Args:
+        saved: See :func:`kept_settings`.
+        own: See :func:`kept_settings`.
+        state: Its path, for the message.
+
+    Raises:
+        CheckpointError: One differs, or there are more or fewer, and would take up numbers of another.
+    """
+    before, now = (_kinds_of(_settings_of(config)) for config in (saved, own))
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            raise CheckpointError(
+                f'{state} was written with {name}={before.get(name, "absent")} and this run has '
+                f'{now.get(name, "absent")}, which cannot go on from its numbers: resume with the same, or start from '
+                'its weights with load_from'
+            )
+
+
+def _kinds_of(settings: Mapping[str, str]) -> dict[str, str]:
+    # Without modules: 'AdamW' of a registry and 'torch.optim.adamw.AdamW' are one.
+    return {
+        name: value.strip('\'"').rpartition('.')[2]
+        for name, value in settings.items()
+        if re.fullmatch(r'(optim_wrapper\.optimizer|param_scheduler\.\d+)\.type', name)
+    }
+
+
 def _settings_of(config: str) -> dict[str, str]:
     """Values of ``optimizer`` and ``param_scheduler`` by dotted name, as text; nothing is executed."""
     found: dict[str, str] = {}
@@ -155,17 +186,19 @@ def _settings_of(config: str) -> dict[str, str]:
         if isinstance(node, ast.Call):  # dict(…), the only call there is
             for keyword in node.keywords:
                 collect(keyword.value, f'{place}.{keyword.arg}')
-        elif isinstance(node, ast.List | ast.Tuple) and place == 'param_scheduler':
-            for number, part in enumerate(node.elts):
-                collect(part, f'{place}.{number}')
         else:
             found[place] = ast.unparse(node)
 
     for line in ast.parse(config).body:
         if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
             name = line.targets[0].id
-            if name in ('optim_wrapper', 'param_scheduler', 'train_cfg'):
+            if name in ('optim_wrapper', 'train_cfg'):
                 collect(line.value, name)
+            elif name == 'param_scheduler':
+                # A single one needs no list.
+                parts = line.value.elts if isinstance(line.value, ast.List | ast.Tuple) else [line.value]
+                for number, part in enumerate(parts):
+                    collect(part, f'{name}.{number}')
     # A schedule without an end of its own has that of training.
     length = found.get('train_cfg.max_epochs') or found.get('train_cfg.max_iters', '')
     for place in {name.rpartition('.')[0] for name in found if name.startswith('param_scheduler.')}:
@@ -175,14 +208,19 @@ def _settings_of(config: str) -> dict[str, str]:
     return {name: value for name, value in found.items() if name.startswith(kept)}
 
 
-def notes_on(meta: Mapping[str, Any], own: str, world_size: int) -> list[str]:
+def notes_on(meta: Mapping[str, Any], own: str, world_size: int, state: str) -> list[str]:
     """What a run is told that goes on from a state.
 
     Args:
         meta: Of the state.
         own: Config of the run, as Python text.
         world_size: Its processes.
+        state: Path of the state.
+
+    Raises:
+        CheckpointError: See :func:`check_kinds`.
     """
+    check_kinds(meta['config'], own, state)
     notes = kept_settings(meta['config'], own)
     if meta['world_size'] != world_size:
         notes.append(

@@ -40,6 +40,13 @@ def test_a_worker_outlives_what_a_scheduler_sends(name: str) -> None:
     assert [int(next(batches)) for _ in range(4)] == [1, 2, 3, 4] and worker.is_alive()
 
 
+def test_ctrl_c_is_left_to_the_run_also_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr('signal.sigwaitinfo')
+    batches, worker = start()
+    subprocess.run(['kill', '-INT', str(worker.pid)], check=True)
+    assert [int(next(batches)) for _ in range(4)] == [1, 2, 3, 4] and worker.is_alive()
+
+
 def test_its_parent_can_end_it() -> None:
     batches, worker = start()
     for _ in range(4):

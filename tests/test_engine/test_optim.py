@@ -242,9 +242,11 @@ def test_schedule_resumes_at_its_step() -> None:
         (dict(type=timm.optim.NvNovoGrad), False),
         (dict(type=torch.optim.Adafactor), False),
         (dict(type=Muon, lr=0.01), False),
+        (dict(type=timm.optim.AdamP), False),
+        (dict(type=timm.optim.SGDP, lr=0.1, momentum=0.9), False),
     ],
 )
 def test_which_optimisers_look_at_a_parameter_as_a_whole(optimizer: dict, expected: bool) -> None:
     before = torch.get_rng_state()
-    assert is_elementwise(optimizer) is expected
+    assert is_elementwise(optimizer, 'cpu') is expected
     assert torch.equal(torch.get_rng_state(), before)

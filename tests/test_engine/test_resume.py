@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper
-from torch.optim import AdamW
+from mmengine.optim import LinearLR, OptimWrapper
+from torch.optim import SGD, AdamW
 from torch.utils.data import BatchSampler
 
 from internvl_mm.data.samplers import StreamSampler
@@ -21,7 +21,7 @@ from internvl_mm.engine.checkpoint import read_meta
 from internvl_mm.engine.hooks import CheckpointHook
 from internvl_mm.engine.loops import EpochTrainLoop, IterTrainLoop
 from internvl_mm.engine.optim import CosineAbsolute
-from internvl_mm.engine.resuming import kept_settings
+from internvl_mm.engine.resuming import check_kinds, kept_settings
 from internvl_mm.engine.runner import Runner
 from internvl_mm.engine.savers import Saver
 from internvl_mm.engine.strategies import DDPStrategy, DeepSpeedStrategy
@@ -270,6 +270,36 @@ def test_settings_that_the_state_overrules_are_told(
     told = kept_settings(read_meta(state)['config'], runner.cfg.pretty_text)
     assert all(re.search(note, '\n'.join(told)) for note in notes)
     assert bool(told) == bool(notes) and len(told) < 8, told
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (
+            dict(optim_wrapper=dict(type=OptimWrapper, optimizer=dict(type=SGD, lr=0.1))),
+            'written with optim_wrapper.optimizer.type=AdamW and this run has SGD.*load_from',
+        ),
+        (
+            dict(param_scheduler=[dict(type=LinearLR, by_epoch=False, end=5)]),
+            'param_scheduler.0.type=CosineAbsolute and this run has LinearLR',
+        ),
+        (dict(param_scheduler=[]), 'param_scheduler.0.type=CosineAbsolute and this run has absent'),
+    ],
+)
+def test_numbers_of_another_optimiser_or_schedule_are_refused(
+    work_dir: Path, state: Path, changes: dict, message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        run(tiny_config(work_dir, resume=True, **changes))
+
+
+def test_one_optimiser_and_schedule_under_other_names_go_on(state: Path) -> None:
+    saved = read_meta(state)['config']
+    own = saved.replace("'torch.optim.adamw.AdamW'", "'AdamW'")
+    assert own != saved
+    check_kinds(saved, own, str(state))
+    # A single schedule needs no list.
+    check_kinds("param_scheduler = [dict(type='A')]", "param_scheduler = dict(type='A')", str(state))
 
 
 @pytest.mark.parametrize(

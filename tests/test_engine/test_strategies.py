@@ -19,7 +19,7 @@ from internvl_mm.engine.config import load_config
 from internvl_mm.engine.hooks import EMAHook
 from internvl_mm.engine.muon import Muon
 from internvl_mm.engine.runner import Runner
-from internvl_mm.engine.strategies import DeepSpeedStrategy, FSDPStrategy, SingleDeviceStrategy
+from internvl_mm.engine.strategies import DeepSpeedStrategy, FSDPStrategy, SingleDeviceStrategy, deepspeed
 from internvl_mm.engine.strategies.launch import choose_backend, join_group
 from internvl_mm.engine.strategies.sync_bn import CollectiveBatchNorm
 from internvl_mm.utils.errors import ConfigError
@@ -183,6 +183,17 @@ def test_deepspeed_settings_are_checked(work_dir: Path) -> None:
     config['optim_wrapper'].pop('clip_grad')
     with pytest.raises(ConfigError, match='Muon needs whole parameters, and ZeRO flattens'):
         Runner.from_cfg(config).train()
+
+
+def test_an_optimiser_is_tried_where_it_will_work(work_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.setattr(deepspeed, 'is_elementwise', lambda optimizer, device: tried.append(device))
+    monkeypatch.setattr(deepspeed, 'get_device', lambda: 'meta')
+    for offload in (True, False):
+        strategy = dict(type=DeepSpeedStrategy, offload=offload)
+        with pytest.raises(ConfigError, match='AdamW needs whole parameters'):
+            Runner.from_cfg(tiny_config(work_dir, strategy=strategy)).train()
+    assert tried == ['cpu', 'meta']
 
 
 def test_collective_batch_norm_equals_torchs_in_one_process() -> None:

@@ -19,7 +19,9 @@ exit "$STATUS"
 SCONTROL = """#!/usr/bin/env bash
 case "$1 $2" in
     "show hostnames") echo node7 ;;
-    "show job") echo "JobId=$3 JobState=$STATE Reason=None" ;;
+    "show job") echo "JobId=$3 JobState=$STATE Reason=None"
+        # The number of an array shows all its tasks.
+        [[ $3 == "$SLURM_ARRAY_JOB_ID" ]] && echo "JobId=70000 JobState=RUNNING Reason=None" ;;
     *) echo "scontrol $*" >> "$LOG" ;;
 esac
 """
@@ -73,6 +75,14 @@ def test_a_run_that_was_stopped_goes_back_into_the_queue(slurm, status: int, req
 def test_a_cancelled_job_does_not_come_back(slurm) -> None:
     # What Slurm says of a job after scancel, while the script still runs.
     process, log = slurm('leaf.py', STATUS=143, STATE='COMPLETING')
+    assert process.wait(20) == 143
+    assert 'requeue' not in log.read_text()
+
+
+def test_a_cancelled_task_does_not_come_back_for_others_of_its_array(slurm) -> None:
+    # The last task of an array has the number of the array.
+    array = dict(SLURM_ARRAY_TASK_ID=2, SLURM_ARRAY_JOB_ID=69000, SLURM_JOB_ID=69000)
+    process, log = slurm('leaf.py', STATUS=143, STATE='COMPLETING', **array)
     assert process.wait(20) == 143
     assert 'requeue' not in log.read_text()
 

@@ -30,12 +30,14 @@ status=0
 # wait returns early at a trapped signal, while srun still runs; of a process that ended it gives the status again.
 while wait "$child"; status=$?; kill -0 "$child" 2> /dev/null; do :; done
 if [[ $status -eq 138 || $status -eq 143 ]]; then
+    # Of an array by its task: the number alone may be that of the whole array, whose other tasks run on.
+    job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${task:-$SLURM_JOB_ID}
     # A job that runs no longer was cancelled, or Slurm, which gave no grace, has put it back itself.
-    if [[ $(scontrol show job "$SLURM_JOB_ID") != *JobState=RUNNING* ]]; then
-        echo "stopped after saving: job $SLURM_JOB_ID was cancelled or comes back by itself; submitted again, it goes on"
+    if [[ $(scontrol show job "$job") != *JobState=RUNNING* ]]; then
+        echo "stopped after saving: job $job was cancelled or comes back by itself; submitted again, it goes on"
         exit "$status"
     fi
-    echo "stopped by the scheduler after saving: job $SLURM_JOB_ID goes back into the queue"
-    exec scontrol requeue "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${task:-$SLURM_JOB_ID}"
+    echo "stopped by the scheduler after saving: job $job goes back into the queue"
+    exec scontrol requeue "$job"
 fi
 exit "$status"

@@ -31,9 +31,9 @@ ANCESTORS = 'ancestors'  # name in the message hub of the runs this one goes on 
 class CheckpointHook(Hook):
     """Saves ``checkpoints/iter_<iterations done>`` in the run folder; files ``latest`` and ``best`` name two of them.
 
-    Where batches are accumulated, a state waits for their update. The last state of training is always saved. A state
-    that became the best is kept beside the newest ones. A run that goes on from what it found in its work_dir
-    (``resume=True``) counts the states of the runs before it, too.
+    Where batches are accumulated, a state waits for their update, but for one that became the best: it holds what was
+    evaluated. The best is kept beside the newest ones. The last state of training is always saved. A run that goes on
+    from what it found in its work_dir (``resume=True``) counts the states of the runs before it, too.
 
     Args:
         interval: Iterations (or epochs) between states.

@@ -43,6 +43,7 @@ class StopSignalHook(Hook):
         check_counts(check_interval=check_interval)
         self.check_interval = check_interval
         self._received = 0
+        self._agreed = 0  # what all processes know of
         self._before: dict[signal.Signals, Any] = {}
 
     def before_train(self, runner: FlexibleRunner) -> None:
@@ -67,27 +68,27 @@ class StopSignalHook(Hook):
         Raises:
             SystemExit: With status 143 (SIGTERM), 130 (SIGINT) or 138 (SIGUSR1).
         """
-        if not self.every_n_train_iters(runner, self.check_interval):
-            return
-        received = self._received
-        if runner.distributed:
+        if not runner.distributed:
+            self._agreed = self._received
+        elif self.every_n_train_iters(runner, self.check_interval):
             # On the device: nccl reduces no tensors of the CPU.
-            of_all = torch.tensor(received, device=get_device())
+            of_all = torch.tensor(self._received, device=get_device())
             all_reduce(of_all, 'max')
-            received = int(of_all)
-        # States hold no gradients: those of an accumulation would be missing from its update.
-        if not received or not completes_update(runner):
+            self._agreed = int(of_all)
+        # States hold no gradients: those of an accumulation would be missing from its update, which may end between
+        # two times of asking.
+        if not self._agreed or not completes_update(runner):
             return
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
                 # By every process, since writing a state takes them all.
                 hook.save_now(runner)
         if is_main_process():
-            name = signal.Signals(received).name
+            name = signal.Signals(self._agreed).name
             console.print(
                 f'stopped by {name} after iteration {runner.iter + 1}; go on with --resume', highlight=False
             )
-        raise SystemExit(128 + received)
+        raise SystemExit(128 + self._agreed)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         # A note alone: a signal may come within a step, when weights and optimiser do not match.

@@ -168,7 +168,9 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         # AmpOptimWrapper would scale losses a second time.
         settings['type'] = ZeroOptimWrapper
         built = super().build_optim_wrapper(settings, model)
-        if isinstance(settings['optimizer'], dict) and not is_elementwise(settings['optimizer']):
+        # Its parameters are where its states are: DeepSpeed's own for the CPU refuse others.
+        device = 'cpu' if self.sharing.offload else get_device()
+        if isinstance(settings['optimizer'], dict) and not is_elementwise(settings['optimizer'], device):
             # It would take every flat share for a parameter, and train another way without a word.
             raise ConfigError(
                 f'optim_wrapper.optimizer: {type(built.optimizer).__name__} needs whole parameters, and ZeRO flattens '

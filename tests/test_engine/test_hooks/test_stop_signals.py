@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from mmengine.hooks import Hook
 
 from internvl_mm.engine.hooks import CheckpointHook, StopSignalHook
 from internvl_mm.engine.runner import Runner
+from internvl_mm.engine.strategies.launch import join_group
 from internvl_mm.utils.errors import ConfigError
 from tests.test_engine.tiny import LossRecorder, tiny_config
 
@@ -86,6 +88,19 @@ def test_a_step_ends_with_its_update(tmp_path: Path) -> None:
     assert code == 143
     assert [path.name for path in (tmp_path / 'split').glob('*/checkpoints/iter_*')] == ['iter_000004']
     assert first + train(tmp_path / 'split', optim_wrapper=wrapper, resume=True) == whole
+
+
+def test_an_update_ends_the_run_also_between_two_times_of_asking() -> None:
+    join_group('none')
+    hook = StopSignalHook(check_interval=3)
+    hook._received = signal.SIGTERM
+    runner = SimpleNamespace(distributed=True, hooks=[], iter=0, optim_wrapper=SimpleNamespace())
+    # Asked after step 3, in the middle of an update that ends with step 4.
+    runner.optim_wrapper.should_update = lambda: (runner.iter + 1) % 4 == 0
+    with pytest.raises(SystemExit):
+        for runner.iter in range(12):
+            hook.after_train_iter(runner, runner.iter)
+    assert runner.iter + 1 == 4
 
 
 def test_an_interval_that_never_asks_is_refused() -> None:
