@@ -23,6 +23,7 @@ from internvl_mm.data.collate import collate_samples
 from internvl_mm.data.datasets.few_shot import SubsetDataset
 from internvl_mm.data.ledger import Ledger
 from internvl_mm.data.samplers import SampleIndex
+from internvl_mm.data.worker_signals import deafen_workers
 from internvl_mm.models.tasks import BaseTask, ImageTextTask
 from internvl_mm.structures import BadSample, VisionFeatures
 from internvl_mm.utils.console import console, progress_bar
@@ -222,6 +223,7 @@ class FeatureCache:
             num_workers=self.num_workers,
             collate_fn=_collate,
         )
+        deafen_workers(loader)
         # Of a file without one readable sample: no rows, whose width nobody knows. _read passes over them.
         features, positions, grid = [torch.empty(0, dtype=self.dtype)], [], (0, 0)
         for batch in loader:

@@ -25,6 +25,9 @@ def is_elementwise(optimizer: Mapping[str, Any], device: str) -> bool:
     Args:
         optimizer: Its config; it is built for one small parameter, and for the two flat halves of that, and tried.
         device: Where it will work; some work nowhere else.
+
+    Raises:
+        ConfigError: It cannot be tried: it refuses its settings, or its steps need more than gradients.
     """
     random = torch.Generator().manual_seed(0)
     # [rows, columns]; the halves differ in scale, so that no norm of one is the norm of the whole.
@@ -45,7 +48,13 @@ def is_elementwise(optimizer: Mapping[str, Any], device: str) -> bool:
             gradient -= now * (gradient * now).sum(1, keepdim=True) / (now * now).sum(1, keepdim=True)
             for parameter, share in zip(parameters, gradient.flatten().chunk(len(parameters))):
                 parameter.grad = share.view_as(parameter)
-            built.step()
+            try:
+                built.step()
+            # As LBFGS, which asks for a closure, and Adafactor with a rate of its own.
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ConfigError(
+                    f'optim_wrapper.optimizer={dict(optimizer)} takes no plain step: {error}'
+                ) from error
         tried.append(torch.cat([parameter.detach().flatten() for parameter in parameters]))
     return torch.allclose(tried[0] - start.flatten(), tried[1] - start.flatten(), rtol=1e-2, atol=1e-4)
 

@@ -56,7 +56,7 @@ def choose_together(
     """
     if not resume or launcher == 'none':
         return choose_state(work_dir, resume)
-    join_group(launcher, **env_cfg.get('dist_cfg', {}))
+    join_group(launcher, **(env_cfg.get('dist_cfg') or {}))
     # State and error; hashing may take longer than a meeting usually may.
     found: list[Any] = [None, None]
     if get_rank() == 0:

@@ -250,3 +250,8 @@ def test_which_optimisers_look_at_a_parameter_as_a_whole(optimizer: dict, expect
     before = torch.get_rng_state()
     assert is_elementwise(optimizer, 'cpu') is expected
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_optimiser_that_takes_no_plain_step_is_told() -> None:
+    with pytest.raises(ConfigError, match=r'LBFGS.* takes no plain step: .*closure'):
+        is_elementwise(dict(type=torch.optim.LBFGS), 'cpu')

@@ -98,7 +98,7 @@ class StrategyMixin(StateMixin):
                 optim_wrapper = dict(optim_wrapper, type=AmpOptimWrapper, dtype='float16')
         try:
             return super().build_optim_wrapper(optim_wrapper, model)
-        except UserError:
+        except (UserError, torch.OutOfMemoryError):
             raise
         except (ValueError, RuntimeError, AssertionError) as error:
             # What optimisers of torch and timm, and mmengine's wrappers, raise: each knows its ranges, which settings
