@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
-from torch import nn
+from torch import Tensor, nn
 
 from internvl_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, PARAM_SCHEDULERS
 from internvl_mm.utils.errors import ConfigError
@@ -33,30 +33,33 @@ def is_elementwise(optimizer: Mapping[str, Any], device: str) -> bool:
     # [rows, columns]; the halves differ in scale, so that no norm of one is the norm of the whole.
     scale = torch.tensor([1.0, 100.0]).repeat_interleave(8)[:, None]
     start = (scale * torch.randn(16, 16, generator=random)).to(device)
-    whole, parts = [start.clone()], list(start.flatten().chunk(2))
-    tried = []
-    for tensors in (whole, parts):
-        parameters = [nn.Parameter(tensor.clone()) for tensor in tensors]
-        # A rate of 0 would hide all differences.
-        built = OPTIMIZERS.build({**optimizer, 'lr': 0.1, 'params': parameters})
-        gradients = torch.Generator().manual_seed(1)
-        # Twice: the first step of some is the same for all.
-        for _ in range(2):
-            gradient = (scale**2 * torch.randn(16, 16, generator=gradients)).to(device)
-            # At right angles to each row, where AdamP and SGDP look at the row.
-            now = torch.cat([parameter.detach().flatten() for parameter in parameters]).view(16, 16)
-            gradient -= now * (gradient * now).sum(1, keepdim=True) / (now * now).sum(1, keepdim=True)
-            for parameter, share in zip(parameters, gradient.flatten().chunk(len(parameters))):
-                parameter.grad = share.view_as(parameter)
-            try:
-                built.step()
-            # As LBFGS, which asks for a closure, and Adafactor with a rate of its own.
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise ConfigError(
-                    f'optim_wrapper.optimizer={dict(optimizer)} takes no plain step: {error}'
-                ) from error
-        tried.append(torch.cat([parameter.detach().flatten() for parameter in parameters]))
-    return torch.allclose(tried[0] - start.flatten(), tried[1] - start.flatten(), rtol=1e-2, atol=1e-4)
+    try:
+        whole, parts = (
+            _two_steps(optimizer, tensors, scale**2) for tensors in ([start], start.flatten().chunk(2))
+        )
+    # As LBFGS, which asks for a closure, and Adafactor where it has a rate of its own.
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f'optim_wrapper.optimizer={dict(optimizer)} takes no plain step: {error}'
+        ) from error
+    return torch.allclose(whole - start.flatten(), parts - start.flatten(), rtol=1e-2, atol=1e-4)
+
+
+def _two_steps(optimizer: Mapping[str, Any], tensors: Sequence[Tensor], scale: Tensor) -> Tensor:
+    """``[256]``, all values of parameters that start as ``tensors``, after two steps: the first may be alike."""
+    parameters = [nn.Parameter(tensor.clone()) for tensor in tensors]
+    # A rate of 0 would hide all differences.
+    built = OPTIMIZERS.build({**optimizer, 'lr': 0.1, 'params': parameters})
+    random = torch.Generator().manual_seed(1)
+    for _ in range(2):
+        gradient = (scale * torch.randn(16, 16, generator=random)).to(parameters[0].device)
+        # At right angles to each row, where AdamP and SGDP look at the row.
+        now = torch.cat([parameter.detach().flatten() for parameter in parameters]).view(16, 16)
+        gradient -= now * (gradient * now).sum(1, keepdim=True) / (now * now).sum(1, keepdim=True)
+        for parameter, share in zip(parameters, gradient.flatten().chunk(len(parameters))):
+            parameter.grad = share.view_as(parameter)
+        built.step()
+    return torch.cat([parameter.detach().flatten() for parameter in parameters])
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import timm.optim
 import torch
+import transformers
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from timm.scheduler import CosineLRScheduler
 from torch import nn
@@ -252,6 +253,13 @@ def test_which_optimisers_look_at_a_parameter_as_a_whole(optimizer: dict, expect
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_an_optimiser_that_takes_no_plain_step_is_told() -> None:
-    with pytest.raises(ConfigError, match=r'LBFGS.* takes no plain step: .*closure'):
-        is_elementwise(dict(type=torch.optim.LBFGS), 'cpu')
+@pytest.mark.parametrize(
+    ('kind', 'problem'),
+    [
+        (torch.optim.LBFGS, 'closure'),
+        (transformers.Adafactor, 'Cannot combine manual `lr` and `relative_step=True`'),
+    ],
+)
+def test_an_optimiser_that_takes_no_plain_step_is_told(kind: type, problem: str) -> None:
+    with pytest.raises(ConfigError, match=f'{kind.__name__}.* takes no plain step: .*{problem}'):
+        is_elementwise(dict(type=kind), 'cpu')

@@ -254,11 +254,11 @@ def test_image_sizes_off_the_patch_grid_are_refused() -> None:
         (dict(window_size=(2, 0, 2), use_class_token=False), 'window_size=0 is not possible'),
         (
             dict(window_size=(2, 2), use_class_token=False),
-            r'window_size=\(2, 2\) has 2 sides, but there are 3 blocks',
+            r'window_size=\(2, 2\) has 2 values, but there are 3 blocks',
         ),
         (
             dict(drop_path_rate=(0.1,)),
-            r'has 1 rates, but there are \d blocks: give one number, or one per block',
+            r'has 1 values, but there are \d blocks: give one number, or one per block',
         ),
         (dict(drop_path_rate=1.0), r'drop_path_rate=1\.0 is not possible: it must be from 0 up to'),
     ],

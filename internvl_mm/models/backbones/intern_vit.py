@@ -411,31 +411,32 @@ class InternViT(BlockBackbone):
 
 def _drop_path_rates(drop_path_rate: float | tuple[float, ...], num_layers: int) -> list[float]:
     """One rate per block."""
-    if not isinstance(drop_path_rate, (tuple, list)):
-        check_shares(drop_path_rate=drop_path_rate)
-        # From 0 in the first block; on the CPU also under torch.device('meta'), whose tensors have no values to list.
-        return torch.linspace(0, drop_path_rate, num_layers, device='cpu').tolist()
-    if len(drop_path_rate) != num_layers:
-        raise ConfigError(
-            f'drop_path_rate={drop_path_rate} has {len(drop_path_rate)} rates, but there are {num_layers} blocks: give '
-            'one number, or one per block'
-        )
-    for rate in drop_path_rate:
+    for rate in _per_block('drop_path_rate', drop_path_rate, num_layers):
         check_shares(drop_path_rate=rate)
-    return list(drop_path_rate)
+    if isinstance(drop_path_rate, (tuple, list)):
+        return list(drop_path_rate)
+    # From 0 in the first block; on the CPU also under torch.device('meta'), whose tensors have no values to list.
+    return torch.linspace(0, drop_path_rate, num_layers, device='cpu').tolist()
 
 
 def _window_sides(window_size: int | tuple[int, ...] | None, num_layers: int) -> tuple[int, ...] | None:
     """One side per block, the sides of global blocks without use."""
     if window_size is None:
         return None
-    # A list, because configs that were written and read again have lists for tuples.
-    sides = tuple(window_size) if isinstance(window_size, (tuple, list)) else (window_size,) * num_layers
-    if len(sides) != num_layers:
-        raise ConfigError(
-            f'window_size={window_size} has {len(sides)} sides, but there are {num_layers} blocks: give one number, '
-            'or one per block'
-        )
+    sides = _per_block('window_size', window_size, num_layers)
     for side in sides:
         check_counts(window_size=side)
     return sides
+
+
+def _per_block(setting: str, value: Any, num_layers: int) -> tuple[Any, ...]:
+    """A setting that is one number for all blocks, or one for each."""
+    # A list, because configs that were written and read again have lists for tuples.
+    if not isinstance(value, (tuple, list)):
+        return (value,) * num_layers
+    if len(value) != num_layers:
+        raise ConfigError(
+            f'{setting}={value} has {len(value)} values, but there are {num_layers} blocks: give one number, or one '
+            'per block'
+        )
+    return tuple(value)
