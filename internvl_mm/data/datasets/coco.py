@@ -262,13 +262,14 @@ def _fault(annotation: dict, width: int, height: int, *, needs_mask: bool) -> st
     segmentation = annotation.get('segmentation')
     if needs_mask and not segmentation:
         return 'has no segmentation, which the pipeline loads'
-    if needs_mask and isinstance(segmentation, list) and not any(map(_is_polygon, segmentation)):
+    if needs_mask and isinstance(segmentation, list) and not any(map(is_polygon, segmentation)):
         # mmdetection would make a region to ignore of it.
         return 'has a segmentation without a polygon of three corners or more'
     return None
 
 
-def _is_polygon(corners: Any) -> bool:
+def is_polygon(corners: Any) -> bool:
+    """Whether a part of a segmentation, ``[x1, y1, x2, y2, …]``, has the three corners an area needs."""
     return isinstance(corners, list) and len(corners) >= 6 and len(corners) % 2 == 0
 
 

@@ -15,6 +15,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from internvl_mm.data.datasets.coco import is_polygon
 from internvl_mm.evaluation.figures import Bars, Lines
 from internvl_mm.registry import METRICS
 from internvl_mm.utils.errors import ConfigError, DataError
@@ -235,7 +236,7 @@ def _usable_mask(segmentation: Any) -> Any:
     """
     if not isinstance(segmentation, list):
         return segmentation
-    polygons = [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    polygons = [polygon for polygon in segmentation if is_polygon(polygon)]
     if not polygons:
         raise ValueError('no polygon')
     return polygons
