@@ -12,13 +12,15 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from internvl_mm.models.convert import open_weights
 from internvl_mm.models.language.internlm2 import InternLM2Config
 from internvl_mm.models.tasks.chat_tuning import ChatTuning
+from internvl_mm.models.tuning import dequantise
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
-from internvl_mm.utils.states import MODEL, check_files, find_state
+from internvl_mm.utils.states import MODEL, check_files, find_state, sound_state
 
-from .checkpoint import FROZEN, read_meta
+from .checkpoint import FROZEN, frozen_differ, frozen_names, hash_named, read_meta
 from .config.checkpoint import forget_starts
 from .trees import load_tensors
 
@@ -84,7 +86,7 @@ def load_task(state: Path, config: Config, meta: Mapping[str, Any]) -> ChatTunin
     """The task of a training state with its weights, on the CPU.
 
     Raises:
-        CheckpointError: The state is damaged, or of another task.
+        CheckpointError: The state is damaged, or of another task, or the frozen weights it leaves out are not there.
     """
     settings = config.model.to_dict()
     if FROZEN not in meta:
@@ -100,7 +102,23 @@ def load_task(state: Path, config: Config, meta: Mapping[str, Any]) -> ChatTunin
     found = task.load_state_dict(load_tensors(state / MODEL), strict=FROZEN not in meta)
     if found.unexpected_keys:
         raise CheckpointError(f'{state}: {found.unexpected_keys[0]} has no place in the model of its config')
+    if FROZEN in meta:
+        _find_frozen(task, meta, state)
+    # Adapters learned beside these values; merged into 4 bits again they would lose most of what they learned.
+    dequantise(task.chat)
     return task.eval()
+
+
+def _find_frozen(task: ChatTuning, meta: dict[str, Any], state: Path) -> None:
+    names = frozen_names(task)
+    start = meta.get('frozen_from', {}).get('load_from')
+    if hash_named(task.state_dict(), names) != meta[FROZEN] and start and Path(start).exists():
+        # Neither the state nor the constructor has them: they came with the weights training started from.
+        began = sound_state(start)
+        tensors = load_tensors(began / MODEL) if began else dict(open_weights(Path(start)))
+        task.load_state_dict({name: tensors[name] for name in names if name in tensors}, strict=False)
+    if hash_named(task.state_dict(), names) != meta[FROZEN]:
+        raise frozen_differ(state, meta)
 
 
 def take_adapters_out(model: nn.Module, *, merge: bool = True) -> None:

@@ -277,8 +277,27 @@ def load_hook_states(state: Path) -> dict[str, Any]:
 
 
 def frozen_names(model: nn.Module) -> list[str]:
-    """Names of the parameters that do not train."""
-    return [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    """Names of the parameters that do not train, scales of quantised ones (``weight.absmax``) included."""
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    known = set(frozen)
+    return frozen + [name for name in model.state_dict() if _owner(name, known)]
+
+
+def _owner(name: str, parameters: set[str]) -> str | None:
+    """The parameter that a tensor of a state dict belongs to, such as ``fc.weight`` for ``fc.weight.absmax``."""
+    parts = name.split('.')
+    heads = ('.'.join(parts[:length]) for length in range(1, len(parts)))
+    return next((head for head in heads if head in parameters), None)
+
+
+def frozen_differ(source: object, meta: dict[str, Any]) -> CheckpointError:
+    """The error to raise where a state that leaves frozen weights out meets others than it was trained beside."""
+    origin = ', '.join(f'{name}={path}' for name, path in meta.get('frozen_from', {}).items())
+    return CheckpointError(
+        f'{source} holds trainable parameters only, and the frozen ones of this model are not those it was '
+        f'trained with (sha256 {meta[FROZEN][:12]}…, from {origin or "the random initialisation"}): '
+        'give the model the same pretrained weights'
+    )
 
 
 def check_fit(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], *, source: object) -> None:

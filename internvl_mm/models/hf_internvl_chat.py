@@ -224,8 +224,9 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
 
         Adapters (LoRA) beside the weights of a folder are merged.
 
-        Quantised folders (``…-Int8``, ``…-AWQ``) stay quantised where transformers can run them: a GPU, the library
-        it needs, and a language model with transformers' own names. Elsewhere they are read as plain weights.
+        Quantised folders (``…-Int8``, ``…-AWQ``) stay quantised where transformers can run them: a GPU (not for 4
+        bits of bitsandbytes), the library it needs, and a language model with transformers' own names. Elsewhere they
+        are read as plain weights.
 
         Args:
             pretrained_model_name_or_path: Folder or name on the hub.
@@ -262,12 +263,30 @@ class InternVLChatModel(ChatGeneration, PreTrainedModel):
             device_map = balanced_device_map(sizes, range(torch.cuda.device_count()))
         return super().from_pretrained(pretrained_model_name_or_path, *args, device_map=device_map, **kwargs)
 
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """See transformers.
+
+        Raises:
+            ConfigError: A quantised InternLM2.
+        """
+        if getattr(self, 'is_quantized', False) and _is_internlm2(self.config):
+            raise ConfigError(
+                'this model is quantised, and InternLM2 keeps queries, keys and values in one matrix, which packed '
+                'parts cannot be put into: save it before it is quantised, or after model.dequantize()'
+            )
+        super().save_pretrained(*args, **kwargs)
+
+
+def _is_internlm2(config: InternVLChatConfig) -> bool:
+    return config.llm_config.architectures[0] == 'InternLM2ForCausalLM'
+
 
 def _runs_quantised(settings: Any, config: InternVLChatConfig) -> bool:
-    """Whether transformers' quantisers can run a folder as it is stored."""
-    method = settings.get('quant_method') if isinstance(settings, Mapping) else settings.quant_method
+    """Whether transformers' quantisers are to run a folder as it is stored."""
+    settings = settings if isinstance(settings, Mapping) else settings.to_dict()
     # In transformers 5 AWQ needs gptqmodel; the other published kind, Int8, is bitsandbytes'.
-    library = 'gptqmodel' if str(method).endswith('awq') else 'bitsandbytes'
-    installed = torch.cuda.is_available() and find_spec(library) is not None
+    library = 'gptqmodel' if str(settings.get('quant_method')).endswith('awq') else 'bitsandbytes'
+    # On CPUs plain weights are faster; those of bitsandbytes' 4 bits are read by itself alone.
+    wanted = torch.cuda.is_available() or settings.get('load_in_4bit')
     # A joint projection cannot be taken apart while it is packed.
-    return installed and config.llm_config.architectures[0] != 'InternLM2ForCausalLM'
+    return bool(wanted) and find_spec(library) is not None and not _is_internlm2(config)

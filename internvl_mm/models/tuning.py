@@ -31,7 +31,7 @@ class Lora:
         dropout: Before the adapters.
         targets: Ends of names of the layers to adapt; those of the published recipes when left out.
         dora: Also learn the norms of the adapted weights (arXiv 2402.09353).
-        quantise: Keep the frozen weights in 4 bits (``'nf4'``, arXiv 2305.14314); needs bitsandbytes and a GPU.
+        quantise: Keep the frozen weights in 4 bits (``'nf4'``, arXiv 2305.14314); needs bitsandbytes.
 
     Source: Hu et al. 2021, "LoRA" (arXiv 2106.09685); peft.
     """
@@ -135,9 +135,9 @@ def _add_adapters(part: nn.Module, adapters: Lora, targets: tuple[str, ...]) -> 
 
 
 def _quantise(part: nn.Module, names: Sequence[str]) -> None:
-    """Put 4-bit layers in place of linear ones; their weights become 4 bits on the way to the GPU."""
+    """Put 4-bit layers in place of linear ones."""
     try:
-        from bitsandbytes.nn import Linear4bit
+        from .layers.four_bit import BLOCK, FourBitLinear
     except ImportError as error:
         raise ConfigError(
             "lora.quantise='nf4' needs bitsandbytes: pip install bitsandbytes, or leave quantise out"
@@ -145,9 +145,21 @@ def _quantise(part: nn.Module, names: Sequence[str]) -> None:
     for name in names:
         owner, _, last = name.rpartition('.')
         layer = part.get_submodule(name)
-        small = Linear4bit(layer.in_features, layer.out_features, layer.bias is not None, quant_type='nf4')
-        small.load_state_dict(layer.state_dict())
-        setattr(part.get_submodule(owner), last, small.requires_grad_(False))
+        if layer.in_features % BLOCK:
+            raise ConfigError(
+                f"lora.quantise='nf4': {name} of {type(part).__name__} has {layer.in_features} inputs, and 4 bits "
+                f'come in blocks of {BLOCK}: choose other layers with lora.targets, or leave quantise out'
+            )
+        setattr(part.get_submodule(owner), last, FourBitLinear(layer))
+
+
+def dequantise(part: nn.Module) -> None:
+    """Put plain layers, of the same values, in place of 4-bit ones."""
+    # A list, since modules are replaced on the way.
+    for name, layer in list(part.named_modules()):
+        if to_linear := getattr(layer, 'to_linear', None):
+            owner, _, last = name.rpartition('.')
+            setattr(part.get_submodule(owner), last, to_linear())
 
 
 def plain_name(name: str) -> str:

@@ -12,13 +12,14 @@ import numpy as np
 from internvl_mm.data.collate_chat import collate_packed
 from internvl_mm.data.datasets import PackedChatDataset
 from internvl_mm.data.datasets.digit_chat import DigitChatDataset
+from internvl_mm.models.tuning import Lora, PartTuning
 from internvl_mm.registry import DATASETS
 from tests.test_engine.tiny import SaveAt
 from tests.test_engine.tiny_chat_run import chat_config
 from tests.test_engine.tiny_detection import detection_config, write_rectangles
 
 # Classification: test_resume, test_strategies; segmentation: test_segmentation_runs.
-TASKS = ('detection', 'contrastive', 'generative', 'chat', 'chat_packed')
+TASKS = ('detection', 'contrastive', 'generative', 'chat', 'chat_packed', 'chat_four_bit')
 HALF, WHOLE = 2, 4  # iterations
 TOKENS = 120  # more than any conversation about digits has
 
@@ -52,6 +53,11 @@ def task_config(task: str, work_dir: Path, *, processes: int = 1, **changes: Any
         config = Config(detection_config(work_dir, write_rectangles(data, count=8)))
     elif task.startswith('chat'):
         config = chat_config(work_dir, processes=processes)
+        if task == 'chat_four_bit':
+            config.model.language = dict(
+                type=PartTuning, train='none', lora=dict(type=Lora, rank=2, quantise='nf4')
+            )
+            config.model.chat.language_model.llm_config.hidden_size = 128  # whole blocks of 64
         if task == 'chat_packed':
             chats = dict(config.train_dataloader.dataset.to_dict(), type=SizedChats)
             packs = dict(type=PackedChatDataset, dataset=chats, max_tokens=2 * TOKENS, max_tiles=4)

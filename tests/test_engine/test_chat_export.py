@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoProcessor, AutoTokenizer, InternVLForConditionalGeneration
 
 import internvl_mm
@@ -36,9 +36,9 @@ from .tiny_chat_run import chat_config
 ADAPTED = dict(type=PartTuning, train='none', lora=dict(type=Lora, rank=2))
 
 
-def run(folder: Path, *, trainable_only: bool = False, **parts: Any) -> tuple[Any, Path]:
+def run(folder: Path, *, trainable_only: bool = False, config: Any = None, **parts: Any) -> tuple[Any, Path]:
     """Train three iterations and save; the task, with random adapters where it has any, and the state."""
-    runner = Runner.from_cfg(chat_config(folder, **parts))
+    runner = Runner.from_cfg(config or chat_config(folder, **parts))
     runner.register_hook(_Shake())
     runner.register_hook(SaveAt(3, trainable_only=trainable_only))
     with pytest.raises(StopTraining):
@@ -193,6 +193,43 @@ def test_a_state_of_trainable_parameters_takes_the_others_from_where_training_di
     task, state = run(tmp_path / 'run', trainable_only=True, chat=chat, language=ADAPTED)
     out = export_chat(state, tmp_path / 'out')
     torch.testing.assert_close(logits_of_folder(out, task), logits_of(task), atol=1e-5, rtol=1e-4)
+
+
+def test_frozen_weights_that_came_with_load_from_are_found_and_others_refused(
+    plain: tuple[Any, Path], tmp_path: Path
+) -> None:
+    config = chat_config(tmp_path / 'run', language=dict(type=PartTuning, train='none'))
+    config.load_from = str(plain[1])
+    task, state = run(tmp_path / 'run', config=config, trainable_only=True)
+    out = export_chat(state, tmp_path / 'out')
+    torch.testing.assert_close(logits_of_folder(out, task), logits_of(task), atol=1e-5, rtol=1e-4)
+    moved = plain[1].rename(plain[1].with_name('iter_000099'))
+    try:
+        with pytest.raises(CheckpointError, match=r'frozen ones of this model are not those .* load_from='):
+            export_chat(state, tmp_path / 'other')
+    finally:
+        moved.rename(plain[1])
+
+
+@pytest.mark.parametrize('trainable_only', [False, True])
+def test_weights_in_4_bits_are_written_as_the_plain_ones_training_computed_with(
+    tmp_path: Path, trainable_only: bool
+) -> None:
+    chat = chat_config(tmp_path / 'base').model.chat
+    chat.language_model.llm_config.hidden_size = 128  # whole blocks of 64
+    folder = export_chat(run(tmp_path / 'base', chat=chat)[1], tmp_path / 'folder')
+    packed = dict(ADAPTED, lora=dict(ADAPTED['lora'], quantise='nf4'))
+    parts = dict(chat=dict(chat, pretrained=str(folder)), language=packed)
+    task, state = run(tmp_path / 'run', trainable_only=trainable_only, **parts)
+    for merge in (True, False):
+        out = export_chat(state, tmp_path / f'merged_{merge}', merge=merge)
+        found = logits_of_folder(out, task, ours=True)
+        torch.testing.assert_close(found, logits_of(task), atol=1e-4, rtol=1e-4)
+    # The rounding to 4 bits is in what was written.
+    before, after = (load_file(path / 'model.safetensors') for path in (folder, tmp_path / 'merged_False'))
+    value = before['language_model.model.layers.0.mlp.up_proj.weight']
+    packed = after['language_model.base_model.model.model.layers.0.mlp.up_proj.base_layer.weight']
+    assert 0.05 < (value - packed).abs().mean() / value.abs().mean() < 0.12
 
 
 def test_angles_of_the_language_models_folder_are_kept(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -189,12 +190,19 @@ def test_adapters_go_to_the_published_layers_with_the_published_scale() -> None:
         (PartTuning(train=9), r'train=9: a number of blocks from the end, of which there are 3'),
         (PartTuning(lora=Lora()), r"lora beside train='all': adapters belong to frozen weights"),
         (PartTuning(train='none', lora=Lora(targets=('attn.query',))), r"no linear layer .* 'attn.query'"),
-        (PartTuning(train='none', lora=Lora(quantise='nf4')), r'needs bitsandbytes'),
     ],
 )
 def test_impossible_settings_are_told(settings: PartTuning, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         tiny_task(vision=settings)
+
+
+def test_packed_weights_without_their_library_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        sys.modules, 'internvl_mm.models.layers.four_bit', None
+    )  # as if it could not be imported
+    with pytest.raises(ConfigError, match=r'needs bitsandbytes: pip install bitsandbytes'):
+        tiny_task(vision=PartTuning(train='none', lora=Lora(quantise='nf4')))
 
 
 def test_checkpointing_changes_no_gradient() -> None:

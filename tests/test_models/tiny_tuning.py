@@ -20,9 +20,11 @@ SIDE = 28  # pixels of a tile: 2×2 patches, one token
 
 
 def chat_settings(architecture: str = 'Qwen2ForCausalLM', **changes: Any) -> dict[str, Any]:
-    """Config of a tiny :class:`ChatModel`."""
-    vision = dict(type=InternViT, **{**VISION, 'image_size': SIDE}, **NORMS_300M, initializer_factor=1.0)
-    language = dict(type=LanguageModel, llm_config=dict(LANGUAGE, architectures=[architecture]))
+    """Config of a tiny :class:`ChatModel`; settings of its parts go under ``vision`` and ``llm``."""
+    sizes = {**VISION, 'image_size': SIDE, **changes.pop('vision', {})}
+    vision = dict(type=InternViT, **sizes, **NORMS_300M, initializer_factor=1.0)
+    llm = {**LANGUAGE, 'architectures': [architecture], **changes.pop('llm', {})}
+    language = dict(type=LanguageModel, llm_config=llm)
     parts = dict(vision=vision, connector=dict(type=PixelShuffleMlp), language_model=language)
     return dict(type=ChatModel, **parts, template=FAMILY_CASES[architecture][0], **changes)
 
@@ -35,7 +37,8 @@ def tiny_task(architecture: str = 'Qwen2ForCausalLM', *, seed: int = 0, **settin
     task.init_weights()
     with torch.no_grad():
         for parameter in task.parameters():
-            parameter.add_(torch.randn(parameter.shape) * 0.05)
+            if parameter.is_floating_point():  # not what is packed in 4 bits
+                parameter.add_(torch.randn(parameter.shape) * 0.05)
     return task
 
 

@@ -21,6 +21,7 @@ import internvl_mm
 from internvl_mm.engine.checkpoint import (
     FROZEN,
     check_fit,
+    frozen_differ,
     frozen_names,
     get_rng,
     hash_named,
@@ -242,12 +243,7 @@ class StateMixin(BaseStrategy):
             # Neither the constructor nor the state has them: they came with the weights training started from.
             self.load_checkpoint(start)
         if not self._has_frozen(names, meta):
-            origin = ', '.join(f'{name}={path}' for name, path in meta.get('frozen_from', {}).items())
-            raise CheckpointError(
-                f'{source} holds trainable parameters only, and the frozen ones of this model are not those it was '
-                f'trained with (sha256 {meta[FROZEN][:12]}…, from {origin or "the random initialisation"}): '
-                'give the model the same pretrained weights'
-            )
+            raise frozen_differ(source, meta)
 
     def _has_frozen(self, names: list[str], meta: dict[str, Any]) -> bool:
         # By every process, though the first alone has whole parameters and compares.

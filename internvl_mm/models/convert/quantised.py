@@ -179,7 +179,7 @@ def check_quantisation(settings: Mapping[str, Any], folder: Any) -> None:
         return
     if method == 'bitsandbytes' and settings.get('load_in_8bit'):
         return
-    needs = 'bitsandbytes and a GPU' if method == 'bitsandbytes' else f'the library that wrote {method!r}'
+    needs = 'bitsandbytes' if method == 'bitsandbytes' else f'the library that wrote {method!r}'
     raise CheckpointError(
         f'{folder} is quantised ({method}, {_bits(settings)}), which needs {needs} and transformers.AutoModel; read '
         'without are AWQ in 4 bits and bitsandbytes in 8 bits'
