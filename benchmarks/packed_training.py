@@ -30,7 +30,7 @@ from internvl_mm.models.tuning import PartTuning
 from internvl_mm.structures import IGNORE, ChatBatch, ChatSample
 
 SIDE, TOKENS_PER_TILE, MAX_TOKENS, MAX_TILES = 112, 16, 1024, 48
-SAMPLES = 48
+SAMPLES = 144
 # What is asked to chances of a number of tiles, and by how much texts are shortened.
 TILES = (0, 1, 3, 5, 7, 9, 13)
 CASES: dict[str, tuple[tuple[float, ...], int]] = {
@@ -75,6 +75,7 @@ def conversations(task: ChatTuning, count: int, chances: Sequence[float], shorte
         tiles = int(rng.choice(TILES, p=chances))
         length = int(np.clip(rng.lognormal(5, 1), 64, 3500) / shorter)
         words = torch.from_numpy(rng.integers(3, 400, length))
+        words += words == context  # no picture where there is none
         ids = torch.cat([torch.full((tiles * TOKENS_PER_TILE,), context), words])
         labels = ids.clone()
         labels[: len(ids) - length // 2] = IGNORE
