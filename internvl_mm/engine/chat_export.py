@@ -16,11 +16,10 @@ from internvl_mm.models.language.internlm2 import InternLM2Config
 from internvl_mm.models.tasks.chat_tuning import ChatTuning
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
-from internvl_mm.utils.states import MODEL, check_files, find_state
+from internvl_mm.utils.states import check_files, find_state
 
-from .checkpoint import FROZEN, read_meta
+from .checkpoint import FROZEN, load_model, read_meta
 from .config.checkpoint import forget_starts
-from .trees import load_tensors
 
 _PARTS = ('vision_model', 'mlp1', 'language_model')
 # Their ranks in a published config; a projector with adapters of its own has no place there.
@@ -97,7 +96,7 @@ def load_task(state: Path, config: Config, meta: Mapping[str, Any]) -> ChatTunin
     task.init_weights()
     check_files(state)
     # A state of trainable parameters alone lacks the frozen ones, which init_weights has just read.
-    found = task.load_state_dict(load_tensors(state / MODEL), strict=FROZEN not in meta)
+    found = task.load_state_dict(load_model(state), strict=FROZEN not in meta)
     if found.unexpected_keys:
         raise CheckpointError(f'{state}: {found.unexpected_keys[0]} has no place in the model of its config')
     return task.eval()
