@@ -21,9 +21,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--to',
         required=True,
-        choices=['hf', 'pth', 'timm', 'native', 'chat', 'chat-native', 'projector', 'language'],
-        help='layout to write: the first four of the ViT alone, the others of a chat model (chat: published, adapters '
-        'merged; chat-native: of transformers) or one part of it',
+        choices=[
+            'hf',
+            'pth',
+            'timm',
+            'native',
+            'chat',
+            'chat-native',
+            'projector',
+            'language',
+            'safetensors',
+        ],
+        help='layout to write: the first four of the ViT alone, the next of a chat model (chat: published, adapters '
+        'merged; chat-native: of transformers) or one part of it; safetensors: all of a training state in one file, '
+        'also of strategies whose processes wrote a share each',
     )
     parser.add_argument(
         '--separate', action='store_true', help='of a training run: keep its adapters beside the weights'
@@ -50,6 +61,11 @@ def convert_weights(arguments: argparse.Namespace) -> int:
     from internvl_mm.models.convert.report import convert, print_report
     from internvl_mm.utils.errors import ConfigError
 
+    if arguments.to == 'safetensors':
+        from internvl_mm.engine.single_file import write_single_file
+
+        write_single_file(arguments.source, arguments.target)
+        return 0
     is_run = not (arguments.source / 'config.json').exists()
     if arguments.separate and not (is_run and arguments.to.startswith('chat')):
         raise ConfigError('--separate is for SRC a training run and --to chat or chat-native; leave it out')

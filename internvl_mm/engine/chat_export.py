@@ -18,11 +18,10 @@ from internvl_mm.models.tasks.chat_tuning import ChatTuning
 from internvl_mm.models.tuning import dequantise
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
-from internvl_mm.utils.states import MODEL, check_files, find_state, sound_state
+from internvl_mm.utils.states import check_files, find_state, sound_state
 
-from .checkpoint import FROZEN, frozen_differ, frozen_names, hash_named, read_meta
+from .checkpoint import FROZEN, frozen_differ, frozen_names, hash_named, load_model, read_meta
 from .config.checkpoint import forget_starts
-from .trees import load_tensors
 
 _PARTS = ('vision_model', 'mlp1', 'language_model')
 # Their ranks in a published config; a projector with adapters of its own has no place there.
@@ -99,7 +98,7 @@ def load_task(state: Path, config: Config, meta: Mapping[str, Any]) -> ChatTunin
     task.init_weights()
     check_files(state)
     # A state of trainable parameters alone lacks the frozen ones, which init_weights has just read.
-    found = task.load_state_dict(load_tensors(state / MODEL), strict=FROZEN not in meta)
+    found = task.load_state_dict(load_model(state), strict=FROZEN not in meta)
     if found.unexpected_keys:
         raise CheckpointError(f'{state}: {found.unexpected_keys[0]} has no place in the model of its config')
     if FROZEN in meta:
@@ -115,7 +114,7 @@ def _find_frozen(task: ChatTuning, meta: dict[str, Any], state: Path) -> None:
     if hash_named(task.state_dict(), names) != meta[FROZEN] and start and Path(start).exists():
         # Neither the state nor the constructor has them: they came with the weights training started from.
         began = sound_state(start)
-        tensors = load_tensors(began / MODEL) if began else dict(open_weights(Path(start)))
+        tensors = load_model(began) if began else open_weights(Path(start))
         task.load_state_dict({name: tensors[name] for name in names if name in tensors}, strict=False)
     if hash_named(task.state_dict(), names) != meta[FROZEN]:
         raise frozen_differ(state, meta)

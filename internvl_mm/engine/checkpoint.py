@@ -3,7 +3,8 @@
 ``checkpoints/iter_000123/`` holds
 
 - ``meta.json``: position, seed, versions, number of processes, resolved config;
-- ``model.safetensors``: the whole model under its own names, or its trainable part;
+- ``model.safetensors``: the whole model under its own names, or its trainable part; of strategies that share out
+  weights ``model.rank0.safetensors``, …, what each process had of it, and ``model.shares.json``, the index;
 - ``optimizer``, ``param_schedulers``, ``message_hub`` and what hooks add, each as :mod:`~internvl_mm.engine.trees`;
 - ``rng.rank0``, …: random states of each process; ``shard.rank0``, …: its part of a partitioned optimiser;
 - ``manifest.json``: size and sha256 of every file, written last.
@@ -19,21 +20,33 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, get_rank
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from internvl_mm.models.convert.files import ShareFiles, like
 from internvl_mm.utils.disk import free_space, is_full
 from internvl_mm.utils.errors import CheckpointError
-from internvl_mm.utils.hashing import hash_file, hash_tensors
-from internvl_mm.utils.states import LATEST, MANIFEST, MODEL, check_files, find_states, state_position
+from internvl_mm.utils.hashing import hash_file
+from internvl_mm.utils.states import (
+    LATEST,
+    MANIFEST,
+    MODEL,
+    MODEL_SHARES,
+    SHARES,
+    check_files,
+    find_states,
+    model_file,
+    state_position,
+)
 
+from .partition import Shares
 from .trees import Files, load_tensors, load_tree, render_tree, write_files
 
 FROZEN = 'frozen_sha256'  # of a state's meta: hash of the weights that were left out, where some were
@@ -50,18 +63,30 @@ def render_state(shared: dict[str, Any], own: dict[str, Any]) -> Files:
     """The files this process contributes to a training state; live tensors are referred to, not copied.
 
     Args:
-        shared: What the first process writes, file name to tree; ``'model'`` is a flat dict of tensors.
+        shared: What the first process writes, file name to tree; ``'model'`` is a flat dict of tensors. Of
+            :class:`~internvl_mm.engine.partition.Shares` each process writes its own.
         own: What each process writes under ``name.rank<r>``.
     """
     rank = get_rank()
     files: Files = {}
     # Whole tensors are the same everywhere: one process writes them.
-    trees = {**(shared if rank == 0 else {}), **{f'{name}.rank{rank}': own[name] for name in own}}
+    trees = {name: tree for name, tree in shared.items() if rank == 0 or isinstance(tree, Shares)}
+    trees |= {f'{name}.rank{rank}': own[name] for name in own}
     for name, tree in trees.items():
-        if name == 'model':
+        if isinstance(tree, Shares):
+            files |= _render_shares(name, tree)
+        elif name == 'model':
             files[MODEL] = tree
         else:
             files |= render_tree(name, tree)
+    return files
+
+
+def _render_shares(name: str, shares: Shares) -> Files:
+    names = [f'{name}.rank{rank}.safetensors' for rank in range(get_world_size())]
+    files: Files = {names[get_rank()]: dict(shares)}
+    if get_rank() == 0:
+        files[f'{name}{SHARES}'] = json.dumps(dict(files=names, shapes=shares.shapes))
     return files
 
 
@@ -258,19 +283,43 @@ def load_state(state: Path) -> dict[str, Any]:
     # One process is enough; where it chose the state itself, nothing is read again.
     if rank == 0:
         check_files(state)
-    found: dict[str, Any] = {'model': load_tensors(state / MODEL)}
+    found: dict[str, Any] = {'model': load_model(state)}
     for path in sorted(state.glob('*.json')):
-        name, _, owner = path.stem.partition('.rank')
+        owner = path.stem.partition('.rank')[2]
         # Own parts only: random states and shards belong to one rank.
-        if path.name != MANIFEST and owner in ('', str(rank)):
-            found[name] = load_tree(state, path.stem)
+        if path.name not in (MANIFEST, MODEL_SHARES) and owner in ('', str(rank)):
+            found |= _load_named(path)
     return found
+
+
+def load_model(state: Path) -> Mapping[str, Tensor]:
+    """Whole tensors of the model of a state by name; of shares each is put together when it is asked for.
+
+    Raises:
+        CheckpointError: A file is missing or damaged.
+    """
+    path = model_file(state)
+    return ShareFiles(path) if path.name.endswith(SHARES) else load_tensors(path)
 
 
 def load_hook_states(state: Path) -> dict[str, Any]:
     """What hooks added to a training state, such as ``'ema'``, name to tree; evaluations need nothing else of it."""
-    names = {path.stem for path in state.glob('*.json') if '.rank' not in path.name and path.name != MANIFEST}
-    return {name: load_tree(state, name) for name in sorted(names - _OWN_TREES)}
+    found: dict[str, Any] = {}
+    for path in sorted(state.glob('*.json')):
+        if (
+            path.name not in (MANIFEST, MODEL_SHARES)
+            and path.stem not in _OWN_TREES
+            and '.rank' not in path.name
+        ):
+            found |= _load_named(path)
+    return found
+
+
+def _load_named(path: Path) -> dict[str, Any]:
+    """A tree, or what shares are put together to, by name."""
+    if path.name.endswith(SHARES):
+        return {path.name.removesuffix(SHARES): ShareFiles(path)}
+    return {path.stem.partition('.rank')[0]: load_tree(path.parent, path.stem)}
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------
@@ -300,7 +349,7 @@ def frozen_differ(source: object, meta: dict[str, Any]) -> CheckpointError:
     )
 
 
-def check_fit(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], *, source: object) -> None:
+def check_fit(tensors: Mapping[str, Tensor], shapes: dict[str, tuple[int, ...]], *, source: object) -> None:
     """Compare the names and shapes of saved tensors with a model's.
 
     Args:
@@ -313,7 +362,8 @@ def check_fit(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], *,
     """
     missing = [name for name in shapes if name not in tensors]
     unexpected = [name for name in tensors if name not in shapes]
-    other = [name for name in shapes if name in tensors and tuple(tensors[name].shape) != shapes[name]]
+    found = {name: tuple(like(tensors, name).shape) for name in shapes if name in tensors}
+    other = [name for name in found if found[name] != shapes[name]]
     if not (missing or unexpected or other):
         return
     lines = [f'{source} does not fit the model:']
@@ -323,10 +373,7 @@ def check_fit(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], *,
     for title, names in (('missing', missing), ('unexpected', unexpected)):
         if names:
             lines.append(f'  {len(names)} {title}: {_listed(names)}')
-    pairs = [
-        f'{name} {tuple(tensors[name].shape)} in the checkpoint, {shapes[name]} in the model'
-        for name in other
-    ]
+    pairs = [f'{name} {found[name]} in the checkpoint, {shapes[name]} in the model' for name in other]
     if pairs:
         lines.append(f'  {len(pairs)} of another shape: {_listed(pairs)}')
     lines.append(_way_out(missing, tensors))
@@ -353,11 +400,6 @@ def _depth(names: Iterable[str]) -> int:
 def _listed(names: list[str]) -> str:
     rest = len(names) - _SHOWN
     return ', '.join(names[:_SHOWN]) + (f' and {rest} more' if rest > 0 else '')
-
-
-def hash_named(tensors: dict[str, Tensor], names: Iterable[str]) -> str:
-    """Content hash of some of the tensors."""
-    return hash_tensors({name: tensors[name] for name in names})
 
 
 # ---- random states ---------------------------------------------------------------------------------------------------

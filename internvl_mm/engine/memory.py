@@ -11,7 +11,8 @@ In bytes per GPU, of P values of parameters of which T train, on n GPUs:
   all and the inside of one;
 * buffers: none with DDP, whose gradients live in its buckets; ZeRO's buckets hold at most 5e8 values, in stage 3 also
   1e9 gathered ones; FSDP gathers two blocks, and keeps what is in no block gathered;
-* offloading moves optimiser states and DeepSpeed's copy, in stage 3 also the weights, to the host.
+* offloading moves optimiser states and DeepSpeed's copy, in stage 3 also the weights, to the host;
+* to start, a node needs main memory for the weights of each of its processes, with ZeRO-3 and FSDP of the first alone.
 
 Workspaces of kernels and the allocator's slack come on top: leave a tenth free.
 
@@ -36,12 +37,13 @@ from internvl_mm.utils.parameters import find_blocks, numel
 
 GIB = 2**30
 SPARE = 0.9  # share of a GPU that a plan may fill: kernels and the allocator need the rest
-GPUS_OF_A_NODE = 8  # whose offloaded states one host holds
+GPUS_OF_A_NODE = 8  # whose processes share one host
 _FORMULAS = (
     'bytes per GPU of n, with P parameters of which T train: weights 4·P, gradients 4·T, optimiser 4·T per value it '
     "keeps (AdamW 8·T) and DeepSpeed's copy 4·T, each / n where it is shared; averaged weights 4·T more; activations: "
     'what autograd keeps (of recomputed blocks the inputs and one inside); buffers: ZeRO at most 5e8 values, '
-    'stage 3 also 1e9, FSDP two blocks and what is in none'
+    'stage 3 also 1e9, FSDP two blocks and what is in none. Of the main memory of a node: host, what its GPUs offload; '
+    'start, what it takes to build the model, 4·P for each process, of ZeRO-3 and FSDP for the first alone'
 )
 _BUCKET, _LIVE = 5e8, 1e9  # values; reduce_bucket_size, stage3_max_live_parameters of DeepSpeed
 _FP32 = 4  # bytes
@@ -75,7 +77,11 @@ STRATEGIES = dict(
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes per GPU; ``host`` is what offloading moves to main memory, the rest is the device's."""
+    """Bytes per GPU.
+
+    ``host`` is what offloading moves to main memory; ``start`` is what a node needs there while the model is built; the
+    rest is the device's.
+    """
 
     weights: float
     gradients: float
@@ -84,6 +90,7 @@ class Memory:
     activations: float
     buffers: float = 0.0
     host: float = 0.0
+    start: float = 0.0
 
     @property
     def device(self) -> float:
@@ -159,6 +166,7 @@ class Sizes:
             activations=self.activations,
             buffers=self._buffers(sharing) if gpus > 1 else 0.0,
             host=host,
+            start=self.weights * (1 if sharing.stage == 3 else min(gpus, GPUS_OF_A_NODE)),
         )
 
     def _buffers(self, sharing: Sharing) -> float:
@@ -305,13 +313,14 @@ def print_plan(title: str, rows: Iterable[tuple[str, int, Memory]], *, capacity:
         'buffers',
         'peak',
         'host',
+        'start',
     ]
     table = []
     for name, count, memory in rows:
         # The host of a node holds what all of its GPUs offload.
         host = memory.host * min(count, GPUS_OF_A_NODE)
         parts = [memory.weights + memory.averaged, memory.gradients, memory.optimizer, memory.activations]
-        parts += [memory.buffers, memory.device, host]
+        parts += [memory.buffers, memory.device, host, memory.start]
         fits = [] if capacity is None else ['yes' if memory.device <= SPARE * capacity * GIB else '']
         table.append([name, count, *(part / unit for part in parts), *fits])
     if capacity is not None:

@@ -7,7 +7,8 @@ all processes the states of whole parameters are put together, and with other se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,20 @@ from internvl_mm.utils.errors import CheckpointError
 
 from .trees import load_tree
 
-# Parameter → what the optimiser keeps for it, e.g. exp_avg (flat, as many values as the parameter) and step (a number).
-Whole = dict[str, dict[str, Any]]
+# A parameter and what the optimiser keeps for it: exp_avg (flat, as many values as the parameter), step (a number) …
+Whole = tuple[str, dict[str, Any]]
+
+
+class Shares(dict[str, Tensor]):
+    """Flat values that this process holds of tensors, by name; those of all processes in order are the whole.
+
+    Attributes:
+        shapes: Of the whole tensors.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]):
+        super().__init__(values)
+        self.shapes = dict(shapes)
 
 
 class Segment(NamedTuple):
@@ -40,49 +53,69 @@ class Segment(NamedTuple):
     length: int
 
 
-def join_states(shards: Iterable[Mapping[str, Any]], sizes: Mapping[str, int]) -> Whole:
-    """States of whole parameters from those of all processes.
+def join_states(shards: Iterable[Mapping[str, Any]], sizes: Mapping[str, int]) -> Iterator[Whole]:
+    """States of whole parameters from those of all processes, one parameter after the other.
 
     Args:
         shards: ``dict(optimizer=<state dict>, segments=[...])`` of each process.
         sizes: Values of each parameter.
 
+    Yields:
+        Name of a parameter, and what the optimiser keeps for it.
+
     Raises:
         CheckpointError: A parameter is not known.
     """
-    whole: Whole = {}
-    for shard in shards:
+    shards = list(shards)
+    states = [shard['optimizer']['state'] for shard in shards]
+    # Step counts are single numbers for every parameter, moments only for parameters of no dimension.
+    kept = [values for state in states for values in state.values()]
+    per_value = {k for values in kept for k, v in values.items() if isinstance(v, Tensor) and v.ndim}
+    pieces: dict[str, list[tuple[Segment, Mapping[str, Any]]]] = {}
+    for shard, state in zip(shards, states):
         for segment in (Segment(*fields) for fields in shard['segments']):
             if segment.name not in sizes:
                 raise CheckpointError(
                     f'the optimiser state has {segment.name}, which is not in the model: resume with the same model'
                 )
-            kept = whole.setdefault(segment.name, {})
-            for key, value in shard['optimizer']['state'].get(segment.place, {}).items():
-                # Step counts are single numbers; everything else has one value per value of the parameter.
-                if not (isinstance(value, Tensor) and value.ndim):
-                    kept[key] = value
-                    continue
-                # Flat, [values of the parameter]; every process fills in its own piece.
-                target = kept.setdefault(key, torch.zeros(sizes[segment.name], dtype=value.dtype))
-                piece = value.reshape(-1)[segment.offset : segment.offset + segment.length]
-                target[segment.start : segment.start + segment.length] = piece
+            pieces.setdefault(segment.name, []).append((segment, state.get(segment.place, {})))
+    for name, found in pieces.items():
+        yield name, _join(found, per_value, sizes[name])
+
+
+def _join(
+    pieces: Iterable[tuple[Segment, Mapping[str, Any]]], per_value: Collection[str], size: int
+) -> dict[str, Any]:
+    """What an optimiser keeps for one parameter, from segments and what is kept of the tensors they are in."""
+    whole: dict[str, Any] = {}
+    for segment, kept in pieces:
+        for key, value in kept.items():
+            if key not in per_value:
+                whole[key] = value
+                continue
+            # Flat, [values of the parameter]; every process fills in its own piece.
+            target = whole.setdefault(key, torch.zeros(size, dtype=value.dtype))
+            piece = value.reshape(-1)[segment.offset : segment.offset + segment.length]
+            target[segment.start : segment.start + segment.length] = piece
     return whole
 
 
 def cut_states(
-    whole: Whole, segments: Sequence[Segment], shapes: Mapping[int, tuple[int, ...]]
+    whole: Iterable[Whole], segments: Sequence[Segment], shapes: Mapping[int, tuple[int, ...]]
 ) -> dict[int, dict[str, Any]]:
     """What one process keeps of whole states, as an optimiser's state dict has it under ``state``.
 
     Args:
-        whole: From :func:`join_states`.
+        whole: From :func:`join_states`; needed one by one.
         segments: Of this process.
         shapes: Shape of each of its tensors, by index.
     """
     states: dict[int, dict[str, Any]] = {}
+    own: dict[str, list[Segment]] = {}
     for segment in segments:
-        for key, value in whole.get(segment.name, {}).items():
+        own.setdefault(segment.name, []).append(segment)
+    for name, values in whole:
+        for segment, (key, value) in itertools.product(own.get(name, ()), values.items()):
             kept = states.setdefault(segment.place, {})
             if not (isinstance(value, Tensor) and value.ndim):
                 kept[key] = value.clone() if isinstance(value, Tensor) else value

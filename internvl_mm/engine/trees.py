@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from internvl_mm.models.convert.files import DTYPES, like
 from internvl_mm.utils.errors import CheckpointError
 
 # JSON objects with this one key stand for what JSON cannot say; real keys that begin so are written as '$items'.
 _MARK = '$'
 _STAGE = 64 << 20  # bytes of a device's tensor that are on the host at a time
-# Names of the format: https://github.com/huggingface/safetensors (README, "Format").
-_FORMAT_NAMES = {
-    torch.float64: 'F64',
-    torch.float32: 'F32',
-    torch.float16: 'F16',
-    torch.bfloat16: 'BF16',
-    torch.float8_e4m3fn: 'F8_E4M3',
-    torch.float8_e5m2: 'F8_E5M2',
-    torch.complex64: 'C64',
-    torch.int64: 'I64',
-    torch.int32: 'I32',
-    torch.int16: 'I16',
-    torch.int8: 'I8',
-    torch.uint64: 'U64',
-    torch.uint32: 'U32',
-    torch.uint16: 'U16',
-    torch.uint8: 'U8',
-    torch.bool: 'BOOL',
-}
+_FORMAT_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 # What a state consists of: file name to JSON text, or to the tensors of a safetensors file.
 Files = dict[str, str | dict[str, Tensor]]
@@ -101,21 +85,24 @@ def load_tree(folder: Path, name: str) -> Any:
     return _decode(plain, load_tensors(file) if file.is_file() else {})
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors as a safetensors file; those that share memory (tied weights) are written once each.
 
     Tensors go to the file one after the other, those of a device in pieces of 64 MiB, so that no copy of the whole is
-    made; the library's own writer wants all of them on the host at once. Python's lock is free while bytes are written.
+    made; the library's own writer wants all of them on the host at once. Those on disk
+    (:class:`~internvl_mm.models.convert.files.StoredTensors`) are read one after the other. Python's lock is free
+    while bytes are written.
 
     Raises:
         TypeError: A dtype the format has no name for.
     """
     # Wide types first: every tensor then begins at a multiple of its element size, as readers by memory map need.
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    sizes = {name: like(tensors, name) for name in tensors}
+    names = sorted(tensors, key=lambda name: (-sizes[name].element_size(), name))
     header: dict[str, Any] = {}
     end = 0  # bytes after the header
     for name in names:
-        tensor = tensors[name]
+        tensor = sizes[name]
         if tensor.dtype not in _FORMAT_NAMES:
             raise TypeError(f'{name} is {tensor.dtype}, for which safetensors has no name: convert it first')
         start, end = end, end + tensor.numel() * tensor.element_size()

@@ -20,6 +20,8 @@ LATEST = 'latest'  # names the newest state of its folder
 MANIFEST = 'manifest.json'  # written last: a state without it is not complete
 META = 'meta.json'  # of every state: position, seed, versions
 MODEL = 'model.safetensors'  # of a state: the whole model, or its trainable part
+SHARES = '.shares.json'  # end of the index of tensors of which every process wrote a share
+MODEL_SHARES = f'model{SHARES}'  # in place of MODEL, of strategies that share out weights
 _CLOCK_STEP = 3.0  # seconds, above the coarsest times of change that file systems keep (2 s on FAT)
 # Path, inode, size, time of change and sha256 of files that were read.
 _seen_sound: set[tuple[Any, ...]] = set()
@@ -80,6 +82,12 @@ def find_state(path: str | Path) -> Path:
     return state
 
 
+def model_file(state: Path) -> Path:
+    """Where to begin reading the model of a state: its only file, or the index of its shares."""
+    shares = state / MODEL_SHARES
+    return shares if shares.is_file() else state / MODEL
+
+
 # ---- damage ----------------------------------------------------------------------------------------------------------
 
 
@@ -113,7 +121,7 @@ def check_files(state: Path, *, only: str | None = None) -> None:
 
     Args:
         state: Folder of the state.
-        only: The one file that is going to be read; all when left out.
+        only: The one file that is going to be read, an index with what it names; all when left out.
 
     Raises:
         CheckpointError: A file is missing, cut short or changed.
@@ -121,8 +129,10 @@ def check_files(state: Path, *, only: str | None = None) -> None:
     listed = read_manifest(state)
     if only not in (None, *listed):
         raise CheckpointError(f'{state}: {MANIFEST} does not list {only}; use an older checkpoint')
+    # 'model.shares.json' stands for 'model.rank0.safetensors' and so on.
+    shares = f'{only.removesuffix(SHARES)}.rank' if only and only.endswith(SHARES) else None
     for name, (size, sha256) in listed.items():
-        if only not in (None, name):
+        if only not in (None, name) and not (shares and name.startswith(shares)):
             continue
         # Size before content: it costs nothing, and tells a file cut short from one that was changed.
         path = state / name
@@ -151,24 +161,28 @@ def _has_hash(path: Path, found: os.stat_result, expected: str) -> bool:
     return sound
 
 
-def sound_state(path: str | Path, *, only: str | None = None) -> Path | None:
+def sound_state(path: str | Path, *, model_only: bool = False) -> Path | None:
     """The newest undamaged training state below a folder, or at it; damaged ones are passed over, aloud.
 
     Args:
         path: A state, a folder of states, a run folder or a folder of runs.
-        only: See :func:`check_files`.
+        model_only: Nothing but the model is going to be read.
 
     Raises:
         CheckpointError: The path is a damaged state itself, or every state below it is damaged.
     """
+
+    def check(state: Path) -> None:
+        check_files(state, only=model_file(state).name if model_only else None)
+
     path = Path(path)
     if (path / MANIFEST).is_file():
-        check_files(path, only=only)
+        check(path)
         return path
     states, problem = newest_states(path), None
     for state in states:
         try:
-            check_files(state, only=only)
+            check(state)
         except CheckpointError as error:
             problem = error
             console.print(f'passed over: {error}', style='yellow', highlight=False)

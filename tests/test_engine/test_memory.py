@@ -49,12 +49,12 @@ def test_memory_by_strategy() -> None:
     found = {name: sizes.memory(sharing, 4) for name, sharing in STRATEGIES.items()}
     assert found == dict(
         # DeepSpeed steps on a copy of what trains, 100 values, and exchanges as many in a bucket.
-        ddp=Memory(1600, 400, 800, 400, 7),
-        zero1=Memory(1600, 400, 300, 400, 7, buffers=400),
-        zero2=Memory(1600, 100, 300, 400, 7, buffers=400),
-        zero3=Memory(400, 100, 300, 400, 7, buffers=400 + 1600),
-        fsdp2=Memory(400, 100, 200, 400, 7, buffers=1600),  # all of it is in no block
-        zero3_offload=Memory(0, 100, 0, 400, 7, buffers=400 + 1600, host=300 + 400),
+        ddp=Memory(1600, 400, 800, 400, 7, start=4 * 1600),
+        zero1=Memory(1600, 400, 300, 400, 7, buffers=400, start=4 * 1600),
+        zero2=Memory(1600, 100, 300, 400, 7, buffers=400, start=4 * 1600),
+        zero3=Memory(400, 100, 300, 400, 7, buffers=400 + 1600, start=1600),
+        fsdp2=Memory(400, 100, 200, 400, 7, buffers=1600, start=1600),  # all of it is in no block
+        zero3_offload=Memory(0, 100, 0, 400, 7, buffers=400 + 1600, host=300 + 400, start=1600),
     )
     assert found['ddp'].device == 1600 + 400 + 800 + 400 + 7
     assert found['zero1'].device == 1600 + 400 + 300 + 400 + 7 + 400

@@ -30,18 +30,35 @@ def flat_shards() -> list[dict]:
 
 
 def test_flat_pieces_become_whole_parameters_and_rows() -> None:
-    whole = join_states(flat_shards(), SIZES)
+    whole = dict(join_states(flat_shards(), SIZES))
     torch.testing.assert_close({name: kept['exp_avg'] for name, kept in whole.items()}, MOMENTS)
     assert {float(kept['step']) for kept in whole.values()} == {7.0}
     # By parameters, b first.
     parameters = [Segment(1, 0, 'a', 0, 6), Segment(0, 0, 'b', 0, 3)]
-    found = cut_states(whole, parameters, {0: (3,), 1: (2, 3)})
+    found = cut_states(whole.items(), parameters, {0: (3,), 1: (2, 3)})
     assert torch.equal(found[1]['exp_avg'], MOMENTS['a'].view(2, 3))
     assert torch.equal(found[0]['exp_avg'], MOMENTS['b'])
     # The second of three processes with flat tensors of 4: [a4 a5 b0 b1].
-    found = cut_states(whole, [Segment(0, 0, 'a', 4, 2), Segment(0, 2, 'b', 0, 2)], {0: (4,)})
+    found = cut_states(whole.items(), [Segment(0, 0, 'a', 4, 2), Segment(0, 2, 'b', 0, 2)], {0: (4,)})
     assert found[0]['exp_avg'].tolist() == [4, 5, 10, 11]
     assert float(found[0]['step']) == 7
+
+
+def test_parameters_without_dimensions_are_cut_as_others() -> None:
+    # One process: a temperature, whose moments have no dimensions either, beside a vector.
+    state = {
+        0: dict(exp_avg=torch.tensor(5.0), step=torch.tensor(7.0)),
+        1: dict(exp_avg=torch.arange(3.0), step=torch.tensor(7.0)),
+    }
+    single = dict(optimizer=dict(state=state), segments=[(0, 0, 'number', 0, 1), (1, 0, 'vector', 0, 3)])
+    segments = [Segment(0, 0, 'vector', 1, 2), Segment(0, 2, 'number', 0, 1)]
+    flat = cut_states(join_states([single], dict(number=1, vector=3)), segments, {0: (4,)})
+    assert flat[0]['exp_avg'].tolist() == [1, 2, 5, 0] and float(flat[0]['step']) == 7
+    # And back.
+    shard = dict(optimizer=dict(state=flat), segments=segments)
+    segments = [Segment(0, 0, 'number', 0, 1)]
+    back = cut_states(join_states([shard], dict(number=1, vector=3)), segments, {0: ()})
+    assert torch.equal(back[0]['exp_avg'], torch.tensor(5.0)) and float(back[0]['step']) == 7
 
 
 def test_states_on_disk_are_converted(tmp_path: Path) -> None:

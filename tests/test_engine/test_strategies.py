@@ -19,7 +19,7 @@ from internvl_mm.engine.config import load_config
 from internvl_mm.engine.hooks import EMAHook
 from internvl_mm.engine.muon import Muon
 from internvl_mm.engine.runner import Runner
-from internvl_mm.engine.strategies import DeepSpeedStrategy, FSDPStrategy, SingleDeviceStrategy, deepspeed
+from internvl_mm.engine.strategies import DeepSpeedStrategy, SingleDeviceStrategy, deepspeed
 from internvl_mm.engine.strategies.launch import choose_backend, join_group
 from internvl_mm.engine.strategies.sync_bn import CollectiveBatchNorm
 from internvl_mm.utils.errors import ConfigError
@@ -262,17 +262,6 @@ def test_options_of_deepspeed_are_checked(work_dir: Path, options: dict, message
     strategy = dict(type=DeepSpeedStrategy, zero_stage=3, options=options)
     with pytest.raises(ConfigError, match=message):
         Runner.from_cfg(tiny_config(work_dir, strategy=strategy))
-
-
-def test_fsdp_refuses_what_has_no_rows(work_dir: Path) -> None:
-    class Scalar(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = torch.nn.Parameter(torch.tensor(1.0))
-
-    strategy = FSDPStrategy(work_dir=str(work_dir), log_kwargs=dict(log_level='ERROR'))
-    with pytest.raises(ConfigError, match='by rows, and scale have none: use .*zero2'):
-        strategy._wrap_model(Scalar())
 
 
 def test_accumulated_gradients_are_those_of_the_big_batch(work_dir: Path) -> None:

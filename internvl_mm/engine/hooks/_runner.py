@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mmengine.model import is_model_wrapper
 from mmengine.runner import FlexibleRunner
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from internvl_mm.engine.strategies.shares import SharesMixin
 
 
 def task_of(runner: FlexibleRunner) -> nn.Module:
     """The task itself, without the wrapper of a distributed strategy."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def sharing_of(runner: FlexibleRunner) -> SharesMixin | None:
+    """The strategy, where it shares out weights; what belongs to them is cut and put together by it."""
+    # mmengine's own strategies know of no shares.
+    return runner.strategy if getattr(runner.strategy, 'shares_weights', False) else None
 
 
 def completes_update(runner: FlexibleRunner) -> bool:

@@ -13,11 +13,11 @@ from mmengine.optim import AmpOptimWrapper, BaseOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
-from internvl_mm.engine.memory import Sharing
 from internvl_mm.utils.errors import ConfigError, UserError
 from internvl_mm.utils.precision import Choice, Precision, resolve_precision
 
 from .launch import join_group
+from .start import StartMixin
 from .states import StateMixin
 
 # Run folders of this process; mmengine keeps loggers and message hubs by this name for the life of a process.
@@ -30,7 +30,7 @@ def _unused_name(work_dir: Path, name: str) -> str:
     return next(name for name in names if name not in _USED_NAMES and not (work_dir / name).exists())
 
 
-class StrategyMixin(StateMixin):
+class StrategyMixin(StateMixin, StartMixin):
     """Comes before an mmengine strategy among the bases of ours.
 
     Parameters stay fp32; precision is the dtype the task's forward pass autocasts to.
@@ -41,7 +41,6 @@ class StrategyMixin(StateMixin):
 
     # Whether processes work together; if so, a single process founds a group of one.
     collective = True
-    sharing = Sharing()  # what the processes share out, for predictions of memory
 
     def __init__(self, *, precision: Precision = 'auto', **kwargs: Any):
         self._precision = precision

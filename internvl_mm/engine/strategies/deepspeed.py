@@ -26,8 +26,9 @@ from internvl_mm.registry import STRATEGIES
 from internvl_mm.utils.errors import ConfigError, did_you_mean
 from internvl_mm.utils.precision import Precision
 
-from .base import StrategyMixin
 from .launch import choose_backend
+from .shares import SharesMixin
+from .start import make_room
 from .sync_bn import synchronise_batch_norms
 
 # What DeepSpeed's engine counts: updates, samples, batches.
@@ -53,6 +54,20 @@ def _known(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+class _OneByOne(nn.Module):
+    """A model whose parameters get memory when DeepSpeed asks for the next, after it has cut the one before."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.__dict__['model'] = model  # no child: all of its parameters are asked for here
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """One after the other; DeepSpeed takes values from the first process."""
+        for parameter in self.model.parameters(recurse):
+            make_room(parameter)
+            yield parameter
+
+
 class ZeroOptimWrapper(DeepSpeedOptimWrapper):
     """Leaves backward pass, accumulation, clipping and step to DeepSpeed, and logs the gradient norm."""
 
@@ -73,7 +88,7 @@ class ZeroOptimWrapper(DeepSpeedOptimWrapper):
 
 
 @STRATEGIES.register_module()
-class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
+class DeepSpeedStrategy(SharesMixin, BaseStrategy):
     """Train in several processes with DeepSpeed's ZeRO; nothing is compiled.
 
     Parameters and optimiser states are fp32, half precisions run as torch autocast inside DeepSpeed, which then also
@@ -139,7 +154,9 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         if self._prepared:
             return self._prepared_components()
         self.dispatch_kwargs.update(dispatch_kwargs or {})
-        model = self._init_model_weights(self.build_model(model)).to(get_device())
+        model = self._init_model_weights(self.build_model(model))
+        if not self.shares_weights:
+            model = model.to(get_device())
         if self._sync_batch_norm:
             model = synchronise_batch_norms(model)
         model = self.compile_model(model, compile)
@@ -185,6 +202,10 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         optimizer = self.optim_wrapper.optimizer if hasattr(self, 'optim_wrapper') else None
         # Without an optimiser (evaluation) only stage 3 has something to share.
         stage = self.zero_stage if optimizer is not None or self.zero_stage == 3 else 0
+        if self.shares_weights:
+            # Before deepspeed.initialize, which would want all of it on the device.
+            deepspeed.zero.Init(module=_OneByOne(model), config_dict_or_path=self._config(stage))
+            self._share_buffers(model)
         engine, optimizer, *_ = deepspeed.initialize(
             model=model, optimizer=optimizer, config=self._config(stage)
         )
@@ -227,27 +248,31 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
         """DeepSpeed's engine around the task."""
         return self.model.model
 
-    def model_state_dict(self) -> dict[str, Tensor]:
-        """The whole model; in stage 3 gathered on the first process, empty on the others.
+    def _place(self, parameter: nn.Parameter) -> tuple[int, int]:
+        share = parameter.ds_tensor.ds_numel
+        start = min(share * self.rank, parameter.ds_numel)
+        return start, min(share, parameter.ds_numel - start)  # the last shares are padded
 
-        DeepSpeed's own gathering is not used: on CPUs it gives, and leaves in the model, half-gathered parameters.
-        """
-        if self.zero_stage < 3:
-            return self.task.state_dict()
-        tensors = {}
-        # Tied weights under each of their names, as a state dict has them.
-        for name, parameter in self.task.named_parameters(remove_duplicate=False):
-            with _whole(parameter):
-                if self.rank == 0:
-                    # Gathered memory is used again: keep a copy.
-                    tensors[name] = parameter.detach().cpu().clone()
-        if self.rank != 0:
-            return {}
-        saved = self.task.state_dict(keep_vars=True)
-        # Buffers are never partitioned.
-        return tensors | {name: buffer for name, buffer in self.task.named_buffers() if name in saved}
+    def _values(self, parameter: nn.Parameter) -> Tensor:
+        start, length = self._place(parameter)
+        share = parameter.ds_tensor
+        if share.dtype == parameter.dtype and share.numel() == share.ds_numel:
+            return share.detach().view(-1)[:length]
+        # Quantised, or moved out to a disk, by an option.
+        return self._gather(parameter).view(-1)[start : start + length].clone()
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
+    def _gather(self, parameter: nn.Parameter) -> Tensor:
+        # Not DeepSpeed's gathering of a model, which on CPUs gives, and leaves behind, half-gathered parameters.
+        with _whole(parameter):
+            # Gathered memory is used again: a copy.
+            return parameter.detach().cpu().clone()
+
+    def _fill(self, parameter: nn.Parameter, whole: Tensor | None) -> None:
+        with _whole(parameter, modifier_rank=0):
+            if whole is not None:
+                parameter.data.copy_(whole)
+
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes = {name: tuple(tensor.shape) for name, tensor in self.task.state_dict().items()}
         if self.zero_stage == 3:
             # Between uses a partitioned parameter is empty; ds_shape is that of the whole.
@@ -255,17 +280,6 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
                 (name, tuple(p.ds_shape)) for name, p in self.task.named_parameters(remove_duplicate=False)
             )
         return shapes
-
-    @contextlib.contextmanager
-    def _whole_parameters(self) -> Iterator[None]:
-        if self.zero_stage < 3:
-            yield
-            return
-        # All at once: loading needs memory for the whole model on every process. The first one's values count.
-        with contextlib.ExitStack() as stack:
-            for parameter in self.task.parameters():
-                stack.enter_context(_whole(parameter, modifier_rank=0))
-            yield
 
     def _weights_changed(self) -> None:
         """Let the optimiser's own copies of the parameters follow."""
@@ -297,14 +311,12 @@ class DeepSpeedStrategy(StrategyMixin, BaseStrategy):
             for parameters, flat in zip(outer.fp16_groups, outer.fp32_partitioned_groups_flat):
                 offset = 0
                 for parameter in parameters:
-                    share = parameter.ds_tensor.ds_numel
-                    start = share * self.rank
-                    length = min(share, parameter.ds_numel - start)  # the last parts are padded
-                    if length > 0:
+                    start, length = self._place(parameter)
+                    if length:
                         segments.append(
                             Segment(places[id(flat)], offset, names[id(parameter)], start, length)
                         )
-                    offset += share
+                    offset += parameter.ds_tensor.ds_numel
             return segments
         # All parameters of a group one after the other, cut into equal parts.
         for index, (group, size) in enumerate(zip(outer.round_robin_bit16_groups, outer.partition_size)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,28 +12,27 @@ from mmengine.optim import BaseOptimWrapper
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from internvl_mm.engine.memory import Sharing
 from internvl_mm.engine.partition import Segment
-from internvl_mm.registry import MODELS, STRATEGIES
-from internvl_mm.utils.errors import CheckpointError, ConfigError
+from internvl_mm.registry import STRATEGIES
 from internvl_mm.utils.parameters import find_blocks
 from internvl_mm.utils.precision import Precision
 
-from .base import StrategyMixin
+from .shares import SharesMixin
+from .start import exchange, make_room, take_from_first
 from .sync_bn import synchronise_batch_norms
 
 _LAYOUT = 'rows'  # in a state: how the optimiser is cut
 
 
 @STRATEGIES.register_module()
-class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
+class FSDPStrategy(SharesMixin, MMSingleDeviceStrategy):
     """Train in several processes that hold parameters, gradients and optimiser states by rows, as ZeRO-3 does.
 
     Blocks (entries of a ``ModuleList``) are gathered one at a time. Parameters and their exchange are fp32, half
-    precisions run as autocast. States have the same files as those of the other strategies: ``model.safetensors`` is
-    whole.
+    precisions run as autocast.
 
     Args:
         reshard_after_forward: Give a block's parameters up again until the backward pass (ZeRO-3); ``False`` keeps
@@ -58,30 +56,35 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
         super().__init__(precision=precision, **kwargs)
         self._reshard = reshard_after_forward
         self._sync_batch_norm = sync_batch_norm
-        self._model_config: Any = None
         self._mesh: DeviceMesh | None = None
-
-    def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """See :meth:`StrategyMixin.build_model`; the config is kept for :meth:`load_checkpoint`."""
-        self._model_config = model
-        return super().build_model(model)
+        self._numbers: set[str] = set()  # names of parameters without dimensions
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        model = model.to(get_device())
         if self._sync_batch_norm:
             model = synchronise_batch_norms(model)
-        scalars = [name for name, parameter in model.named_parameters() if parameter.ndim == 0]
-        if scalars:
-            raise ConfigError(
-                f'FSDPStrategy shares parameters out by rows, and {", ".join(scalars)} have none: use '
-                '_base_/strategies/zero2.py or ddp.py'
-            )
+        for name, parameter in model.named_parameters():
+            if not parameter.ndim:
+                # FSDP cuts rows: one of one value, which every product takes for the number.
+                exchange(parameter, parameter.data.view(1))
+                self._numbers.add(name)
         self._mesh = init_device_mesh(get_device(), (self.world_size,))
         # Inner first: what a block holds is no longer in the group of the model around it.
         for block in find_blocks(model):
+            self._take_parameters(block)
             fully_shard(block, mesh=self._mesh, reshard_after_forward=self._reshard)
+        self._take_parameters(model)
         # What is in no block stays gathered between forward and backward pass, which follow one another.
-        return fully_shard(model, mesh=self._mesh, reshard_after_forward=False)
+        model = fully_shard(model, mesh=self._mesh, reshard_after_forward=False)
+        self._share_buffers(model)
+        return model
+
+    def _take_parameters(self, module: nn.Module) -> None:
+        """Whole parameters of the first process, on the device, for all that are not cut yet."""
+        for parameter in module.parameters():
+            if not isinstance(parameter, DTensor):
+                make_room(parameter)
+                parameter.data = parameter.data.to(get_device())
+                take_from_first(parameter)
 
     def build_optim_wrapper(self, optim_wrapper: Any, model: nn.Module | None = None) -> BaseOptimWrapper:
         """See :meth:`StrategyMixin.build_optim_wrapper`; the norm that is logged is that of the whole gradient."""
@@ -94,55 +97,42 @@ class FSDPStrategy(StrategyMixin, MMSingleDeviceStrategy):
 
     # ---- training states ----
 
-    def model_state_dict(self) -> dict[str, Tensor]:
-        """The whole model, gathered tensor by tensor on the first process; empty on the others."""
-        tensors = {}
-        for name, tensor in self.task.state_dict().items():
-            # Every process takes part in the gathering, one keeps what comes of it.
-            whole = _whole(tensor)
-            if self.rank == 0:
-                tensors[name] = whole.detach().cpu() if isinstance(tensor, DTensor) else whole
-        return tensors
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {
+            name: () if name in self._numbers else shape for name, shape in super().tensor_shapes().items()
+        }
 
-    def _assign(self, tensors: dict[str, Tensor]) -> None:
-        # Tensors that are no DTensor (buffers) are whole on every process.
-        own = self.task.state_dict()
-        cut = {name: self._cut(tensor, own[name]) for name, tensor in tensors.items()}
-        self.task.load_state_dict(cut, strict=False)
+    def _place(self, parameter: nn.Parameter) -> tuple[int, int]:
+        # As torch.chunk cuts: equal shares, rounded up; the last processes may get fewer rows or none.
+        rows = parameter.shape[0]
+        # Ceiling division.
+        first = min(-(-rows // self.world_size) * self.rank, rows)
+        # Flat positions: rows before this process's, times the values of a row.
+        return first * (parameter.numel() // max(rows, 1)), parameter.to_local().numel()
 
-    def _cut(self, tensor: Tensor, like: Tensor) -> Tensor:
-        if not isinstance(like, DTensor):
-            return tensor
-        # Every process read the same file and takes its rows of it: nothing is sent.
-        whole = tensor.to(like.device)
-        return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
+    def _values(self, parameter: nn.Parameter) -> Tensor:
+        return parameter.detach().to_local().view(-1)
 
-    def _load_backbone(self, path: Path) -> dict[str, Any]:
-        if not isinstance(self._model_config, dict) or 'backbone' not in self._model_config:
-            raise CheckpointError(
-                f'{path}: no tensor has a name of {type(self.task).__name__}, which has no backbone of its own to load'
-            )
-        # Published layouts are read into whole parameters, which ours no longer are: through a second backbone.
-        backbone = MODELS.build(self._model_config['backbone'])
-        backbone.load_weights(path)
-        self._assign({f'backbone.{name}': tensor for name, tensor in backbone.state_dict().items()})
-        return dict(meta={})
+    def _gather(self, parameter: nn.Parameter) -> Tensor:
+        return parameter.detach().full_tensor().cpu()
+
+    @torch.no_grad()
+    def _fill(self, parameter: nn.Parameter, whole: Tensor | None) -> None:
+        sent = torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device)
+        if whole is not None:
+            sent.copy_(whole)
+        take_from_first(sent)
+        start, length = self._place(parameter)
+        self._values(parameter).copy_(sent.view(-1)[start : start + length])
 
     def _segments(self, inner: torch.optim.Optimizer) -> list[Segment]:
         names = {id(parameter): name for name, parameter in self.task.named_parameters()}
         tensors = [parameter for group in inner.param_groups for parameter in group['params']]
         segments = []
         for index, tensor in enumerate(tensors):
-            rows = tensor.shape[0]
-            # As torch.chunk cuts: equal shares, rounded up; the last processes may get fewer rows or none.
-            # Ceiling division.
-            first = min(-(-rows // self.world_size) * self.rank, rows)
-            length = tensor.to_local().numel()
+            start, length = self._place(tensor)
             if length:
-                segments.append(
-                    # Flat positions: rows before this process's, times the values of a row.
-                    Segment(index, 0, names[id(tensor)], first * (tensor.numel() // rows), length)
-                )
+                segments.append(Segment(index, 0, names[id(tensor)], start, length))
         return segments
 
     def _shared_optimizer_state(self) -> dict[str, Any]:

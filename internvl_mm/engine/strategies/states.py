@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from internvl_mm.engine.checkpoint import (
     frozen_differ,
     frozen_names,
     get_rng,
-    hash_named,
     load_hook_states,
+    load_model,
     load_state,
     point_latest,
     read_meta,
@@ -33,12 +33,11 @@ from internvl_mm.engine.checkpoint import (
 )
 from internvl_mm.engine.partition import Segment, convert_state
 from internvl_mm.engine.savers import Saver
-from internvl_mm.engine.trees import load_tensors
 from internvl_mm.models.convert import open_weights
 from internvl_mm.models.convert.tasks import to_task
 from internvl_mm.utils.errors import CheckpointError
+from internvl_mm.utils.hashing import hash_tensors
 from internvl_mm.utils.parameters import local_part
-from internvl_mm.utils.states import MODEL as MODEL_FILE
 from internvl_mm.utils.states import find_state, sound_state
 
 
@@ -102,22 +101,19 @@ class StateMixin(BaseStrategy):
         Raises:
             CheckpointError: It cannot be written.
         """
-        # By every process, also those that write nothing: ZeRO-3 gathers whole parameters together.
-        tensors = self.model_state_dict()
-        # Forward passes change buffers, while savers may still read: copies, which are small.
-        buffers = {name for name, _ in self.task.named_buffers(remove_duplicate=False)}
-        tensors = {name: t.clone() if name in buffers else t for name, t in tensors.items()}
-        checkpoint: dict[str, Any] = dict(extra_ckpt or {}, state_dict=tensors)
+        frozen = frozen_names(self.task) if trainable_only else []
+        checkpoint: dict[str, Any] = dict(extra_ckpt or {}, state_dict=self._written_tensors(set(frozen)))
         checkpoint['meta'] = dict(checkpoint.get('meta', {}), **self._facts())
+        if trainable_only:
+            # Frozen weights do not change, so that hashing them once per run is enough.
+            self._frozen_hash = self._frozen_hash or self._hash(frozen)
+            checkpoint['meta'][FROZEN] = self._frozen_hash
         if save_optimizer and hasattr(self, 'optim_wrapper'):
             checkpoint['optimizer'] = self._shared_optimizer_state()
         if save_param_scheduler and hasattr(self, 'param_schedulers'):
             checkpoint['param_schedulers'] = self.scheduler_state_dict()
-        # Hooks see whole states; what is frozen goes afterwards.
         if callback is not None:
             callback(checkpoint)
-        if trainable_only:
-            self._drop_frozen(checkpoint)
         # mmengine's hooks know it as state_dict; on disk it is the file of the model.
         checkpoint['model'] = checkpoint.pop('state_dict')
         files = render_state(checkpoint, self._own_state(optimizer=save_optimizer))
@@ -142,16 +138,17 @@ class StateMixin(BaseStrategy):
             ),
         )
 
-    def _drop_frozen(self, checkpoint: dict[str, Any]) -> None:
-        if self.rank != 0:
-            return
-        # Whole tensors are with the first process only.
-        names = frozen_names(self.task)
-        tensors = checkpoint['state_dict']
-        # Frozen weights do not change, so that hashing them once per run is enough.
-        self._frozen_hash = self._frozen_hash or hash_named(tensors, names)
-        checkpoint['meta'][FROZEN] = self._frozen_hash
-        checkpoint['state_dict'] = {name: tensors[name] for name in tensors if name not in set(names)}
+    def _written_tensors(self, left_out: Collection[str]) -> dict[str, Tensor]:
+        """What goes to the disk of the model, of live parameters; the first process writes it."""
+        # Forward passes change buffers, while savers may still read: copies, which are small.
+        buffers = {name for name, _ in self.task.named_buffers(remove_duplicate=False)}
+        tensors = {name: tensor for name, tensor in self.task.state_dict().items() if name not in left_out}
+        return {name: tensor.clone() if name in buffers else tensor for name, tensor in tensors.items()}
+
+    def _hash(self, names: Collection[str]) -> str | None:
+        """Content hash of whole tensors of the model; ``None`` beside the first process, where all have the same."""
+        own = self.task.state_dict()
+        return None if self.rank else hash_tensors({name: own[name] for name in names})
 
     def load_checkpoint(
         self,
@@ -181,16 +178,14 @@ class StateMixin(BaseStrategy):
         path = Path(filename)
         state = sound_state(path) if path.is_dir() else None
         if state is not None:
-            checkpoint = dict(
-                load_hook_states(state), state_dict=load_tensors(state / MODEL_FILE), meta=read_meta(state)
-            )
+            checkpoint = dict(load_hook_states(state), state_dict=load_model(state), meta=read_meta(state))
         else:
-            names = self._shapes().keys()
+            names = self.tensor_shapes().keys()
             tensors = to_task(open_weights(path), names, path)
             # Not one name of the task: weights of a backbone alone, in somebody's layout.
             if not set(tensors) & names:
                 return self._load_backbone(path)
-            checkpoint = dict(state_dict=dict(tensors), meta={})
+            checkpoint = dict(state_dict=tensors, meta={})
         if callback is not None:
             callback(checkpoint)
         self._load_weights(checkpoint['state_dict'], checkpoint['meta'], source=path)
@@ -202,35 +197,28 @@ class StateMixin(BaseStrategy):
             raise CheckpointError(
                 f'{path}: no tensor has a name of {type(self.task).__name__}, which has no backbone of its own to load'
             )
-        with self._whole_parameters():
-            self.task.backbone.load_weights(path)
+        self.task.backbone.load_weights(path)
         self._weights_changed()
         return dict(meta={})
-
-    @contextlib.contextmanager
-    def _whole_parameters(self) -> Any:
-        """Inside, parameters of the task are whole and may be changed on every process alike."""
-        yield
 
     def _weights_changed(self) -> None:
         """Called after weights were loaded."""
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the whole model's tensors by name."""
         return {name: tuple(tensor.shape) for name, tensor in self.task.state_dict().items()}
 
-    def _load_weights(self, tensors: dict[str, Tensor], meta: dict[str, Any], *, source: object) -> None:
-        shapes = self._shapes()
+    def _load_weights(self, tensors: Mapping[str, Tensor], meta: dict[str, Any], *, source: object) -> None:
+        shapes = self.tensor_shapes()
         if FROZEN in meta:
             names = frozen_names(self.task)
             self._check_frozen(names, meta, source=source)
             shapes = {name: shape for name, shape in shapes.items() if name not in set(names)}
         check_fit(tensors, shapes, source=source)
-        with self._whole_parameters():
-            self._assign(tensors)
+        self._assign(tensors)
         self._weights_changed()
 
-    def _assign(self, tensors: dict[str, Tensor]) -> None:
+    def _assign(self, tensors: Mapping[str, Tensor]) -> None:
         """Put whole tensors into the task."""
         # check_fit was the strict test; frozen parameters may be left out.
         self.task.load_state_dict(tensors, strict=False)
@@ -246,9 +234,8 @@ class StateMixin(BaseStrategy):
             raise frozen_differ(source, meta)
 
     def _has_frozen(self, names: list[str], meta: dict[str, Any]) -> bool:
-        # By every process, though the first alone has whole parameters and compares.
-        own = self.model_state_dict()
-        same = [self.rank != 0 or hash_named(own, names) == meta[FROZEN]]
+        # The first process compares, for all.
+        same = [self._hash(names) == meta[FROZEN]]
         broadcast_object_list(same)
         return same[0]
 
@@ -343,7 +330,7 @@ class StateMixin(BaseStrategy):
                 # Of this process's tensors, which the states have to fit.
                 shapes={index: tuple(local_part(tensor).shape) for index, tensor in numbered},
                 # Values of whole parameters, which the states are put together to first.
-                sizes={name: math.prod(shape) for name, shape in self._shapes().items()},
+                sizes={name: math.prod(shape) for name, shape in self.tensor_shapes().items()},
                 groups=inner.state_dict()['param_groups'],
             )
             self._load_inner(inner, converted)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from mmengine.device import get_device
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -90,7 +91,7 @@ def synchronise_batch_norms(model: nn.Module) -> nn.Module:
     """Turn every batch norm of a model into one over all processes; parameters and buffers stay the same objects."""
     if dist.get_world_size() == 1:
         return model
-    if next(model.parameters()).is_cuda:
+    if get_device() == 'cuda':  # where it is going to be, though it may not have been moved yet
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for parent in list(model.modules()):
         for name, child in parent.named_children():

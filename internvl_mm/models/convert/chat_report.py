@@ -26,7 +26,7 @@ from internvl_mm.utils.errors import CheckpointError
 
 from .chat import load_chat
 from .chat_native import native_names, to_native, to_published
-from .files import open_weights, read_json, stored_dtype
+from .files import open_weights, read_json, same_bytes, stored_dtype
 from .native_processor import VIDEO, native_processor
 
 ChatLayout = Literal['chat', 'chat-native', 'projector', 'language']
@@ -133,7 +133,7 @@ def convert_chat(source: Path, target: Path, layout: ChatLayout) -> ChatConversi
     names = sorted(tensors.keys() | again.keys())
     return ChatConversion(
         renamed={name: _written_names(name, layout) for name in tensors},
-        changed=tuple(name for name in names if not _same(tensors.get(name), again.get(name))),
+        changed=tuple(name for name in names if not same_bytes(tensors.get(name), again.get(name))),
         difference=0.0 if after is None else float((after - before).abs().max()),
         merged={part: rank for part, rank in merged.items() if rank},
         written=written,
@@ -240,13 +240,6 @@ def _logits(model: InternVLChatModel, context: int) -> Tensor:
         logits = model.float()(pixel_values=pixels, input_ids=ids).logits
     model.to(dtype).img_context_token_id = marked
     return logits
-
-
-def _same(a: Tensor | None, b: Tensor | None) -> bool:
-    if a is None or b is None or a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    # Byte by byte: NaNs of the same bits are equal.
-    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
 
 def _written_names(name: str, layout: ChatLayout) -> list[str]:

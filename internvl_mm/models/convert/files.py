@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from internvl_mm.utils.errors import CheckpointError
-from internvl_mm.utils.states import MODEL, check_files, is_state, sound_state
+from internvl_mm.utils.states import SHARES, check_files, is_state, model_file, sound_state
 
 from .legacy import SUFFIXES, read_pickle
 
@@ -24,11 +25,43 @@ _IN_FOLDER = (
     'pytorch_model.bin.index.json',
     'pytorch_model.bin',
 )
-# As safetensors calls the dtypes weights are computed with; whole numbers and 8 bits say nothing about a model.
-_FLOATS = dict(F64=torch.float64, F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16)
+# By their names in safetensors files: https://github.com/huggingface/safetensors (README, "Format").
+DTYPES = {
+    'F64': torch.float64,
+    'F32': torch.float32,
+    'F16': torch.float16,
+    'BF16': torch.bfloat16,
+    'F8_E4M3': torch.float8_e4m3fn,
+    'F8_E5M2': torch.float8_e5m2,
+    'C64': torch.complex64,
+    'I64': torch.int64,
+    'I32': torch.int32,
+    'I16': torch.int16,
+    'I8': torch.int8,
+    'U64': torch.uint64,
+    'U32': torch.uint32,
+    'U16': torch.uint16,
+    'U8': torch.uint8,
+    'BOOL': torch.bool,
+}
+# Dtypes weights are computed with; whole numbers and 8 bits say nothing about a model.
+_FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
 
-class SafetensorsFiles(Mapping[str, Tensor]):
+class StoredTensors(Mapping[str, Tensor]):
+    """Tensors on disk by name, each read when it is asked for."""
+
+    def like(self, name: str) -> Tensor:
+        """Shape and dtype of a tensor, on the meta device: nothing is read but the header of its file."""
+        raise NotImplementedError
+
+
+def like(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    """A tensor with the shape and dtype of one by name, which is not read where it is on disk."""
+    return tensors.like(name) if isinstance(tensors, StoredTensors) else tensors[name]
+
+
+class SafetensorsFiles(StoredTensors):
     """Tensors of one or more safetensors files by name, each read when it is asked for.
 
     Args:
@@ -59,10 +92,54 @@ class SafetensorsFiles(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._file_of)
 
-    def dtypes(self, names: Iterable[str]) -> set[torch.dtype]:
-        """Floating dtypes of tensors, from the headers alone."""
-        found = {self._file_of[name].get_slice(name).get_dtype() for name in names}
-        return {_FLOATS[name] for name in found if name in _FLOATS}
+    def like(self, name: str) -> Tensor:
+        """See :class:`StoredTensors`."""
+        header = self._file_of[name].get_slice(name)
+        dtype = DTYPES.get(header.get_dtype(), torch.uint8)  # kinds torch has no tensors of are bytes
+        return torch.empty(header.get_shape(), dtype=dtype, device='meta')
+
+
+class ShareFiles(StoredTensors):
+    """Whole tensors by name, of which each process of a run wrote a share; put together when they are asked for.
+
+    Args:
+        index: ``<name>.shares.json``: the files, in order of the processes, and the shapes of the whole tensors, whose
+            flattened values are those of all files one after the other.
+
+    Raises:
+        CheckpointError: The index or a file is missing or damaged.
+    """
+
+    def __init__(self, index: Path):
+        content = read_json(index)
+        files, shapes = content.get('files'), content.get('shapes')
+        if not isinstance(files, list) or not isinstance(shapes, dict):
+            raise CheckpointError(
+                f"{index} has no 'files' and 'shapes': it is damaged, use an older checkpoint"
+            )
+        self._index, self._shapes = index, shapes
+        self._files = [SafetensorsFiles([_beside(index, name)]) for name in files]
+
+    def __getitem__(self, name: str) -> Tensor:
+        shares = [file[name] for file in self._files if name in file]
+        whole, shape = torch.cat(shares), self._shapes[name]
+        if whole.numel() != math.prod(shape):
+            raise CheckpointError(
+                f'{self._index}: the shares of {name} have {whole.numel()} values in all instead of '
+                f'{math.prod(shape)}: use an older checkpoint'
+            )
+        return whole.view(shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def like(self, name: str) -> Tensor:
+        """See :class:`StoredTensors`."""
+        first = next(file for file in self._files if name in file)
+        return first.like(name).new_empty(self._shapes[name])
 
 
 def _open_safetensors(path: Path) -> Any:
@@ -100,8 +177,8 @@ def find_weights(path: str | Path) -> Path:
         raise CheckpointError(f'{path} does not exist: give a folder or a file of weights')
     found = [path / name for name in _IN_FOLDER if (path / name).is_file()] if path.is_dir() else [path]
     # A run folder or a work_dir stands for its newest training state.
-    if not found and (state := sound_state(path, only=MODEL)) is not None:
-        found = [state / MODEL]
+    if not found and (state := sound_state(path, model_only=True)) is not None:
+        found = [model_file(state)]
     if not found:
         raise CheckpointError(
             f'{path} holds no weights: looked for {", ".join(_IN_FOLDER)} and training states'
@@ -120,12 +197,14 @@ def open_weights(path: str | Path) -> Mapping[str, Tensor]:
         CheckpointError: Nothing there, an unknown kind of file, damaged or incomplete.
     """
     path = find_weights(path)
+    if path.name.endswith(SHARES):
+        return ShareFiles(path)
     if path.name.endswith('.index.json'):
         weight_map = read_json(path).get('weight_map')
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{path} has no 'weight_map': it is not the index of a sharded checkpoint")
         # The map names a file for every tensor: each file once.
-        files = [_shard(path, name) for name in sorted(set(weight_map.values()))]
+        files = [_beside(path, name) for name in sorted(set(weight_map.values()))]
         weights = _open_files(files)
         if lost := sorted(set(weight_map) - set(weights)):
             raise CheckpointError(
@@ -135,7 +214,7 @@ def open_weights(path: str | Path) -> Mapping[str, Tensor]:
     return _open_files([path])
 
 
-def _shard(index: Path, name: object) -> Path:
+def _beside(index: Path, name: object) -> Path:
     # An index comes with the weights, from anyone: it must not reach out of its folder.
     if not isinstance(name, str) or Path(name).name != name:
         raise CheckpointError(f'{index} points at {name!r}: shards must lie beside the index')
@@ -155,6 +234,13 @@ def _open_files(files: list[Path]) -> Mapping[str, Tensor]:
     return {name: tensor for path in files for name, tensor in read_pickle(path).items()}
 
 
+def same_bytes(a: Tensor | None, b: Tensor | None) -> bool:
+    """Same dtype, shape and bytes; NaNs with the same bits count as the same."""
+    if a is None or b is None or a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return torch.equal(*(tensor.contiguous().view(-1).view(torch.uint8) for tensor in (a, b)))
+
+
 def stored_dtype(weights: Mapping[str, Tensor], *, but: str | None = None) -> torch.dtype | None:
     """The dtype that holds every value of a checkpoint, whatever its config.json says; ``None`` without floats.
 
@@ -165,8 +251,5 @@ def stored_dtype(weights: Mapping[str, Tensor], *, but: str | None = None) -> to
         but: End of the names that do not count: tables that no model reads.
     """
     names = [name for name in weights if but is None or not name.endswith(but)]
-    if isinstance(weights, SafetensorsFiles):
-        found = weights.dtypes(names)
-    else:
-        found = {weights[name].dtype for name in names} & set(_FLOATS.values())
+    found = {like(weights, name).dtype for name in names} & _FLOATS
     return reduce(torch.promote_types, found) if found else None

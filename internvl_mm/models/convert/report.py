@@ -12,7 +12,7 @@ from torch import Tensor
 
 from internvl_mm.utils.console import console, print_table
 
-from .files import open_weights
+from .files import open_weights, same_bytes
 from .names import Layout, VisionWeights, stored_names, to_hf
 from .settings import vision_settings
 from .write import our_forward, read_back, write_vision
@@ -70,7 +70,7 @@ def convert(source: Path, target: Path, layout: Layout, *, num_heads: int | None
     again = to_hf(open_weights(target)).tensors
     # Of both: a tensor too many is a change, too.
     names = sorted(found.tensors.keys() | again.keys())
-    changed = tuple(name for name in names if not _same(found.tensors.get(name), again.get(name)))
+    changed = tuple(name for name in names if not same_bytes(found.tensors.get(name), again.get(name)))
     return Conversion(
         found=found,
         renamed={name: stored_names(name, layout) for name in found.tensors},
@@ -78,13 +78,6 @@ def convert(source: Path, target: Path, layout: Layout, *, num_heads: int | None
         difference=float((after - before).abs().max()),
         scale=float(before.abs().max()),
     )
-
-
-def _same(a: Tensor | None, b: Tensor | None) -> bool:
-    """Same dtype, shape and bytes; NaNs with the same bits count as the same."""
-    if a is None or b is None or a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
 
 def _fixed_pixels(channels: int, size: int) -> Tensor:

@@ -49,6 +49,13 @@ class BaseTask(BaseModel):
     def extract(self, inputs: Tensor) -> Any:
         """Features of a batch, before the head."""
 
+    def init_structure(self) -> None:
+        """What ``init_weights`` does besides giving values, without doing that: nothing, as it stands.
+
+        Strategies that share out weights call it where a model has names and sizes only. A task whose ``init_weights``
+        also adds modules, freezes or sets attributes does so here, too.
+        """
+
     def check_data(self, metainfo: dict) -> None:
         """Compare the task with the ``metainfo`` of its training data, before training.
 

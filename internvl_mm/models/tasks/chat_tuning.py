@@ -140,6 +140,11 @@ class ChatTuning(BaseTask):
         if not self._adapted:
             self.adapt()
 
+    def init_structure(self) -> None:
+        """See :class:`BaseTask`."""
+        self._check_tokenizer()
+        self.adapt()
+
     def adapt(self) -> None:
         """Freeze, put adapters in and choose what is recomputed, as the settings of the parts say; once."""
         language = self.chat.language_model

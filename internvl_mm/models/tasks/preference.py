@@ -70,14 +70,11 @@ class PreferenceTuning(ChatTuning):
         self.rpo_alpha, self.beta = rpo_alpha, beta
         self.rewards = RunningMean()
 
-    def init_weights(self) -> None:
-        """See :class:`ChatTuning`; then keep the reference."""
-        # Read before the call below sets it: a second call must not make the trained model the reference.
-        prepared = self._adapted
-        super().init_weights()
+    def adapt(self) -> None:
+        """See :class:`ChatTuning`; then keep the reference, once: the trained model must not become it."""
+        super().adapt()
         # What trains besides adapters; without it, switching adapters off gives the reference.
-        trains = any(part.train != 'none' for part in self.parts.values())
-        if trains and not prepared:
+        if any(part.train != 'none' for part in self.parts.values()):
             self.reference = copy.deepcopy(self.chat).eval()
             for module in self.reference.modules():
                 if isinstance(module, BaseTunerLayer):

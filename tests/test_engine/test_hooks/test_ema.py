@@ -67,9 +67,10 @@ def test_applied_puts_the_average_in_and_the_weights_back(make_runner):
 
 def test_state_goes_through_a_checkpoint(make_runner):
     hook = EMAHook(decay=0.9)
-    make_runner(hook).train()
+    runner = make_runner(hook)
+    runner.train()
     checkpoint = dict(message_hub={})
-    hook.before_save_checkpoint(None, checkpoint)
+    hook.before_save_checkpoint(runner, checkpoint)
     saved = {name: tensor.clone() for name, tensor in checkpoint['ema'].items()}
 
     resumed = EMAHook(decay=0.9)
@@ -99,7 +100,7 @@ def test_decay_out_of_range(decay):
 def test_partitioned_parameters():
     task = tiny_task()
     task.head.linear.weight.ds_tensor = torch.zeros(1)
-    with pytest.raises(ConfigError, match='ZeRO-3 and FSDP partition them: use zero2'):
+    with pytest.raises(ConfigError, match='parameters ZeRO-3 partitions: use fsdp2 or zero2'):
         averaged_tensors(task)
 
 
