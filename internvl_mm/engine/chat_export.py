@@ -18,9 +18,10 @@ from internvl_mm.models.tasks.chat_tuning import ChatTuning
 from internvl_mm.models.tuning import dequantise
 from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import CheckpointError, ConfigError
+from internvl_mm.utils.hashing import hash_tensors
 from internvl_mm.utils.states import check_files, find_state, sound_state
 
-from .checkpoint import FROZEN, frozen_differ, frozen_names, hash_named, load_model, read_meta
+from .checkpoint import FROZEN, frozen_differ, frozen_names, load_model, read_meta
 from .config.checkpoint import forget_starts
 
 _PARTS = ('vision_model', 'mlp1', 'language_model')
@@ -108,15 +109,20 @@ def load_task(state: Path, config: Config, meta: Mapping[str, Any]) -> ChatTunin
     return task.eval()
 
 
-def _find_frozen(task: ChatTuning, meta: dict[str, Any], state: Path) -> None:
+def _find_frozen(task: ChatTuning, meta: Mapping[str, Any], state: Path) -> None:
     names = frozen_names(task)
+
+    def found() -> bool:
+        tensors = task.state_dict()
+        return hash_tensors({name: tensors[name] for name in names}) == meta[FROZEN]
+
     start = meta.get('frozen_from', {}).get('load_from')
-    if hash_named(task.state_dict(), names) != meta[FROZEN] and start and Path(start).exists():
+    if not found() and start and Path(start).exists():
         # Neither the state nor the constructor has them: they came with the weights training started from.
         began = sound_state(start)
         tensors = load_model(began) if began else open_weights(Path(start))
         task.load_state_dict({name: tensors[name] for name in names if name in tensors}, strict=False)
-    if hash_named(task.state_dict(), names) != meta[FROZEN]:
+    if not found():
         raise frozen_differ(state, meta)
 
 

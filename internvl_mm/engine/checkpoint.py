@@ -339,7 +339,7 @@ def _owner(name: str, parameters: set[str]) -> str | None:
     return next((head for head in heads if head in parameters), None)
 
 
-def frozen_differ(source: object, meta: dict[str, Any]) -> CheckpointError:
+def frozen_differ(source: object, meta: Mapping[str, Any]) -> CheckpointError:
     """The error to raise where a state that leaves frozen weights out meets others than it was trained beside."""
     origin = ', '.join(f'{name}={path}' for name, path in meta.get('frozen_from', {}).items())
     return CheckpointError(

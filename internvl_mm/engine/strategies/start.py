@@ -125,7 +125,7 @@ class StartMixin(BaseStrategy):
             model = self._start(model)
         except UserError as error:
             problem = error
-        facts = [None if problem else describe(model), problem, get_rng()]
+        facts: list[Any] = [None if problem else describe(model), problem, get_rng()]
         broadcast_object_list(facts, group=patient)
         expected, of_first, random = facts
         if of_first or problem:
