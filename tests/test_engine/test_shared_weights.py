@@ -36,7 +36,7 @@ TASKS = (
     'lora',
     'preference',
 )
-ODD = ('averaged', 'growing', 'looking', 'refusing', 'caching')
+ODD = ('averaged', 'growing', 'looking', 'refusing', 'caching', 'packed')
 
 
 @pytest.fixture(scope='module')
@@ -46,7 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> Path:
     write_digit_scenes(folder.parent / 'scenes', settings=DigitSceneSettings(train_size=32, test_size=5))
     for cases in (TASKS[:4], TASKS[4:], ODD):
         names = [f'{case}-{strategy}' for case in cases for strategy in SHARED]
-        names += [f'{case}-zero2' for case in cases if case in (*TASKS, 'averaged')]
+        names += [f'{case}-zero2' for case in cases if case in (*TASKS, 'averaged', 'packed')]
         # ZeRO-3 has no averages.
         launch(
             folder,
@@ -122,6 +122,17 @@ def test_what_cannot_be_built_without_values_is_built_whole(
 def test_what_the_first_process_refuses_is_told_by_all(runs: Path, strategy: str) -> None:
     told = json.loads((runs / f'refusing-{strategy}.json').read_text())
     assert told == dict(told=['these weights do not fit'] * 2)
+
+
+@pytest.mark.slow
+def test_weights_in_few_bits_are_whole_on_every_process_or_refused(runs: Path, tmp_path: Path) -> None:
+    for strategy in SHARED:
+        [first, second] = json.loads((runs / f'packed-{strategy}.json').read_text())['told']
+        assert first == second and 'packed in few bits' in first and 'zero2.py' in first
+    main(tmp_path, ['packed-single'])
+    expected, found = result(tmp_path, 'packed', 'single')[0], result(runs, 'packed', 'zero2')[0]
+    assert len(found['losses']) == 2 * STEPS
+    assert found['losses'] == pytest.approx(expected['losses'], abs=1e-4)
 
 
 @pytest.mark.slow

@@ -113,11 +113,15 @@ def config_for(case: str, strategy: str, work_dir: Path, **changes: Any) -> Any:
         config.train_dataloader.batch_size = 4 // processes
         if case == 'averaged':
             config.custom_hooks = [dict(type=EMAHook, decay=0.5)]
-    elif case in ('chat', 'lora', 'preference'):
+    elif case in ('chat', 'lora', 'packed', 'preference'):
         config = chat_config(work_dir, processes=processes)
         if case == 'lora':
             adapted = dict(type=PartTuning, train='none', lora=dict(type=Lora, rank=2, dropout=0.0))
             config.model.update(vision=adapted, language=adapted)
+        if case == 'packed':
+            lora = dict(type=Lora, rank=2, dropout=0.0, quantise='nf4')
+            config.model.language = dict(type=PartTuning, train='none', lora=lora)
+            config.model.chat.language_model.llm_config.hidden_size = 128  # whole blocks of 64
         if case == 'preference':
             config.model = dict(config.model.to_dict(), type=PreferenceTuning)
             config.train_dataloader.dataset.type = PairedChats

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from internvl_mm.engine.checkpoint import get_rng, set_rng
 from internvl_mm.engine.memory import Sharing
 from internvl_mm.engine.patience import patient_group
-from internvl_mm.utils.errors import UserError
+from internvl_mm.utils.errors import ConfigError, UserError
 
 
 @contextmanager
@@ -84,6 +84,15 @@ def describe(model: nn.Module) -> dict[str, str]:
     return found
 
 
+def _refuse_packed(model: nn.Module) -> None:
+    packed = [name for name, p in model.named_parameters() if not p.is_floating_point()]
+    if packed:
+        raise ConfigError(
+            f'{packed[0]} and {len(packed) - 1} more are packed in few bits, of which no process can hold a share: use '
+            '_base_/strategies/zero2.py or ddp.py, or leave lora.quantise out'
+        )
+
+
 class StartMixin(BaseStrategy):
     """Builds the model with values once where a strategy shares out weights, and on every process where it does not."""
 
@@ -114,6 +123,7 @@ class StartMixin(BaseStrategy):
         """Load or draw the weights to start from: on every process, or on the first of those that share them out.
 
         Raises:
+            ConfigError: Weights packed in few bits.
             UserError: What the first process raised, on every process.
         """
         if not self.shares_weights:
@@ -123,6 +133,7 @@ class StartMixin(BaseStrategy):
         problem: UserError | None = None
         try:
             model = self._start(model)
+            _refuse_packed(model)
         except UserError as error:
             problem = error
         facts: list[Any] = [None if problem else describe(model), problem, get_rng()]
