@@ -32,7 +32,7 @@ from internvl_mm.utils.paths import ExistingPath
 
 Keys = tuple[str, ...]
 # mmengine reads these names in either case.
-_Priority = Literal[tuple(name for known in Priority for name in (known.name, known.name.lower()))]
+_Priority: Any = Literal[tuple(name for known in Priority for name in (known.name, known.name.lower()))]
 
 
 # The classes below only lend their constructors' signatures to the checker: nothing builds them.
