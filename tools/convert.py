@@ -69,6 +69,8 @@ def convert_weights(arguments: argparse.Namespace) -> int:
     is_run = not (arguments.source / 'config.json').exists()
     if arguments.separate and not (is_run and arguments.to.startswith('chat')):
         raise ConfigError('--separate is for SRC a training run and --to chat or chat-native; leave it out')
+    if arguments.num_heads is not None and arguments.to in CHAT_LAYOUTS:
+        raise ConfigError('--num-heads is for the layouts of the ViT alone; leave it out')
     if arguments.to == 'chat' and is_run:
         from internvl_mm.engine.chat_export import export_chat
 

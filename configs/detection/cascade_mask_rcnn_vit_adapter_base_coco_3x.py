@@ -14,7 +14,7 @@ from internvl_mm.models.necks import BackboneMaps
 with read_base():
     from .._base_.benchmarks.coco_detection import *
     from .._base_.data.coco_detection_multi_scale import *
-    from .._base_.models.cascade_mask_rcnn import *
+    from .._base_.models.cascade_mask_rcnn_adapter import *
     from .._base_.models.vit_adapter_base_detection import backbone as _backbone
     from .._base_.runtime import *
     from .._base_.schedules.detection_adamw_adapter_3x import *

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from internvl_mm.models.convert import open_weights
+from internvl_mm.models.convert.target import check_target, written_whole
 from internvl_mm.models.language.internlm2 import InternLM2Config
 from internvl_mm.models.tasks.chat_tuning import ChatTuning
 from internvl_mm.models.tuning import dequantise
@@ -46,8 +47,7 @@ def export_chat(source: str | Path, target: str | Path, *, merge: bool = True) -
         ConfigError: Adapters that cannot be kept apart in the published layout.
     """
     state, target = find_state(source), Path(target)
-    if target.exists() and any(target.iterdir()):
-        raise CheckpointError(f'{target} is not empty: give a new folder')
+    check_target(target, 'chat')
     meta = read_meta(state)
     # As it was when the run began, whatever became of the file since.
     config = Config.fromstring(meta['config'], '.py')
@@ -57,9 +57,10 @@ def export_chat(source: str | Path, target: str | Path, *, merge: bool = True) -
     # Copies: merging changes the weights in place.
     plain = {} if merge else {name: tensor.clone() for name, tensor in task.chat.state_dict().items()}
     take_adapters_out(task.chat)
-    write_published(task, config, meta, state, target)
-    if not merge:
-        _write_apart(target, plain, ranks)
+    with written_whole(target) as partial:
+        write_published(task, config, meta, state, partial)
+        if not merge:
+            _write_apart(partial, plain, ranks)
     return target
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from internvl_mm.models.convert.chat_native import tensors_to_native
 from internvl_mm.models.convert.chat_report import ChatConversion, convert_chat
+from internvl_mm.models.convert.target import check_target
 from internvl_mm.models.tasks.chat_tuning import ChatTuning
 from internvl_mm.utils.errors import ConfigError
 from internvl_mm.utils.states import find_state
@@ -47,6 +48,7 @@ def export_chat_native(source: str | Path, target: str | Path, *, merge: bool = 
         ConfigError: There are no adapters to keep apart.
     """
     state, target = find_state(source), Path(target)
+    check_target(target, 'chat-native')
     meta = read_meta(state)
     config = Config.fromstring(meta['config'], '.py')
     task = load_task(state, config, meta)

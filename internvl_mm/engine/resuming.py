@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -178,7 +179,8 @@ def _kinds_of(settings: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _settings_of(config: str) -> dict[str, str]:
+@functools.lru_cache(maxsize=2)  # a state's and the run's
+def _settings_of(config: str) -> Mapping[str, str]:
     """Values of ``optimizer`` and ``param_scheduler`` by dotted name, as text; nothing is executed."""
     found: dict[str, str] = {}
 
@@ -208,8 +210,8 @@ def _settings_of(config: str) -> dict[str, str]:
     return {name: value for name, value in found.items() if name.startswith(kept)}
 
 
-def notes_on(meta: Mapping[str, Any], own: str, world_size: int, state: str) -> list[str]:
-    """What a run is told that goes on from a state.
+def check_and_note(meta: Mapping[str, Any], own: str, world_size: int, state: str) -> list[str]:
+    """Refuse a state of other kinds of optimiser and schedules; otherwise what a run is told that goes on from it.
 
     Args:
         meta: Of the state.

@@ -404,7 +404,7 @@ class Runner(FlexibleRunner):
         # Refused, if at all, before weights and optimiser change.
         meta = read_meta(state)
         resuming.check_order(meta, self._order(), str(state))
-        for note in resuming.notes_on(meta, self.cfg.pretty_text, self.world_size, str(state)):
+        for note in resuming.check_and_note(meta, self.cfg.pretty_text, self.world_size, str(state)):
             self.logger.warning(note)
         checkpoint = self.strategy.resume(
             str(state),

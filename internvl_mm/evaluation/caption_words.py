@@ -8,9 +8,13 @@ says where they end.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # Han, kana and Hangul: written without spaces, each sign counts as a word, as usual for Chinese captions.
 _SIGN = r'[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]'
+# Vowel signs of Hindi or Thai, accents no letter is made with: parts of the letter before them, not of \w.
+_MARKS = ''.join(sign for sign in map(chr, range(0x300, 0x10000)) if unicodedata.category(sign)[0] == 'M')
+_LETTERS = rf'(?:[^\W_][{_MARKS}]*)+'
 _WORD = re.compile(
     rf"""
     {_SIGN}
@@ -21,7 +25,7 @@ _WORD = re.compile(
     | [^\W\d_]+?(?=n't\b|'(?:s|m|d|re|ve|ll)\b)  # do|n't, man|'s
     | n't\b | '(?:s|m|d|re|ve|ll)\b | '\d0s\b
     | (?:can)(?=not\b) | (?:gon|wan)(?=na\b) | (?:got)(?=ta\b)  # as one word they are two
-    | [^\W_]+(?:[-'’.&/@][^\W_]+)*         # t-shirt, o'clock, b&w, example.com
+    | {_LETTERS}(?:[-'’.&/@]{_LETTERS})*     # t-shirt, o'clock, b&w, example.com
     | _+ | [^\w\s]                         # any other sign
     """,
     re.VERBOSE,
@@ -43,4 +47,6 @@ def split_caption(text: str) -> list[str]:
     Args:
         text: One sentence.
     """
-    return [word for word in _WORD.findall(text.lower()) if word not in _PUNCTUATION]
+    return [
+        word for word in _WORD.findall(unicodedata.normalize('NFC', text.lower())) if word not in _PUNCTUATION
+    ]

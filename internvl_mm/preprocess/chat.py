@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -250,6 +252,10 @@ def load_tokenizer(folder: Any) -> Any:
     if not isinstance(folder, str):
         return _build(folder)
     try:
+        file = Path(folder) / 'tokenizer.json'
+        if file.is_file():
+            # The tokenizers library has no error of its own for a file cut short.
+            json.loads(file.read_text('utf-8'))
         return AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise ConfigError(

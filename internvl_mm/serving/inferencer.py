@@ -84,7 +84,9 @@ class Inferencer:
                     results['images'].append(dict(record, picture=f'pictures/{names[start + index]}.png'))
                 progress.advance(task, len(batch))
         # Also when nothing could be read: the error below points at the reasons in it.
-        (folder / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding='utf-8')
+        text = json.dumps(results, indent=1, ensure_ascii=False)
+        # Names of files may be no UTF-8; what cannot be encoded is written as JSON escapes it.
+        (folder / RESULTS).write_text(text, encoding='utf-8', errors='backslashreplace')
         for failure in results['failed']:
             console.print(f'left out: {failure["reason"]}', style='yellow', soft_wrap=True)
         if not results['images']:

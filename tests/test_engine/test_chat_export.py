@@ -21,7 +21,7 @@ from internvl_mm.engine.chat_export import (
     published_tiling,
     take_adapters_out,
 )
-from internvl_mm.engine.chat_export_native import native_adapters
+from internvl_mm.engine.chat_export_native import export_chat_native, native_adapters
 from internvl_mm.engine.runner import Runner
 from internvl_mm.models.convert.chat_native import to_native
 from internvl_mm.models.language.part import LanguageModel
@@ -266,8 +266,10 @@ def test_queries_of_internlm2_cannot_be_kept_apart() -> None:
 
 def test_a_folder_that_is_in_use_is_not_written_to(plain: tuple[Any, Path], tmp_path: Path) -> None:
     (tmp_path / 'file').touch()
-    with pytest.raises(CheckpointError, match='is not empty: give a new folder'):
-        export_chat(plain[1], tmp_path)
+    for export in (export_chat, export_chat_native):
+        for target in (tmp_path, tmp_path / 'file'):
+            with pytest.raises(CheckpointError, match='exists: give a new name'):
+                export(plain[1], target)
 
 
 def test_cropped_pictures_have_no_word_in_a_published_config() -> None:

@@ -72,6 +72,8 @@ def test_common_subsequences() -> None:
         ('（红色的）《3》，在「左」边！', '红 色 的 3 在 左 边'),
         ('At 12:30 it costs $1,000 (cash) -- in the U.S.', 'at 12:30 it costs $ 1,000 cash in the u.s.'),
         ('A 2-year-old cannot eat; "why?"', 'a 2-year-old can not eat why'),
+        ('A cafe\u0301 in Qu\u0308xda\u0302, o\u0323\u0308s', 'a café in qüxdâ ọ\u0308s'),
+        ('हिन्दी में कुत्ता।', 'हिन्दी में कुत्ता ।'),
         ('', ''),
     ],
 )

@@ -192,12 +192,18 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     metric.process(None, samples)
     with pytest.raises(DataError, match="has no category 'd' \\(1 classes of the data set are missing\\)"):
         metric.evaluate(6)
-    with pytest.raises(
-        DataError, match='cannot be read .*: give CocoAP the ann_file|give CocoAP the ann_file'
+    for name, content, message in (
+        ('none.json', None, 'none.json: cannot be read .*; check ann_file'),
+        ('text.json', b'hello', 'text.json is not JSON'),
+        ('bytes.json', b'\xff\xfe', 'bytes.json is not JSON'),
+        ('list.json', b'[]', r"list.json lacks \['annotations', 'categories', 'images'\]"),
     ):
-        broken = CocoAP(str(tmp_path / 'none.json'))
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        broken = CocoAP(str(tmp_path / name))
         broken.process(None, samples)
-        broken.evaluate(6)
+        with pytest.raises(DataError, match=message):
+            broken.evaluate(6)
     del samples[0]['pred_instances']['masks']
     with pytest.raises(ConfigError, match="kinds has 'segm' but the detector predicts no masks"):
         CocoAP(FILE, kinds=('segm',)).process(None, samples)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, InternVLForConditionalGeneration
 
 import internvl_mm
 from internvl_mm.models.convert.chat_native import native_names, to_native
 from internvl_mm.models.convert.chat_report import convert_chat
 from internvl_mm.models.convert.lora import merge_published_lora
-from internvl_mm.utils.errors import CheckpointError
+from internvl_mm.utils.errors import CheckpointError, ConfigError
 from tests.test_models.tiny_chat import (
     FAMILY_CASES,
     GOLDEN,
@@ -192,6 +195,70 @@ def test_parts_are_split_out(tmp_path: Path) -> None:
     assert internvl_mm.load_model(tmp_path / 'vit').config.hidden_size == 32
 
 
+def changed_folder(folder: Path, change: Callable[[str, Tensor], Tensor], **settings: Any) -> Path:
+    """A model whose tensors are changed one by one."""
+    write_folder(folder, 'Qwen2ForCausalLM')
+    tensors = load_file(folder / 'model.safetensors').items()
+    save_file(
+        {name: change(name, value) for name, value in tensors}, folder / 'model.safetensors', {'format': 'pt'}
+    )
+    edit_config(folder, **settings)
+    return folder
+
+
+def test_doubles_come_back_as_they_were(tmp_path: Path) -> None:
+    source = changed_folder(tmp_path / 'source', lambda _, value: value.double() + 1e-12)
+    assert convert_chat(source, tmp_path / 'out', 'chat').exact
+    first, second = (load_file(tmp_path / name / 'model.safetensors') for name in ('source', 'out'))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_logits_are_compared_with_their_own_size(tmp_path: Path) -> None:
+    source = changed_folder(
+        tmp_path / 'source', lambda name, value: value * (1e4 if 'lm_head' in name else 1)
+    )
+    conversion = convert_chat(source, tmp_path / 'out', 'chat-native')
+    assert conversion.exact and conversion.scale > 1e3
+
+
+@pytest.mark.parametrize('layout', ['chat', 'chat-native', 'projector', 'language'])
+def test_targets_are_refused_before_anything_is_read(layout: str, tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    (tmp_path / 'link.safetensors').symlink_to(tmp_path / 'nowhere')
+    wrong = 'x' if layout == 'projector' else 'x.safetensors'
+    for name, message in (
+        ('file', 'exists: give a new name'),
+        ('link.safetensors', 'exists: give a new name'),
+        (wrong, f'the {layout} layout is a'),
+    ):
+        # a source that does not exist would be told otherwise
+        with pytest.raises(CheckpointError, match=message):
+            convert_chat(tmp_path / 'no source', tmp_path / name, layout)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_folder_that_is_incomplete_is_told(tmp_path: Path) -> None:
+    source = changed_folder(
+        tmp_path / 'shape', lambda name, value: value[:3].clone() if name == 'mlp1.1.bias' else value
+    )
+    with pytest.raises(
+        CheckpointError, match=r'1 tensors have another shape than config.json says, such as mlp1.1'
+    ):
+        convert_chat(source, tmp_path / 'out', 'chat')
+    with pytest.raises(CheckpointError, match='out/x cannot be written'):
+        (tmp_path / 'out').touch()
+        convert_chat(
+            changed_folder(tmp_path / 'whole', lambda _, value: value), tmp_path / 'out' / 'x', 'chat'
+        )
+    (tmp_path / 'whole' / 'tokenizer.json').write_text('{"cut')
+    with pytest.raises(ConfigError, match='whole.* cannot be loaded'):
+        convert_chat(tmp_path / 'whole', tmp_path / 'new', 'chat-native')
+    # without sizes transformers builds a model of 7 billion parameters first
+    edit_config(tmp_path / 'whole', llm_config={})
+    with pytest.raises(CheckpointError, match=r'config.json has llm_config=\{\}: it is incomplete'):
+        convert_chat(tmp_path / 'whole', tmp_path / 'new', 'chat')
+
+
 def test_the_door_reports_and_mistakes_exit_with_status_2(tmp_path: Path, capsys) -> None:
     source = GOLDEN / 'chat_phi3_tiny'
     assert main([str(source), str(tmp_path / 'native'), '--to', 'chat-native']) == 0
@@ -199,8 +266,10 @@ def test_the_door_reports_and_mistakes_exit_with_status_2(tmp_path: Path, capsys
     assert 'read back the same yes' in shown and 'model.multi_modal_projector.linear_2.weight' in shown
     assert 'adapters merged    none' in shown and 'tokenizer.json' in shown
     assert main([str(source), str(tmp_path / 'native'), '--to', 'chat']) == 2
-    assert 'exists: choose a new name' in capsys.readouterr().err
+    assert 'exists: give a new name' in capsys.readouterr().err
     assert main([str(source), str(tmp_path / 'other'), '--to', 'chat-native', '--separate']) == 2
     assert '--separate is for SRC a training run' in capsys.readouterr().err
+    assert main([str(source), str(tmp_path / 'other'), '--to', 'chat', '--num-heads', '4']) == 2
+    assert '--num-heads is for the layouts of the ViT alone' in capsys.readouterr().err
     assert main([str(GOLDEN / 'vit_300m_tiny'), str(tmp_path / 'x'), '--to', 'chat']) == 2
     assert 'holds no chat model' in capsys.readouterr().err

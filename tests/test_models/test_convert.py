@@ -135,6 +135,15 @@ def test_an_index_cannot_point_out_of_its_folder(tmp_path: Path) -> None:
         open_weights(tmp_path / 'inside')
 
 
+@pytest.mark.parametrize('file', [None, 3, ['a.safetensors']])
+def test_an_index_that_names_no_file_is_refused(tmp_path: Path, file: object) -> None:
+    save_file({'x': torch.ones(1)}, tmp_path / 'a.safetensors')
+    index = tmp_path / 'model.safetensors.index.json'
+    index.write_text(json.dumps({'weight_map': {'x': 'a.safetensors', 'y': file}}))
+    with pytest.raises(CheckpointError, match='shards must lie beside the index'):
+        open_weights(tmp_path)
+
+
 def test_an_index_that_promises_too_much_is_refused(tmp_path: Path) -> None:
     save_file({'x': torch.ones(1)}, tmp_path / 'a.safetensors')
     index = tmp_path / 'model.safetensors.index.json'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,47 @@ def test_a_config_that_contradicts_the_tensors_is_refused(tmp_path: Path) -> Non
     (tmp_path / 'source' / 'config.json').write_text(json.dumps({**config, 'num_hidden_layers': 4}))
     with pytest.raises(CheckpointError, match='num_hidden_layers is 4 there, 3 in the tensors'):
         convert(tmp_path / 'source', tmp_path / 'out', 'hf')
+
+
+@pytest.mark.parametrize(
+    ('heads', 'message'), [(2, 'says num_attention_heads=4'), (0, 'says num_attention_heads=4')]
+)
+def test_heads_that_contradict_the_config_are_refused(tmp_path: Path, heads: int, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        convert(GOLDEN / 'vit_6b_tiny', tmp_path / 'out', 'hf', num_heads=heads)
+
+
+@pytest.mark.parametrize(
+    ('name', 'change', 'message'),
+    [
+        (
+            'embeddings.position_embedding',
+            lambda t: t[0, 0],
+            r'the shape \(64,\), of an InternViT it has 3 dimensions',
+        ),
+        ('embeddings.patch_embedding.weight', lambda t: t.flatten(1), 'of an InternViT it has 4 dimensions'),
+        ('encoder.layers.0.mlp.fc1.weight', lambda t: t.sum(), 'of an InternViT it has 2 dimensions'),
+        ('encoder.layers.0.mlp.fc1.bias', lambda t: t.int(), 'whole numbers, which weights are not'),
+    ],
+)
+def test_tensors_of_another_kind_are_told(tmp_path: Path, name: str, change: Callable, message: str) -> None:
+    shutil.copytree(GOLDEN / 'vit_6b_tiny', tmp_path / 'source')
+    tensors = load_file(tmp_path / 'source' / 'model.safetensors')
+    save_file({**tensors, name: change(tensors[name]).clone()}, tmp_path / 'source' / 'model.safetensors')
+    with pytest.raises(CheckpointError, match=message):
+        convert(tmp_path / 'source', tmp_path / 'out', 'hf')
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_computed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr('internvl_mm.models.convert.report.our_forward', None)  # of a 6B model, minutes
+    (tmp_path / 'link').symlink_to(tmp_path / 'nowhere')
+    for target, layout, message in (
+        ('link', 'hf', 'exists: give a new name'),
+        ('new', 'timm', "cannot be written as 'timm'"),
+        ('new', 'pth', 'the pth layout is a file'),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            convert(GOLDEN / 'vit_6b_tiny', tmp_path / target, layout)
 
 
 def test_a_remainder_of_a_patch_in_the_image_size_is_no_contradiction(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,14 @@ def check_folder(out: Path, results: dict[str, Any], pictures: Path) -> None:
     assert all((out / entry['picture']).is_file() for entry in results['images'])
     assert [Path(entry['file']).name for entry in results['failed']] == ['text.jpg', 'truncated.png']
     assert 'not an image of an allowed format' in results['failed'][0]['reason']
+
+
+def test_a_name_that_is_no_utf8_costs_no_result(tmp_path: Path) -> None:
+    name = os.fsdecode(b'odd\xff.png')
+    Image.new('RGB', (28, 28)).save(tmp_path / name, format='PNG')
+    Inferencer(CLASSIFIER).run([tmp_path / name], tmp_path / 'out')
+    [found] = json.loads((tmp_path / 'out' / 'results.json').read_text('utf-8'))['images']
+    assert found['file'] == str(tmp_path / name) and (tmp_path / 'out' / found['picture']).is_file()
 
 
 def test_classification(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -100,7 +100,7 @@ class CocoInstances(MMBaseDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read and check the annotation file."""
-        content = _read(self.ann_file)
+        content = read_annotations(self.ann_file)
         try:
             return self._checked(content)
         except (KeyError, TypeError) as error:
@@ -212,14 +212,19 @@ class CocoInstances(MMBaseDataset):
         return [instance['bbox_label'] for instance in self.get_data_info(idx)['instances']]
 
 
-def _read(file: str) -> dict[str, Any]:
+def read_annotations(file: str) -> dict[str, Any]:
+    """The content of an annotation file.
+
+    Raises:
+        DataError: It cannot be read, or is not in COCO's form.
+    """
     try:
         content = json.loads(Path(file).read_text('utf-8'))
     except OSError as error:
         raise DataError(
             f'{file}: cannot be read ({error.strerror}); check ann_file of the data set'
         ) from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no text, or no JSON
         raise DataError(
             f'{file} is not JSON ({error}): ann_file takes annotations in the form of COCO'
         ) from error

@@ -41,6 +41,8 @@ _RANGES: dict[tuple[str, ...], tuple[float, float]] = {
     ('optim_wrapper', 'optimizer', 'eps'): (0, math.inf),
 }
 
+_DIVISORS = ('step_size', 'T_max', 'periods')  # of schedules
+
 
 def check_config(cfg: Config, *, purpose: Purpose = 'train') -> None:
     """Check every setting against the signature of what it configures.
@@ -264,6 +266,14 @@ def _range_problems(settings: dict[str, Any]) -> Iterator[Problem]:
         if isinstance(value, (int, float)) and not least <= value <= most:
             edge = f'the most is {most}' if value > most else f'the least is {least}'
             yield Problem(_dotted(place), f'{value}, and {edge}')
+    schedules = settings.get('param_scheduler') or ()
+    # Lengths mmengine divides by, at a step long after the first.
+    for number, schedule in enumerate(schedules if isinstance(schedules, (list, tuple)) else [schedules]):
+        for name in _DIVISORS:
+            value = _look_up(schedule, name)
+            for length in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(length, (int, float)) and not length >= 1:
+                    yield Problem(f'param_scheduler.{number}.{name}', f'{length}, and the least is 1')
 
 
 def _class_count_problems(settings: dict[str, Any]) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from mmengine.dataset import BaseDataset as MMBaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.optim import BaseOptimWrapper, OptimWrapper, _ParamScheduler
-from mmengine.runner import BaseLoop, LogProcessor, set_random_seed
+from mmengine.runner import BaseLoop, LogProcessor, Priority, set_random_seed
 from mmengine.utils.dl_utils import set_multi_processing
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
@@ -31,6 +31,8 @@ from internvl_mm.preprocess.class_prompts import ClassPrompts
 from internvl_mm.utils.paths import ExistingPath
 
 Keys = tuple[str, ...]
+# mmengine reads these names in either case.
+_Priority: Any = Literal[tuple(name for known in Priority for name in (known.name, known.name.lower()))]
 
 
 # The classes below only lend their constructors' signatures to the checker: nothing builds them.
@@ -170,7 +172,7 @@ GIVEN: tuple[tuple[Any, frozenset[str]], ...] = (
 
 # Keys the builder takes out before it calls the class, with their types.
 TAKEN: tuple[tuple[Any, dict[str, Any]], ...] = (
-    (Hook, {'priority': int | str}),  # Runner.register_hook
+    (Hook, {'priority': Annotated[int, Field(ge=0, le=100)] | _Priority}),  # Runner.register_hook
     (_ParamScheduler, {'convert_to_iter_based': bool, 'epoch_length': int}),  # build_param_scheduler
     (BaseOptimWrapper, {'constructor': Any, 'paramwise_cfg': dict | None}),  # build_optim_wrapper
     (nn.utils.clip_grad_norm_, {'type': Literal['norm', 'value']}),  # OptimWrapper's

@@ -15,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from internvl_mm.data.decode import ImageDecoder
 from internvl_mm.data.loading import IGNORE, LoadImage
 from internvl_mm.evaluation.drawing import draw_classes, draw_objects, side_by_side
 from internvl_mm.registry import HOOKS
@@ -70,11 +71,23 @@ def show_sample(sample: Any, dataset: Any, *, min_score: float = 0.3) -> Shown:
         dataset: Whose annotations and names of classes count.
         min_score: Least score of a predicted object.
     """
-    return _label_maps(sample) if 'pred_sem_seg' in sample else _objects(sample, dataset, min_score)
+    picture = _decoder(dataset)(sample.path)
+    if 'pred_sem_seg' in sample:
+        return _label_maps(sample, picture)
+    return _objects(sample, picture, dataset, min_score)
 
 
-def _label_maps(sample: Any) -> Shown:
-    picture = LoadImage().decoder(sample.path)
+def _decoder(dataset: Any) -> ImageDecoder:
+    """What the pipeline of a data set, or of the one it wraps, decodes with: turned by EXIF or not, TIFF or not."""
+    while dataset is not None:
+        for step in getattr(getattr(dataset, 'pipeline', None), 'transforms', ()):
+            if isinstance(step, LoadImage):
+                return step.decoder
+        dataset = getattr(dataset, 'dataset', None)
+    return LoadImage().decoder
+
+
+def _label_maps(sample: Any, picture: Image.Image) -> Shown:
     maps = dict(prediction=sample.pred_sem_seg.data[0].cpu())
     summary = f'{len(maps["prediction"].unique())} classes'
     if 'gt_sem_seg' in sample:
@@ -87,8 +100,7 @@ def _label_maps(sample: Any) -> Shown:
     return Shown(side_by_side([picture, *drawn.values()], ['picture', *drawn]), summary)
 
 
-def _objects(sample: Any, dataset: Any, min_score: float) -> Shown:
-    picture = LoadImage().decoder(sample.path)
+def _objects(sample: Any, picture: Image.Image, dataset: Any, min_score: float) -> Shown:
     names = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
     found = sample.pred_instances.cpu()
     # Detectors give up to a hundred objects per picture, most of them with scores near 0.

@@ -160,7 +160,7 @@ def _search(words: Sequence[str], parts: dict[str, Any], settings: SweepSettings
 
     def run(point: list[str]) -> float | None:
         # Names and types before anything starts; the values lie within the ranges that were given.
-        Point.parse(point).check()
+        Point.parse(point).check(settings.metric)
         launcher = Plugins.instance().instantiate_launcher(**parts)
         (result,) = launcher.launch([point], initial_job_idx=next(numbers))
         return result.return_value
@@ -202,7 +202,7 @@ def checked(words: Sequence[str], settings: SweepSettings) -> list[list[str]]:
     # By hash, since two points of one hash would train in one folder, perhaps at the same time.
     unique: dict[str, list[str]] = {}
     for overrides in track(points, 'checking points'):
-        unique.setdefault(Point.parse(overrides).check(), overrides)
+        unique.setdefault(Point.parse(overrides).check(settings.metric), overrides)
     if left_out := len(points) - len(unique):
         console.print(f'{left_out} of {len(points)} points are the same run as another one and are left out')
     return list(unique.values())

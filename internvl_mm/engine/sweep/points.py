@@ -74,14 +74,24 @@ class Point:
         ends = [option for pair in self.settings for option in _ends(self.config, pair)]
         return [*ends, *(option for pair in self.settings for option in resolve(pair))]
 
-    def check(self) -> str:
+    def check(self, metric: str | None = None) -> str:
         """Load and check the config of the point; return its hash, by which its run is found again.
 
+        Args:
+            metric: ``<benchmark>/<metric>`` that is going to decide.
+
         Raises:
-            ConfigError: The leaf or a setting is wrong.
+            ConfigError: The leaf or a setting is wrong, or the metric is of no benchmark.
         """
         cfg = load_config(self.config, self.options)
         check_config(cfg)
+        known = list(cfg.get('benchmarks') or ())
+        # What a benchmark measures is known once it has run.
+        if metric is not None and metric.split('/')[0] not in known:
+            raise ConfigError(
+                f'sweep.metric={metric} begins with no benchmark of {self.config}; it has: {", ".join(known)}.'
+                + did_you_mean(metric.split('/')[0], known)
+            )
         # Of the resolved settings, so that 1e-3 and 0.001, or a leaf and its copy, are one run.
         return config_hash(named(cfg.to_dict()))
 

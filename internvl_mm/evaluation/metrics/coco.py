@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +13,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from internvl_mm.data.datasets.coco import is_polygon
+from internvl_mm.data.datasets.coco import is_polygon, read_annotations
 from internvl_mm.evaluation.figures import Bars, Lines
 from internvl_mm.registry import METRICS
 from internvl_mm.utils.errors import ConfigError, DataError
@@ -112,12 +110,7 @@ class CocoAP(SampleMetric):
         return dict(metrics, n=len(results))
 
     def _truth(self) -> COCO:
-        try:
-            content = json.loads(Path(self.ann_file).read_text('utf-8'))
-        except OSError as error:
-            raise DataError(
-                f'{self.ann_file}: cannot be read ({error.strerror}); give CocoAP the ann_file of its data set'
-            ) from error
+        content = read_annotations(self.ann_file)
         truth = self._library()[0]()
         content['annotations'] = [
             self._completed(annotation, number)

@@ -11,7 +11,7 @@ from torch import Tensor
 from internvl_mm.models.hf_internvl_chat import InternVLChatConfig, InternVLChatModel
 from internvl_mm.utils.errors import CheckpointError
 
-from .files import find_weights, open_weights, stored_dtype
+from .files import find_weights, open_weights, read_json, stored_dtype
 from .lora import merge_published_lora
 from .quantised import open_plain
 
@@ -26,11 +26,18 @@ def load_chat(folder: Path) -> InternVLChatModel:
     Raises:
         CheckpointError: Tensors are missing, unknown or of another shape.
     """
+    for part in ('vision_config', 'llm_config'):
+        # The class would take the sizes of some model of many billions instead.
+        if not (sizes := read_json(folder / 'config.json').get(part)) or not isinstance(sizes, dict):
+            raise CheckpointError(
+                f'{folder}: config.json has {part}={sizes!r}: it is incomplete, get it again'
+            )
     config = InternVLChatConfig.from_pretrained(folder)
     ranks = config.adapter_ranks
     # Adapters are merged below, so the model has no layers for them.
     config.use_backbone_lora = config.use_llm_lora = 0
-    settings: dict[str, Any] = dict(config=config, output_loading_info=True)
+    # Other shapes are told below, in our words.
+    settings: dict[str, Any] = dict(config=config, output_loading_info=True, ignore_mismatched_sizes=True)
     if getattr(config, 'quantization_config', None):
         found_weights = open_plain(folder, config)
         # Packed weights became plain ones of the dtype the config says.
@@ -54,13 +61,26 @@ def load_chat(folder: Path) -> InternVLChatModel:
                 f'{folder}: {len(names)} tensors are {problem}: {_listed(names)}. The weights do not belong to this '
                 'config.json, or the download is incomplete'
             )
-    if found['mismatched_keys']:
-        name, stored, wanted = sorted(found['mismatched_keys'])[0]
-        raise CheckpointError(
-            f'{folder}: {len(found["mismatched_keys"])} tensors have another shape than config.json says, such as '
-            f'{name}: {tuple(stored)} in the file, {tuple(wanted)} by the config'
-        )
+    check_shapes(found['mismatched_keys'], folder)
     return model
+
+
+def check_shapes(mismatched: Iterable[tuple[str, Any, Any]], folder: Path) -> None:
+    """Tell the tensors that transformers found to have another shape than the config says.
+
+    Args:
+        mismatched: Name, stored and wanted shape of each.
+        folder: Of the model.
+
+    Raises:
+        CheckpointError: There are some.
+    """
+    listed = sorted(mismatched)
+    for name, stored, wanted in listed[:1]:
+        raise CheckpointError(
+            f'{folder}: {len(listed)} tensors have another shape than config.json says, such as {name}: '
+            f'{tuple(stored)} in the file, {tuple(wanted)} by the config'
+        )
 
 
 def _dtype(weights: Mapping[str, Tensor]) -> Any:

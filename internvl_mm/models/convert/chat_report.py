@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,21 +15,24 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, InternVLForConditionalGeneration
 
+from internvl_mm.models.chat_prompt import token_id
 from internvl_mm.models.hf_internvl_chat import InternVLChatModel
 from internvl_mm.models.language.tokenizer import InternLM2Tokenizer
 from internvl_mm.models.language.tokenizer_fast import as_fast_tokenizer
+from internvl_mm.preprocess.chat import load_tokenizer
 from internvl_mm.preprocess.chat_text import IMG_CONTEXT, IMG_END, IMG_START
 from internvl_mm.utils.console import console, print_table
 from internvl_mm.utils.errors import CheckpointError
 
-from .chat import load_chat
+from .chat import check_shapes, load_chat
 from .chat_native import native_names, to_native, to_published
 from .files import open_weights, read_json, same_bytes, stored_dtype
 from .native_processor import VIDEO, native_processor
+from .target import check_target, written_whole
 
 ChatLayout = Literal['chat', 'chat-native', 'projector', 'language']
 CHAT_LAYOUTS: tuple[ChatLayout, ...] = ('chat', 'chat-native', 'projector', 'language')
-TOLERANCE = 1e-4  # of logits in fp32; another order of sums is all that may differ
+TOLERANCE = 1e-4  # of logits in fp32, as a share of the largest; another order of sums is all that may differ
 _NATIVE = 'internvl'  # model type
 # Tokenizer and generation files of a folder; Python files are left behind.
 _TEXT_FILES = ('*token*.json', '*token*.model', 'vocab.*', 'merges.txt', 'generation_config.json', '*.jinja')
@@ -52,6 +53,7 @@ class ChatConversion:
         renamed: Name in the model to names written.
         changed: Names whose dtype, shape or bytes differ when the result is read again; empty when all is well.
         difference: Largest difference of logits on fixed inputs, in fp32; 0 where only a part was written.
+        scale: Largest logit of the source.
         merged: Ranks of adapters that were merged, by part.
         written: Names of tokenizer files that came along.
     """
@@ -59,13 +61,14 @@ class ChatConversion:
     renamed: dict[str, list[str]]
     changed: tuple[str, ...]
     difference: float
+    scale: float
     merged: dict[str, int]
     written: tuple[str, ...]
 
     @property
     def exact(self) -> bool:
         """Whether every tensor came back and the logits agree."""
-        return not self.changed and self.difference <= TOLERANCE
+        return not self.changed and self.difference <= TOLERANCE * max(self.scale, 1.0)
 
 
 def is_chat_folder(source: Path) -> bool:
@@ -92,8 +95,12 @@ def load_either(source: Path) -> InternVLChatModel:
     if read_json(source / 'config.json')['model_type'] != _NATIVE:
         return load_chat(source).eval()
     model, found = InternVLForConditionalGeneration.from_pretrained(
-        source, dtype=stored_dtype(open_weights(source)) or 'auto', output_loading_info=True
+        source,
+        dtype=stored_dtype(open_weights(source)) or 'auto',
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # told below, in our words
     )
+    check_shapes(found['mismatched_keys'], source)
     if problems := [name for kind in ('missing_keys', 'unexpected_keys') for name in found[kind]]:
         raise CheckpointError(
             f'{source}: {len(problems)} tensors do not fit, such as {sorted(problems)[0]!r}'
@@ -112,22 +119,14 @@ def convert_chat(source: Path, target: Path, layout: ChatLayout) -> ChatConversi
     Raises:
         CheckpointError: The source cannot be read, or the target cannot hold it.
     """
-    if target.exists():
-        raise CheckpointError(f'{target} exists: choose a new name, or remove it first')
+    check_target(target, layout)
     settings = read_json(source / 'config.json') if (source / 'config.json').is_file() else {}
     merged = {part: settings.get(f'use_{part}_lora', 0) for part in ('backbone', 'llm')}
     model = load_either(source)
     context = _context_id(source) if layout in ('chat', 'chat-native') else 0
     before = _logits(model, context)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        # Nothing appears under the name asked for before it is complete.
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix='.converting-') as folder:
-            partial = Path(folder) / target.name
-            written = _WRITERS[layout](model, source, partial)
-            os.replace(partial, target)
-    except OSError as error:
-        raise CheckpointError(f'{target} cannot be written: {error}') from error
+    with written_whole(target) as partial:
+        written = _WRITERS[layout](model, source, partial)
     tensors = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(_PART[layout])}
     again, after = _read_back(target, layout, context)
     names = sorted(tensors.keys() | again.keys())
@@ -135,6 +134,7 @@ def convert_chat(source: Path, target: Path, layout: ChatLayout) -> ChatConversi
         renamed={name: _written_names(name, layout) for name in tensors},
         changed=tuple(name for name in names if not same_bytes(tensors.get(name), again.get(name))),
         difference=0.0 if after is None else float((after - before).abs().max()),
+        scale=float(before.abs().max()),
         merged={part: rank for part, rank in merged.items() if rank},
         written=written,
     )
@@ -155,8 +155,8 @@ def _write_chat(model: InternVLChatModel, source: Path, target: Path) -> tuple[s
 
 
 def _write_native(model: InternVLChatModel, source: Path, target: Path) -> tuple[str, ...]:
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    native = to_native(model, tokenizer.convert_tokens_to_ids(IMG_CONTEXT))
+    tokenizer = load_tokenizer(str(source))
+    native = to_native(model, token_id(tokenizer, IMG_CONTEXT))
     native.save_pretrained(target)
     # Llama's own is read by transformers as it is.
     if type(tokenizer) is InternLM2Tokenizer:
@@ -227,17 +227,18 @@ def _fixed_inputs(model: InternVLChatModel, context: int) -> tuple[Tensor, Tenso
 
 
 def _context_id(source: Path) -> int:
-    return AutoTokenizer.from_pretrained(source).convert_tokens_to_ids(IMG_CONTEXT)
+    return token_id(load_tokenizer(str(source)), IMG_CONTEXT)
 
 
 def _logits(model: InternVLChatModel, context: int) -> Tensor:
-    """Logits in fp32; the model keeps its dtype."""
+    """Logits in fp32, or fp64 where the weights are; the model keeps its dtype."""
     dtype, marked = model.dtype, model.img_context_token_id
+    # In bf16 the rounding of two orders of summation would hide a difference that matters; fp64 would not come back.
+    exact = torch.promote_types(dtype, torch.float32)
     pixels, ids = _fixed_inputs(model, context)
     model.img_context_token_id = context
     with torch.no_grad():
-        # In bf16 the rounding of two orders of summation would hide a difference that matters.
-        logits = model.float()(pixel_values=pixels, input_ids=ids).logits
+        logits = model.to(exact)(pixel_values=pixels.to(exact), input_ids=ids).logits
     model.to(dtype).img_context_token_id = marked
     return logits
 
@@ -271,7 +272,7 @@ def print_chat_report(conversion: ChatConversion, target: Path) -> None:
         'adapters merged': merged,
         'text files': ', '.join(conversion.written) or 'none',
         'read back the same': kept,
-        'logits in fp32': f'differ by at most {conversion.difference:.2g}',
+        'logits in fp32': f'differ by at most {conversion.difference:.2g}; the largest is {conversion.scale:.3g}',
     }
     for what, value in lines.items():
         console.print(f'{what:<19}{value}', highlight=False)

@@ -204,7 +204,7 @@ def open_weights(path: str | Path) -> Mapping[str, Tensor]:
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{path} has no 'weight_map': it is not the index of a sharded checkpoint")
         # The map names a file for every tensor: each file once.
-        files = [_beside(path, name) for name in sorted(set(weight_map.values()))]
+        files = sorted({_beside(path, name) for name in weight_map.values()})
         weights = _open_files(files)
         if lost := sorted(set(weight_map) - set(weights)):
             raise CheckpointError(

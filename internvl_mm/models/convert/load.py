@@ -142,12 +142,14 @@ def _check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], pa
         for name, shape in expected.items()
         if name in tensors and tensors[name].shape != shape.shape
     ]
+    whole = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
     problems = [
         f'{what}: {_listed(names)}'
         for what, names in (
             ('not in the file', missing),
             ('not in the model', unexpected),
             ('other shape', shapes),
+            ('whole numbers, which weights are not', whole),
         )
         if names
     ]

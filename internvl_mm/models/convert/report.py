@@ -14,7 +14,8 @@ from internvl_mm.utils.console import console, print_table
 
 from .files import open_weights, same_bytes
 from .names import Layout, VisionWeights, stored_names, to_hf
-from .settings import vision_settings
+from .settings import check_expressible, vision_settings
+from .target import check_target
 from .write import our_forward, read_back, write_vision
 
 TOLERANCE = (
@@ -58,8 +59,11 @@ def convert(source: Path, target: Path, layout: Layout, *, num_heads: int | None
     Raises:
         CheckpointError: The source cannot be read, or the target cannot hold it.
     """
+    # Before a 6B model is read and run.
+    check_target(target, layout)
     found = to_hf(open_weights(source))
     settings = vision_settings(source, found, num_heads)
+    check_expressible(settings, layout)
     pixels = _fixed_pixels(settings['num_channels'], settings['image_size'])
     with torch.no_grad():
         # One model at a time, so that a 6B model needs its memory once; and nothing is written when the source is bad.

@@ -36,13 +36,15 @@ def vision_settings(source: Path, found: VisionWeights, num_heads: int | None = 
         num_heads: Number of attention heads, where nothing says it.
 
     Raises:
-        CheckpointError: The number of heads is unknown, or the config and the tensors contradict each other.
+        CheckpointError: The number of heads is unknown, or config, tensors and ``num_heads`` contradict each other.
     """
     sizes = _sizes(found)
     file = (source if source.is_dir() else source.parent) / 'config.json'
     stored = read_json(file) if file.is_file() else {}
     # A whole vision-language model describes its ViT in a part of its own; timm describes one in model_args.
     stored = stored.get('vision_config') or stored
+    if not isinstance(stored, dict):
+        raise CheckpointError(f'{file}: vision_config={stored!r} is no description of an InternViT')
     if found.layout == 'native':
         stored = {ours: stored[native] for ours, native in _HF_TO_NATIVE.items() if native in stored}
         # Native configs hold [height, width].
@@ -61,24 +63,27 @@ def vision_settings(source: Path, found: VisionWeights, num_heads: int | None = 
             f'{name} is {stored[name]!r} there, {value!r} in the tensors' for name, value in wrong.items()
         )
         raise CheckpointError(f'{file} does not describe the weights: {listed}')
-    heads = num_heads or stored.get('num_attention_heads') or _HEADS.get(sizes['hidden_size'])
-    if heads is None:
+    stated = stored.get('num_attention_heads')
+    # No tensor tells, and so the comparison of outputs would not.
+    if None not in (num_heads, stated) and num_heads != stated:
+        raise CheckpointError(
+            f'--num-heads {num_heads}: {file} says num_attention_heads={stated!r}. Leave the flag out, or mend the file'
+        )
+    known = [number for number in (num_heads, stated, _HEADS.get(sizes['hidden_size'])) if number is not None]
+    if not known:
         raise CheckpointError(
             f'{source}: the number of attention heads is not in the tensors of width {sizes["hidden_size"]} and there '
             'is no config.json beside them: give it with --num-heads'
         )
-    return {**stored, **sizes, 'num_attention_heads': heads}
+    return {**stored, **sizes, 'num_attention_heads': known[0]}
 
 
 def _sizes(found: VisionWeights) -> dict[str, Any]:
     """Every setting the shapes and names of the tensors tell."""
     tensors = found.tensors
-    try:
-        width, channels, patch_size, _ = tensors['embeddings.patch_embedding.weight'].shape
-        positions = tensors['embeddings.position_embedding'].shape[1]
-        hidden = tensors['encoder.layers.0.mlp.fc1.weight'].shape[0]
-    except KeyError as error:
-        raise CheckpointError(f'the checkpoint has no {error.args[0]!r}: it is incomplete') from error
+    width, channels, patch_size, _ = _shape(found, 'embeddings.patch_embedding.weight', 4)
+    positions = _shape(found, 'embeddings.position_embedding', 3)[1]
+    hidden = _shape(found, 'encoder.layers.0.mlp.fc1.weight', 2)[0]
     return dict(
         hidden_size=width,
         num_channels=channels,
@@ -91,6 +96,29 @@ def _sizes(found: VisionWeights) -> dict[str, Any]:
         qk_normalization='encoder.layers.0.attn.q_norm.weight' in tensors,
         norm_type='layer_norm' if 'encoder.layers.0.norm1.bias' in tensors else 'rms_norm',
     )
+
+
+def _shape(found: VisionWeights, name: str, dimensions: int) -> tuple[int, ...]:
+    if name not in found.tensors:
+        raise CheckpointError(f'the checkpoint has no {name!r}: it is incomplete')
+    shape = tuple(found.tensors[name].shape)
+    if len(shape) != dimensions:
+        raise CheckpointError(
+            f'{name!r} has the shape {shape}, of an InternViT it has {dimensions} dimensions'
+        )
+    return shape
+
+
+def check_expressible(settings: dict[str, Any], layout: Layout) -> None:
+    """Refuse a layout that cannot hold a model of these settings.
+
+    Raises:
+        CheckpointError: It cannot.
+    """
+    if layout == 'native':
+        native_settings(settings)
+    elif layout == 'timm':
+        timm_settings(settings)
 
 
 def native_settings(settings: dict[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,6 @@ Shape letters: B batch, N patches, D width.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,13 +19,13 @@ from transformers import InternVLVisionConfig, InternVLVisionModel
 from internvl_mm.models.backbones import InternViT
 from internvl_mm.models.hf_intern_vit import InternVisionConfig
 from internvl_mm.models.hub import load_model
-from internvl_mm.utils.errors import CheckpointError
 
 from .files import open_weights
-from .legacy import SUFFIXES, write_pickle
+from .legacy import write_pickle
 from .load import fill_module
 from .names import Layout, VisionWeights, from_hf, to_hf
 from .settings import native_settings, timm_settings
+from .target import check_target, written_whole
 
 _TIMM_NAME = 'vit_intern300m_patch14_448'
 
@@ -41,26 +39,13 @@ def write_vision(tensors: Tensors, settings: dict[str, Any], target: Path, layou
     Raises:
         CheckpointError: The layout cannot hold the model, or the target cannot be written there.
     """
-    if target.exists() and (target.is_file() or any(target.iterdir())):
-        raise CheckpointError(f'{target} exists: give a new name, nothing is overwritten')
-    if (target.suffix in SUFFIXES) != (layout == 'pth'):
-        kind = (
-            f'a file ending in {SUFFIXES[0]}' if layout == 'pth' else 'a folder, without the ending of a file'
-        )
-        raise CheckpointError(f'{target}: the {layout} layout is {kind}')
+    check_target(target, layout)
     stored = from_hf(tensors, layout)
     dtype = str(next(iter(tensors.values())).dtype).removeprefix('torch.')
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Nothing appears under the name asked for before it is complete.
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix='.converting-') as folder:
-            partial = Path(folder) / target.name
-            if layout != 'pth':
-                partial.mkdir()
-            _WRITERS[layout](stored, {**settings, 'dtype': dtype}, partial)
-            os.replace(partial, target)
-    except OSError as error:
-        raise CheckpointError(f'{target} cannot be written: {error}') from error
+    with written_whole(target) as partial:
+        if layout != 'pth':
+            partial.mkdir()
+        _WRITERS[layout](stored, {**settings, 'dtype': dtype}, partial)
 
 
 def _write_hf(stored: Tensors, settings: dict[str, Any], target: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from mmengine.config import Config
+from mmengine.optim import CosineAnnealingLR, StepLR
+from mmengine.optim.scheduler.lr_scheduler import CosineRestartLR
 
 from internvl_mm.data.datasets import ImageFolderDataset
 from internvl_mm.engine.config import check_config, load_config
@@ -106,6 +108,8 @@ def test_good_configs_pass() -> None:
         ('test_benchmarks=[in1k]', "there is no benchmark 'in1k' in benchmarks. Allowed: digits"),
         ('default_hooks.logger.interva=1', "not an argument of LoggerHook. Did you mean 'interval'?"),
         ('default_hooks.logger.priority=[1]', 'default_hooks.logger.priority'),
+        ('default_hooks.logger.priority=VERY_LWO', "Did you mean 'VERY_LOW'?"),
+        ('default_hooks.logger.priority=101', 'default_hooks.logger.priority'),
         ('default_hooks.logger.interval=0', 'default_hooks.logger.interval: 0, and the least is 1'),
         ('log_processor.window_size=0', 'log_processor.window_size: 0, and the least is 1'),
         ('env_cfg.mp_cfg.mp_start_method=frk', "Did you mean 'fork'?"),
@@ -130,6 +134,24 @@ def test_one_mistake(option: str, message: str) -> None:
     assert len(found) >= 1
     assert any(message in line for line in found), found
     assert all(option.partition('=')[0].split('.')[0] in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'message'),
+    [
+        (dict(type=StepLR, step_size=0), 'param_scheduler.0.step_size: 0, and the least is 1'),
+        (dict(type=CosineAnnealingLR, T_max=0), 'param_scheduler.0.T_max: 0, and the least is 1'),
+        (
+            dict(type=CosineRestartLR, periods=[3, 0], eta_min=0),
+            'param_scheduler.0.periods: 0, and the least is 1',
+        ),
+    ],
+)
+def test_lengths_that_schedules_divide_by(schedule: dict, message: str) -> None:
+    cfg = load_config(str(CONFIGS / 'digits.py'))
+    cfg.param_scheduler = [schedule]
+    with pytest.raises(ConfigError, match=message):
+        check_config(cfg)
 
 
 @pytest.mark.parametrize('kind', ['Muon', 'SGD'])

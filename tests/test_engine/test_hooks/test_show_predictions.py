@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.dataset import Compose
 from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from internvl_mm.data.decode import ImageDecoder
+from internvl_mm.data.loading import LoadImage
 from internvl_mm.engine.hooks import SamplePicturesHook
-from internvl_mm.engine.hooks.show_predictions import ShowPredictionsHook
+from internvl_mm.engine.hooks.show_predictions import ShowPredictionsHook, show_sample
 from internvl_mm.evaluation.drawing import class_colours
 from internvl_mm.evaluation.report import read_run
 from internvl_mm.evaluation.report_html import write_report
@@ -54,6 +57,21 @@ def test_label_maps(picture: str, tmp_path: Path) -> None:
     assert coloured(truth)[:10].all() and not coloured(truth)[10:].any()
     assert coloured(found)[:20].all() and not coloured(found)[20:].any()
     assert np.array_equal(truth[0, 0], found[0, 0])
+
+
+@pytest.mark.parametrize('backend', ['pil', 'cv2'])
+def test_a_picture_is_drawn_as_the_pipeline_read_it(tmp_path: Path, backend: str) -> None:
+    held = Image.Exif()
+    held[0x0112] = 6  # a quarter turn, which OpenCV's decoder makes
+    Image.new('RGB', (WIDTH, HEIGHT), (100, 100, 100)).save(tmp_path / 'scene.png', exif=held)
+    pipeline = Compose([LoadImage(decoder=ImageDecoder(backend=backend))])
+    dataset = SimpleNamespace(
+        metainfo={}, dataset=SimpleNamespace(dataset=SimpleNamespace(pipeline=pipeline))
+    )
+    sample = SegDataSample(metainfo=dict(path=str(tmp_path / 'scene.png'), index=7))
+    size = (HEIGHT, WIDTH) if backend == 'pil' else (WIDTH, HEIGHT)
+    sample.pred_sem_seg = PixelData(data=torch.zeros((1, *size), dtype=torch.long))
+    assert show_sample(sample, dataset).sheet.width == 2 * size[1] + GAP
 
 
 RUNS = coco_mask.encode(np.asfortranarray(np.pad(np.ones((5, 5), np.uint8), ((20, 5), (5, 30)))))

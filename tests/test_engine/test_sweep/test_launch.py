@@ -124,6 +124,15 @@ def test_a_metric_that_is_not_measured(tmp_path: Path) -> None:
         run(tmp_path, 'optim.lr=1', 'sweep.metric=digits/top2')
 
 
+def test_a_metric_of_no_benchmark_stops_before_the_first_point(tmp_path: Path) -> None:
+    for words in (['optim.lr=1'], ['optim.lr=interval(1,9)', 'hydra/sweeper=optuna']):
+        with pytest.raises(
+            ConfigError, match=r"digit/top1 begins with no benchmark .* Did you mean 'digits'\?"
+        ):
+            run(tmp_path, *words, 'sweep.metric=digit/top1')
+    assert not (tmp_path / 'points').exists()
+
+
 def test_a_search_goes_where_results_are_better(tmp_path: Path, monkeypatch) -> None:
     words = ['hydra/sweeper=optuna', 'optim.lr=interval(1,9)', 'seed=0,1', 'sweep.trials=6', 'sweep.seed=1']
     assert run(tmp_path, *words) == 0
