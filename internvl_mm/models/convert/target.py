@@ -13,7 +13,7 @@ from internvl_mm.utils.errors import CheckpointError
 from .legacy import SUFFIXES
 
 # Endings of the layouts that are a file; the others are folders.
-_FILES = {'pth': SUFFIXES, 'projector': ('.safetensors',)}
+_FILES = {'pth': SUFFIXES, 'projector': ('.safetensors',), 'safetensors': ('.safetensors',)}
 _ENDINGS = tuple(ending for endings in _FILES.values() for ending in endings)
 
 
