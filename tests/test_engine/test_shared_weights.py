@@ -54,6 +54,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> Path:
             processes=2,
             repo=repo,
             module='two_shared_processes',
+            timeout=900,
         )
     return folder
 

@@ -43,6 +43,7 @@ def launch(
     repo: Path,
     module: str = 'two_processes',
     grows_from: Path | str = '',
+    timeout: float = 300,
 ) -> None:
     """Run strategies one after the other; each leaves ``<name>.json`` and ``<name>.safetensors``."""
     port = free_port()
@@ -65,7 +66,7 @@ def launch(
                 text=True,
             )
         )
-    outputs = [process.communicate(timeout=300)[0] for process in started]
+    outputs = [process.communicate(timeout=timeout)[0] for process in started]
     assert all(process.returncode == 0 for process in started), outputs[0][-3000:]
 
 

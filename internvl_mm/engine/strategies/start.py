@@ -140,7 +140,7 @@ class StartMixin(BaseStrategy):
         broadcast_object_list(facts, group=patient)
         expected, of_first, random = facts
         if of_first or problem:
-            raise of_first or problem  # type: ignore[misc]
+            raise of_first or problem
         if self._is_empty and (own := describe(model)) != expected:
             place = next(name for name in [*expected, *own] if expected.get(name) != own.get(name))
             model = self._start_whole(
