@@ -4,6 +4,7 @@ Importing it registers our classes with transformers, so that ``AutoModel.from_p
 folder runs our code and never the folder's.
 """
 
+import logging
 import os
 import warnings
 from importlib.metadata import PackageNotFoundError, version
@@ -45,6 +46,8 @@ import_mmengine_without_deepspeed()
 if not torch.cuda.is_available():
     # Else DeepSpeed warns wherever it is imported that it found no accelerator.
     os.environ.setdefault('DS_ACCELERATOR', 'cpu')
+    # Where bitsandbytes is installed peft imports it, which then asks for one more package in every command.
+    logging.getLogger('bitsandbytes.backends.cpu.ops').setLevel(logging.ERROR)
 
 from . import ops  # noqa: E402, F401 (before anything imports mmdet or mmseg, which ask for mmcv.ops)
 from .models.hub import load_model, register  # noqa: E402
