@@ -41,13 +41,13 @@ import torch  # noqa: E402 (after the check, whose messages are the clearer ones
 
 from .utils.late_deepspeed import import_mmengine_without_deepspeed  # noqa: E402
 
+# mmengine and peft import bitsandbytes where it is installed, which on CPUs asks for one more package in every command.
+logging.getLogger('bitsandbytes.backends.cpu.ops').setLevel(logging.ERROR)
 import_mmengine_without_deepspeed()
 
 if not torch.cuda.is_available():
     # Else DeepSpeed warns wherever it is imported that it found no accelerator.
     os.environ.setdefault('DS_ACCELERATOR', 'cpu')
-    # Where bitsandbytes is installed peft imports it, which then asks for one more package in every command.
-    logging.getLogger('bitsandbytes.backends.cpu.ops').setLevel(logging.ERROR)
 
 from . import ops  # noqa: E402, F401 (before anything imports mmdet or mmseg, which ask for mmcv.ops)
 from .models.hub import load_model, register  # noqa: E402
