@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -45,49 +46,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Convert, print the report and return the exit status."""
-    arguments = parse(argv)
+    options = vars(parse(argv))
     from internvl_mm.utils.door import run_door
 
-    return run_door(lambda: convert_weights(arguments))
+    return run_door(lambda: convert_weights(**options))
 
 
-def convert_weights(arguments: argparse.Namespace) -> int:
-    """Do what the arguments say; 0 when nothing was lost, 1 otherwise.
+def convert_weights(**options: Any) -> int:
+    """See :func:`internvl_mm.engine.conversion.convert_to`; 0 when nothing was lost, 1 otherwise."""
+    from internvl_mm.engine.conversion import convert_to
 
-    Raises:
-        UserError: Weights that cannot be read, or a target that cannot be written.
-    """
-    from internvl_mm.models.convert.chat_report import CHAT_LAYOUTS, convert_chat, print_chat_report
-    from internvl_mm.models.convert.report import convert, print_report
-    from internvl_mm.utils.errors import ConfigError
-
-    if arguments.to == 'safetensors':
-        from internvl_mm.engine.single_file import write_single_file
-
-        write_single_file(arguments.source, arguments.target)
-        return 0
-    is_run = not (arguments.source / 'config.json').exists()
-    if arguments.separate and not (is_run and arguments.to.startswith('chat')):
-        raise ConfigError('--separate is for SRC a training run and --to chat or chat-native; leave it out')
-    if arguments.num_heads is not None and arguments.to in CHAT_LAYOUTS:
-        raise ConfigError('--num-heads is for the layouts of the ViT alone; leave it out')
-    if arguments.to == 'chat' and is_run:
-        from internvl_mm.engine.chat_export import export_chat
-
-        export_chat(arguments.source, arguments.target, merge=not arguments.separate)
-        return 0
-    if arguments.to in CHAT_LAYOUTS:
-        if arguments.to == 'chat-native' and is_run:
-            from internvl_mm.engine.chat_export_native import export_chat_native
-
-            chat = export_chat_native(arguments.source, arguments.target, merge=not arguments.separate)
-        else:
-            chat = convert_chat(arguments.source, arguments.target, arguments.to)
-        print_chat_report(chat, arguments.target)
-        return 0 if chat.exact else 1
-    conversion = convert(arguments.source, arguments.target, arguments.to, num_heads=arguments.num_heads)
-    print_report(conversion, arguments.target)
-    return 0 if conversion.exact else 1
+    return 0 if convert_to(**options) else 1
 
 
 if __name__ == '__main__':
