@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
-from safetensors.torch import load_file
 
+from internvl_mm.engine.checkpoint import load_model
 from internvl_mm.engine.config import check_config
 from internvl_mm.engine.dry_run import dry_run
 from internvl_mm.engine.hooks import BadSampleHook
@@ -89,7 +89,7 @@ def test_the_state_of_a_zero_run_is_one_file_that_converts_and_evaluates(work_di
     config = detection_config(work_dir / 'zero', file, strategy=strategy)
     losses, runner = trained(config, SaveAt(3))
     state = find_state(str(work_dir / 'zero'))
-    tensors = load_file(Path(state) / 'model.safetensors')
+    tensors = load_model(Path(state))
     assert {name.split('.')[0] for name in tensors} == {'backbone', 'neck', 'bbox_head'}
     door = ['tools/convert.py', str(state), str(work_dir / 'vit.pth'), '--to', 'pth', '--num-heads', '2']
     done = subprocess.run(

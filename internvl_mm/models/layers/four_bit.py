@@ -53,11 +53,16 @@ class FourBitLinear(Linear4bit):
         scales = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(f'{name}.')}
         value: Tensor | None = state_dict.get(name)
         if value is not None:
-            device = self.weight.device
             if scales:
-                self.weight = Params4bit.from_prequantized(value, scales, device=device, module=self)
+                device = self.weight.device
+                self._take(Params4bit.from_prequantized(value, scales, device=device, module=self))
             elif value.shape != self.weight.shape:
-                self.weight = self._pack(value.to(device))
+                self._take(self._pack(value.to(self.weight.device)))
             # What torch would copy is there already.
             state_dict[name] = self.weight
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _take(self, packed: Params4bit) -> None:
+        # In place: an optimiser may know the parameter.
+        self.weight.data, self.weight.quant_state = packed.data, packed.quant_state
+        self.quant_state = packed.quant_state
