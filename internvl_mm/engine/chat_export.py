@@ -121,6 +121,8 @@ def _find_frozen(task: ChatTuning, meta: Mapping[str, Any], state: Path) -> None
     if not found() and start and Path(start).exists():
         # Neither the state nor the constructor has them: they came with the weights training started from.
         began = sound_state(start)
+        if began and FROZEN in (earlier := read_meta(began)):
+            _find_frozen(task, earlier, began)
         tensors = load_model(began) if began else open_weights(Path(start))
         task.load_state_dict({name: tensors[name] for name in names if name in tensors}, strict=False)
     if not found():

@@ -37,7 +37,7 @@ def convert_to(
     is_run = not (source / 'config.json').exists()
     if separate and not (is_run and to.startswith('chat')):
         raise ConfigError('--separate is for SRC a training run and --to chat or chat-native; leave it out')
-    if num_heads is not None and to in CHAT_LAYOUTS:
+    if num_heads is not None and to in (*CHAT_LAYOUTS, 'safetensors'):
         raise ConfigError('--num-heads is for the layouts of the ViT alone; leave it out')
     if to == 'safetensors':
         write_single_file(source, target)

@@ -203,6 +203,12 @@ def test_frozen_weights_that_came_with_load_from_are_found_and_others_refused(
     task, state = run(tmp_path / 'run', config=config, trainable_only=True)
     out = export_chat(state, tmp_path / 'out')
     torch.testing.assert_close(logits_of_folder(out, task), logits_of(task), atol=1e-5, rtol=1e-4)
+    # A run that began from this one leaves to the first what both left out.
+    config = chat_config(tmp_path / 'next', language=dict(type=PartTuning, train='none'))
+    config.load_from = str(state)
+    later, second = run(tmp_path / 'next', config=config, trainable_only=True)
+    out = export_chat(second, tmp_path / 'later')
+    torch.testing.assert_close(logits_of_folder(out, later), logits_of(later), atol=1e-5, rtol=1e-4)
     moved = plain[1].rename(plain[1].with_name('iter_000099'))
     try:
         with pytest.raises(CheckpointError, match=r'frozen ones of this model are not those .* load_from='):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from internvl_mm.data.digit_scenes import DigitSceneSettings, write_digit_scenes
@@ -19,8 +19,10 @@ from internvl_mm.engine.strategies.start import describe, make_room, without_val
 from internvl_mm.engine.trees import save_tensors
 from internvl_mm.models.convert import open_weights
 from internvl_mm.models.convert.files import ShareFiles, like, stored_dtype
+from internvl_mm.registry import MODELS
 from internvl_mm.utils.errors import CheckpointError
 from internvl_mm.utils.states import MODEL_SHARES, check_files
+from tests.test_engine.tiny import tiny_model
 from tests.test_engine.two_processes import launch
 from tests.test_engine.two_shared_processes import STEPS, config_for, main
 from tools.convert import main as convert
@@ -36,7 +38,7 @@ TASKS = (
     'lora',
     'preference',
 )
-ODD = ('averaged', 'growing', 'looking', 'refusing', 'caching', 'packed')
+ODD = ('averaged', 'published', 'growing', 'looking', 'counting', 'refusing', 'caching', 'packed')
 
 
 @pytest.fixture(scope='module')
@@ -44,9 +46,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> Path:
     """Each case by two processes over gloo, with whole weights and with shared ones."""
     folder = tmp_path_factory.mktemp('shared') / 'runs'
     write_digit_scenes(folder.parent / 'scenes', settings=DigitSceneSettings(train_size=32, test_size=5))
+    torch.manual_seed(5)
+    save_file(MODELS.build(tiny_model()['backbone']).state_dict(), folder.parent / 'vit.safetensors')
     for cases in (TASKS[:4], TASKS[4:], ODD):
         names = [f'{case}-{strategy}' for case in cases for strategy in SHARED]
-        names += [f'{case}-zero2' for case in cases if case in (*TASKS, 'averaged', 'packed')]
+        names += [f'{case}-zero2' for case in cases if case in (*TASKS, 'averaged', 'published', 'packed')]
         names += ['packed-ddp'] if 'packed' in cases else []
         # ZeRO-3 has no averages.
         launch(
@@ -76,7 +80,7 @@ def state_of(folder: Path, case: str, strategy: str, *, step: int = STEPS) -> Pa
 def test_the_first_process_alone_starts_with_values(runs: Path, case: str, strategy: str) -> None:
     (expected, whole), (found, tensors) = (result(runs, case, name) for name in ('zero2', strategy))
     assert found['empty'] == [False, True] and expected['empty'] == [False, False]
-    # Four steps, of which two after a resumption from shares.
+    # Four steps, of which two after a resumption from shares; of segmentation two: test_segmentation_runs resumes it.
     assert found['losses'] == pytest.approx(expected['losses'], abs=1e-4)
     assert found['metrics'] == pytest.approx(expected['metrics'], abs=1e-4)
     assert tensors.keys() == whole.keys()
@@ -109,6 +113,7 @@ def test_buffers_and_ties_are_those_of_the_first_process(runs: Path, tmp_path: P
     [
         ('growing', 'init_structure does not do it: started is True with it, None without'),
         ('looking', 'meta'),
+        ('counting', 'meta'),
     ],
 )
 def test_what_cannot_be_built_without_values_is_built_whole(
@@ -117,6 +122,14 @@ def test_what_cannot_be_built_without_values_is_built_whole(
     found, expected = result(runs, case, strategy)[0], result(runs, 'classification', 'zero2')[0]
     assert found['empty'] == [False, False] and why in found['why']
     assert found['losses'] == pytest.approx(expected['losses'], abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('strategy', SHARED)
+def test_published_weights_of_a_backbone_are_shared_out(runs: Path, strategy: str) -> None:
+    expected, found = (result(runs, 'published', name)[0] for name in ('zero2', strategy))
+    assert found['losses'] == pytest.approx(expected['losses'], abs=1e-4)
+    assert found['losses'] != pytest.approx(result(runs, 'classification', 'zero2')[0]['losses'], abs=1e-4)
 
 
 @pytest.mark.slow

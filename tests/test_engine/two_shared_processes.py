@@ -45,6 +45,15 @@ class LookingClassifier(ImageClassifier):
 
 
 @MODELS.register_module(force=True)
+class CountingClassifier(ImageClassifier):
+    """Wants to see values as NumPy's."""
+
+    def __init__(self, **parts: Any):
+        super().__init__(**parts)
+        self.start = float(self.head.linear.weight.detach().numpy().sum())
+
+
+@MODELS.register_module(force=True)
 class RefusingClassifier(ImageClassifier):
     """Refuses to start, which the first process alone finds out."""
 
@@ -88,6 +97,8 @@ CLASSIFIERS = dict(
     averaged=ImageClassifier,
     growing=GrowingClassifier,
     looking=LookingClassifier,
+    counting=CountingClassifier,
+    published=ImageClassifier,
     refusing=RefusingClassifier,
     caching=CachingClassifier,
 )
@@ -111,6 +122,8 @@ def config_for(case: str, strategy: str, work_dir: Path, **changes: Any) -> Any:
         model['head'].update(norm='layer')
         config = Config(tiny_config(work_dir, model=model))
         config.train_dataloader.batch_size = 4 // processes
+        if case == 'published':
+            config.load_from = str(work_dir.parents[1] / 'vit.safetensors')
         if case == 'averaged':
             config.custom_hooks = [dict(type=EMAHook, decay=0.5)]
     elif case in ('chat', 'lora', 'packed', 'preference'):

@@ -70,6 +70,13 @@ def test_packed_and_plain_weights_are_taken_up() -> None:
         torch.testing.assert_close(layer(inputs), other(inputs), atol=0, rtol=0)
 
 
+def test_packed_weights_without_scales_are_refused() -> None:
+    state = FourBitLinear(linear(1)).state_dict()
+    bare = {name: tensor for name, tensor in state.items() if name in ('weight', 'bias')}
+    with pytest.raises(RuntimeError, match=r'its scales \(weight\.absmax and others\) are missing'):
+        FourBitLinear(linear(0)).load_state_dict(bare)
+
+
 def test_a_plain_layer_of_the_same_values_comes_back() -> None:
     plain = linear()
     back = FourBitLinear(plain).to_linear()

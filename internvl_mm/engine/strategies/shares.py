@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.dist import broadcast_object_list
 from torch import Tensor, nn
 
-from internvl_mm.engine.checkpoint import get_rng, set_rng
+from internvl_mm.engine.checkpoint import check_fit, get_rng, set_rng
 from internvl_mm.engine.partition import Shares
 from internvl_mm.engine.patience import patient_group
 from internvl_mm.registry import MODELS
@@ -77,9 +77,10 @@ class SharesMixin(StrategyMixin):
         """What a state keeps of tensors that are cut as those of the model by these names, such as averages of them."""
         parameters, shapes = self._parameters(), self.tensor_shapes()
         # Buffers are whole everywhere: they are the first process's.
-        values = {name: t.view(-1) for name, t in tensors.items() if name in parameters or self.rank == 0}
+        values = {name: t.reshape(-1) for name, t in tensors.items() if name in parameters or self.rank == 0}
         return Shares(
-            {name: flat for name, flat in values.items() if len(flat)}, {n: shapes[n] for n in tensors}
+            {name: flat for name, flat in values.items() if len(flat) or self.rank == 0},
+            {n: shapes[n] for n in tensors},
         )
 
     def own_parts(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -144,13 +145,15 @@ class SharesMixin(StrategyMixin):
     def _load_backbone(self, path: Path) -> dict[str, Any]:
         if not self.shares_weights:
             return super()._load_backbone(path)
-        if not isinstance(self._model_config, dict) or 'backbone' not in self._model_config:
+        has_reader = hasattr(getattr(self.task, 'backbone', None), 'load_weights')
+        if not (has_reader and isinstance(self._model_config, dict) and 'backbone' in self._model_config):
             raise CheckpointError(
                 f'{path}: no tensor has a name of {type(self.task).__name__}, which has no backbone of its own to load'
             )
         # Published layouts are read into whole parameters, which ours are not: through a second backbone, of the first
         # process alone.
-        found: dict[str, Any] = {name: None for name in self.tensor_shapes() if name.startswith('backbone.')}
+        shapes = {name: size for name, size in self.tensor_shapes().items() if name.startswith('backbone.')}
+        found: dict[str, Any] = dict.fromkeys(shapes)
         problems: list[UserError | None] = [None]
         if self.rank == 0:
             random = get_rng()
@@ -158,6 +161,8 @@ class SharesMixin(StrategyMixin):
                 backbone = MODELS.build(self._model_config['backbone'])
                 backbone.load_weights(path)
                 found = {f'backbone.{name}': tensor for name, tensor in backbone.state_dict().items()}
+                # The others go through the names of the task, which may have changed its backbone since.
+                check_fit(found, shapes, source=path)
             except UserError as error:
                 problems[0] = error
             # What it drew shall not be missing in the training.

@@ -6,7 +6,7 @@ none; its shares come from the first process, parameter by parameter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,6 +84,20 @@ def describe(model: nn.Module) -> dict[str, str]:
     return found
 
 
+def _together(action: Callable[[], nn.Module], group: Any) -> nn.Module:
+    """Run an action on every process; what one of them refuses is raised on all, so that none waits for ever."""
+    model: Any = None
+    problem: UserError | None = None
+    try:
+        model = action()
+    except UserError as error:
+        problem = error
+    problems = [told for told in all_gather_object(problem, group) if told]
+    if problems:
+        raise problem or problems[0]
+    return model
+
+
 def _refuse_packed(model: nn.Module) -> None:
     packed = [name for name, p in model.named_parameters() if not p.is_floating_point()]
     if packed:
@@ -115,7 +129,7 @@ class StartMixin(BaseStrategy):
                     built = super().build_model(model)
                 self._is_empty = True
                 return built
-            except RuntimeError as error:  # what torch raises where values are needed
+            except (RuntimeError, TypeError) as error:  # what torch raises where values are needed
                 self._why_whole = str(error)
         return super().build_model(model)
 
@@ -124,30 +138,18 @@ class StartMixin(BaseStrategy):
 
         Raises:
             ConfigError: Weights packed in few bits.
-            UserError: What the first process raised, on every process.
+            UserError: What any process raised, on every process.
         """
         if not self.shares_weights:
             return super()._init_model_weights(model)
         # Reading tens of billions of parameters takes minutes, while the others wait.
         patient = patient_group()
-        problem: UserError | None = None
-        try:
-            model = self._start(model)
-            _refuse_packed(model)
-        except UserError as error:
-            problem = error
-        facts: list[Any] = [None if problem else describe(model), problem, get_rng()]
+        model = _together(lambda: self._start_floating(model), patient)
+        facts: list[Any] = [describe(model), get_rng()]
         broadcast_object_list(facts, group=patient)
-        expected, of_first, random = facts
-        if of_first or problem:
-            raise of_first or problem
-        if self._is_empty and (own := describe(model)) != expected:
-            place = next(name for name in [*expected, *own] if expected.get(name) != own.get(name))
-            model = self._start_whole(
-                f'init_weights does more than giving values, and init_structure does not do it: {place} is '
-                f'{expected.get(place)} with it, {own.get(place)} without'
-            )
-        reasons = [reason for reason in all_gather_object(self._why_whole) if reason]
+        expected, random = facts
+        model = _together(lambda: self._started_as(expected, model), patient)
+        reasons = [reason for reason in all_gather_object(self._why_whole, patient) if reason]
         if reasons:
             self.logger.warning(
                 f'{type(model).__name__}: every process builds the whole model in main memory before it is shared '
@@ -158,6 +160,21 @@ class StartMixin(BaseStrategy):
             set_rng(random)
         return model
 
+    def _start_floating(self, model: nn.Module) -> nn.Module:
+        model = self._start(model)
+        _refuse_packed(model)
+        return model
+
+    def _started_as(self, expected: dict[str, str], model: nn.Module) -> nn.Module:
+        """The model, or one with values where it is not what the first process has."""
+        if not self._is_empty or (own := describe(model)) == expected:
+            return model
+        place = next(name for name in [*expected, *own] if expected.get(name) != own.get(name))
+        return self._start_whole(
+            f'init_weights does more than giving values, and init_structure does not do it: {place} is '
+            f'{expected.get(place)} with it, {own.get(place)} without'
+        )
+
     def _start(self, model: nn.Module) -> nn.Module:
         if not self.dispatch_kwargs.get('init_weights_for_test_or_val', True):
             return model
@@ -167,7 +184,7 @@ class StartMixin(BaseStrategy):
                 with without_values():
                     getattr(model, 'init_structure', lambda: None)()
                 return model
-            except RuntimeError as error:
+            except (RuntimeError, TypeError) as error:
                 return self._start_whole(str(error))
         if hasattr(model, 'init_weights'):
             model.init_weights()

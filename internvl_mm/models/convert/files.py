@@ -121,7 +121,7 @@ class ShareFiles(StoredTensors):
         self._files = [SafetensorsFiles([_beside(index, name)]) for name in files]
 
     def __getitem__(self, name: str) -> Tensor:
-        shares = [file[name] for file in self._files if name in file]
+        shares = [file[name] for file in self._holding(name)]
         whole, shape = torch.cat(shares), self._shapes[name]
         if whole.numel() != math.prod(shape):
             raise CheckpointError(
@@ -129,6 +129,12 @@ class ShareFiles(StoredTensors):
                 f'{math.prod(shape)}: use an older checkpoint'
             )
         return whole.view(shape)
+
+    def _holding(self, name: str) -> list[SafetensorsFiles]:
+        found = [file for file in self._files if name in file]
+        if not found:
+            raise CheckpointError(f'{self._index}: no file has a share of {name}: use an older checkpoint')
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shapes)
@@ -138,7 +144,7 @@ class ShareFiles(StoredTensors):
 
     def like(self, name: str) -> Tensor:
         """See :class:`StoredTensors`."""
-        first = next(file for file in self._files if name in file)
+        first = self._holding(name)[0]
         return first.like(name).new_empty(self._shapes[name])
 
 

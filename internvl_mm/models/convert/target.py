@@ -31,6 +31,8 @@ def check_target(target: Path, layout: str) -> None:
     is_free = not os.path.lexists(target)  # a link to nothing is something, too
     if not is_free and (endings or not target.is_dir() or any(target.iterdir())):
         raise CheckpointError(f'{target} exists: give a new name, nothing is overwritten')
+    if target.is_symlink() or target.is_mount():
+        raise CheckpointError(f'{target} cannot be replaced by a new folder: name one inside of it')
     if target.suffix not in endings if endings else target.suffix in _ENDINGS:
         kind = f'a file ending in {endings[0]}' if endings else 'a folder, without the ending of a file'
         raise CheckpointError(f'{target}: the {layout} layout is {kind}')

@@ -58,6 +58,9 @@ class FourBitLinear(Linear4bit):
                 self._take(Params4bit.from_prequantized(value, scales, device=device, module=self))
             elif value.shape != self.weight.shape:
                 self._take(self._pack(value.to(self.weight.device)))
+            elif not value.is_floating_point():
+                # The last argument collects errors.
+                args[-1].append(f'{name} is packed, and its scales ({name}.absmax and others) are missing')
             # What torch would copy is there already.
             state_dict[name] = self.weight
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
