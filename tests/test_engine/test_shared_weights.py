@@ -47,7 +47,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> Path:
     folder = tmp_path_factory.mktemp('shared') / 'runs'
     write_digit_scenes(folder.parent / 'scenes', settings=DigitSceneSettings(train_size=32, test_size=5))
     torch.manual_seed(5)
-    save_file(MODELS.build(tiny_model()['backbone']).state_dict(), folder.parent / 'vit.safetensors')
+    backbone = MODELS.build(tiny_model()['backbone'])
+    backbone.init_weights()
+    save_file(backbone.state_dict(), folder.parent / 'vit.safetensors')
     for cases in (TASKS[:4], TASKS[4:], ODD):
         names = [f'{case}-{strategy}' for case in cases for strategy in SHARED]
         names += [f'{case}-zero2' for case in cases if case in (*TASKS, 'averaged', 'published', 'packed')]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import get_rank
 from safetensors.torch import save_file
 from torch import nn
 
@@ -67,7 +68,7 @@ class CachingClassifier(ImageClassifier):
 
     def __init__(self, **parts: Any):
         super().__init__(**parts)
-        shift = torch.tensor([0.5, 0.0, -0.5]) + int(os.environ.get('RANK', 0))
+        shift = torch.tensor([0.5, 0.0, -0.5]) + get_rank()
         self.register_buffer('shift', shift * shift, persistent=False)
         self.twin = nn.Linear(self.head.linear.in_features, 3)
         self.twin.weight = self.head.linear.weight
@@ -157,7 +158,7 @@ def config_for(case: str, strategy: str, work_dir: Path, **changes: Any) -> Any:
 
 def main(folder: Path, names: list[str]) -> None:
     """Train each case with each strategy, ``case-strategy``, and save; then go on."""
-    from mmengine.dist import all_gather_object, get_rank
+    from mmengine.dist import all_gather_object
 
     from tests.test_engine.tiny import SaveAt
     from tests.test_engine.two_processes import train
