@@ -258,17 +258,23 @@ def test_models_are_described_by_all_that_has_to_be_equal() -> None:
 
 
 def test_shares_are_put_together_in_order_of_the_processes(tmp_path: Path) -> None:
-    shapes = dict(matrix=(3, 2), number=(), half=(2,))
+    shapes = dict(matrix=(3, 2), number=(), half=(2,), nothing=(0, 3))
     shares = [dict(matrix=torch.arange(4.0), number=torch.ones(1)), dict(matrix=torch.tensor([4.0, 5.0]))]
     shares[1]['half'] = torch.ones(2, dtype=torch.bfloat16)
+    shares[0]['nothing'] = torch.ones(0)
     for rank, values in enumerate(shares):
         save_tensors(tmp_path / f'model.rank{rank}.safetensors', values)
     files = [f'model.rank{rank}.safetensors' for rank in range(2)]
     (tmp_path / MODEL_SHARES).write_text(json.dumps(dict(files=files, shapes=shapes)))
     tensors = ShareFiles(tmp_path / MODEL_SHARES)
     assert torch.equal(tensors['matrix'], torch.arange(6.0).view(3, 2))
-    assert tensors['number'].shape == () and stored_dtype(tensors) == torch.float32
+    assert tensors['number'].shape == () and tensors['nothing'].shape == (0, 3)
+    assert stored_dtype(tensors) == torch.float32
     assert (like(tensors, 'half').dtype, like(tensors, 'half').shape) == (torch.bfloat16, (2,))
+    (tmp_path / MODEL_SHARES).write_text(json.dumps(dict(files=files, shapes=dict(shapes, lost=(1,)))))
+    for read in (ShareFiles.__getitem__, like):
+        with pytest.raises(CheckpointError, match='no file has a share of lost'):
+            read(ShareFiles(tmp_path / MODEL_SHARES), 'lost')
     (tmp_path / MODEL_SHARES).write_text(json.dumps(dict(files=['../model.safetensors'], shapes=shapes)))
     with pytest.raises(CheckpointError, match='shards must lie beside the index'):
         ShareFiles(tmp_path / MODEL_SHARES)

@@ -70,6 +70,9 @@ class CachingClassifier(ImageClassifier):
         super().__init__(**parts)
         shift = torch.tensor([0.5, 0.0, -0.5]) + get_rank()
         self.register_buffer('shift', shift * shift, persistent=False)
+        # Of states, but with odd memory: strides, and no values at all.
+        self.register_buffer('turned', torch.arange(6.0).view(2, 3).t())
+        self.register_buffer('nothing', torch.zeros(0, 3))
         self.twin = nn.Linear(self.head.linear.in_features, 3)
         self.twin.weight = self.head.linear.weight
         self.temperature = nn.Parameter(torch.tensor(1.5))

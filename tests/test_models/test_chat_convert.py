@@ -269,7 +269,8 @@ def test_the_door_reports_and_mistakes_exit_with_status_2(tmp_path: Path, capsys
     assert 'exists: give a new name' in capsys.readouterr().err
     assert main([str(source), str(tmp_path / 'other'), '--to', 'chat-native', '--separate']) == 2
     assert '--separate is for SRC a training run' in capsys.readouterr().err
-    assert main([str(source), str(tmp_path / 'other'), '--to', 'chat', '--num-heads', '4']) == 2
-    assert '--num-heads is for the layouts of the ViT alone' in capsys.readouterr().err
+    for layout in ('chat', 'safetensors'):
+        assert main([str(source), str(tmp_path / 'other'), '--to', layout, '--num-heads', '4']) == 2
+        assert '--num-heads is for the layouts of the ViT alone' in capsys.readouterr().err
     assert main([str(GOLDEN / 'vit_300m_tiny'), str(tmp_path / 'x'), '--to', 'chat']) == 2
     assert 'holds no chat model' in capsys.readouterr().err

@@ -125,8 +125,11 @@ def test_tensors_of_another_kind_are_told(tmp_path: Path, name: str, change: Cal
 def test_what_cannot_be_written_is_refused_before_anything_is_computed(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr('internvl_mm.models.convert.report.our_forward', None)  # of a 6B model, minutes
     (tmp_path / 'link').symlink_to(tmp_path / 'nowhere')
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'other').symlink_to(tmp_path / 'empty')
     for target, layout, message in (
         ('link', 'hf', 'exists: give a new name'),
+        ('other', 'hf', 'cannot be replaced by a new folder: name one inside of it'),
         ('new', 'timm', "cannot be written as 'timm'"),
         ('new', 'pth', 'the pth layout is a file'),
     ):

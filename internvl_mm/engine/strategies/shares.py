@@ -5,6 +5,7 @@ Each process writes the values it has; whole tensors are read by the first proce
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,21 +44,21 @@ class _Asked(Mapping[str, Tensor]):
 class SharesMixin(StrategyMixin):
     """Comes before :class:`StrategyMixin`; where ``shares_weights`` is false everything is as there."""
 
+    @abstractmethod
     def _place(self, parameter: nn.Parameter) -> tuple[int, int]:
         """Where in the flattened whole parameter the values of this process begin, and how many there are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _values(self, parameter: nn.Parameter) -> Tensor:
         """These values, flat and live."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _gather(self, parameter: nn.Parameter) -> Tensor:
         """The whole parameter on the CPU; called by every process."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _fill(self, parameter: nn.Parameter, whole: Tensor | None) -> None:
         """Share out a whole parameter of the first process, of others ``None``; called by every process."""
-        raise NotImplementedError
 
     # ---- writing ----
 

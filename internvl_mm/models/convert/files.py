@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import reduce
 from pathlib import Path
@@ -51,9 +52,9 @@ _FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 class StoredTensors(Mapping[str, Tensor]):
     """Tensors on disk by name, each read when it is asked for."""
 
+    @abstractmethod
     def like(self, name: str) -> Tensor:
         """Shape and dtype of a tensor, on the meta device: nothing is read but the header of its file."""
-        raise NotImplementedError
 
 
 def like(tensors: Mapping[str, Tensor], name: str) -> Tensor:
